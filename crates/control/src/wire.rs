@@ -1,0 +1,171 @@
+//! The messages nodes exchange, and which role may send which.
+//!
+//! Everything here survives `bincode` (no maps of mixed type, no flattening); a task travels as
+//! its JSON line. A message that does not fit a control frame ([`FRAME_BYTES_MAX`]) travels as a
+//! blob on the bulk connection.
+
+use crrl_types::{
+    AdapterManifest, AdapterVersion, Digest, EpisodeId, GroupId, NodeName, Sampling, Step,
+    Trajectory,
+};
+use serde::{Deserialize, Serialize};
+
+/// Senders keep control messages under this; ractor's stream carries frames of 4 MiB at most.
+pub const FRAME_BYTES_MAX: usize = 256 * 1024;
+
+/// What a node is for. A node may have several roles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeRole {
+    /// Hands tasks out and keeps the ledger.
+    Coordinator,
+    /// Keeps the newest adapter and streams it to whoever needs it.
+    ParameterServer,
+    /// Trains.
+    Learner,
+    /// Rolls episodes out.
+    Rollout,
+    /// A person's tool: asks for status, asks for shutdown.
+    Operator,
+}
+
+/// One episode to roll out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// This attempt.
+    pub episode: EpisodeId,
+    /// The attempts it is compared with.
+    pub group: GroupId,
+    /// The task, as its JSON line.
+    pub task_json: String,
+    /// How to sample; the seed is the episode's own.
+    pub sampling: Sampling,
+    /// The result is of no use after this long; the lease ends then.
+    pub lease_ms: u64,
+    /// Whether the reward is only measured (evaluation) and never trained on.
+    pub evaluation: bool,
+}
+
+/// What a node says of itself once a second.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// Who.
+    pub node: NodeName,
+    /// What it is for.
+    pub roles: Vec<NodeRole>,
+    /// Operating-system process.
+    pub pid: u32,
+    /// Which life of the node this is; grows with every start.
+    pub incarnation: u64,
+    /// `starting`, `ready`, `draining` or `stopped`.
+    pub state: NodeState,
+    /// Adapter it serves (rollout), published last (parameter server) or trains (learner).
+    pub adapter_version: AdapterVersion,
+    /// Digest of that adapter.
+    pub adapter_digest: Digest,
+    /// Tokens sampled or trained on per second, over the last few seconds.
+    pub tokens_per_s: f32,
+    /// Episodes in flight (rollout) or queued (coordinator).
+    pub episodes: u32,
+    /// Resident memory of the process.
+    pub rss_bytes: u64,
+    /// What it is doing, in a few words.
+    pub activity: String,
+}
+
+/// State of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeState {
+    /// Loading its model, or joining.
+    Starting,
+    /// Does its work.
+    Ready,
+    /// Takes no new work.
+    Draining,
+    /// Was lost, or has left.
+    Stopped,
+}
+
+/// Why a batch is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchRequest {
+    /// The optimizer step the batch is for.
+    pub step: Step,
+    /// The learner's current adapter version; staleness counts from it.
+    pub version: AdapterVersion,
+}
+
+/// Numbers of one optimizer step, for curves: name and value.
+pub type StepMetrics = Vec<(String, f64)>;
+
+/// Every message between nodes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Wire {
+    // To the coordinator.
+    /// The sender is there and has room for this many episodes at once. Sent on every (re)join;
+    /// whatever the coordinator believes the sender still holds beyond `holding` is lost.
+    Join { incarnation: u64, capacity: u32, holding: Vec<EpisodeId> },
+    /// Room for more episodes.
+    Credit { episodes: u32 },
+    /// An episode ended with a result. Answered by [`Wire::Ack`] once durable; sent again until then.
+    Finished { trajectory: Box<Trajectory> },
+    /// An episode could not be rolled out. Answered by [`Wire::Ack`].
+    Failed { episode: EpisodeId, reason: String },
+    /// The learner is ready for its next batch. Sent again until the batch comes.
+    BatchWanted(BatchRequest),
+    /// The learner committed a step: weights and consumed ids are durable.
+    Committed {
+        step: Step,
+        version: AdapterVersion,
+        consumed: Vec<EpisodeId>,
+        metrics: StepMetrics,
+    },
+    /// What a node says of itself.
+    Report(NodeReport),
+    /// An engine serves this adapter from now on. To the parameter server as well.
+    Activated { version: AdapterVersion, digest: Digest },
+
+    // From the coordinator.
+    /// Roll this out.
+    Assign(Box<Assignment>),
+    /// Stop working on an episode; its result is not wanted.
+    Cancel { episode: EpisodeId, reason: String },
+    /// The result or failure of this episode is durable.
+    Ack { episode: EpisodeId },
+    /// The batch that was asked for (travels as a blob).
+    Batch { step: Step, trajectories: Vec<Trajectory> },
+    /// Finish what you have and take no more.
+    Drain,
+    /// The run is over; stop.
+    Stop { reason: String },
+
+    // Adapters.
+    /// Learner to parameter server, parameter server to engines: travels as a blob whose payload
+    /// is the safetensors bytes and whose header is this manifest.
+    Adapter { manifest: AdapterManifest, payload: Vec<u8> },
+    /// An engine asks for the newest adapter (after a start or a rejected one).
+    AdapterWanted { have: AdapterVersion },
+}
+
+impl Wire {
+    /// Whether a peer of this role may send this message. Checked against the certificate, never
+    /// against anything the message says of itself.
+    #[must_use]
+    pub fn allowed_from(&self, role: NodeRole) -> bool {
+        use NodeRole::{Coordinator, Learner, Operator, ParameterServer, Rollout};
+        match self {
+            Self::Join { .. } | Self::Credit { .. } => role == Rollout,
+            Self::Finished { .. } | Self::Failed { .. } => role == Rollout,
+            Self::Activated { .. } => role == Rollout,
+            Self::AdapterWanted { .. } => matches!(role, Rollout | Learner),
+            Self::BatchWanted(_) | Self::Committed { .. } => role == Learner,
+            Self::Report(_) => role != Operator,
+            Self::Assign(_) | Self::Cancel { .. } | Self::Ack { .. } | Self::Batch { .. } => {
+                role == Coordinator
+            }
+            Self::Drain | Self::Stop { .. } => matches!(role, Coordinator | Operator),
+            Self::Adapter { .. } => matches!(role, Learner | ParameterServer),
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! One line of a run's append-only history (`events.jsonl` in the run folder).
+//!
+//! The history is what a run can be audited from: every episode that was handed out reaches
+//! exactly one terminal event.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{AdapterVersion, Digest, EpisodeId, GroupId, NodeName, Step, TaskId};
+
+/// One fact, when and where it was seen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Milliseconds since the Unix epoch, on the writer's clock.
+    pub at_ms: u64,
+    /// Node that wrote it.
+    pub node: NodeName,
+    /// The fact.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// The facts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the fields are named by the newtypes they hold")]
+pub enum EventKind {
+    /// A node joined; `incarnation` tells a restart from a reconnect.
+    NodeUp { peer: NodeName, incarnation: u64 },
+    /// A node was lost.
+    NodeDown { peer: NodeName, reason: String },
+    /// An episode was handed to a node.
+    Dispatched { episode: EpisodeId, group: GroupId, task: TaskId, to: NodeName, attempt: u32 },
+    /// An episode came back with a reward.
+    Finished { episode: EpisodeId, reward: f64, success: bool },
+    /// An episode was trained on. Terminal.
+    Trained { episode: EpisodeId, step: Step },
+    /// An episode was left out. Terminal.
+    Dropped { episode: EpisodeId, reason: String },
+    /// An episode could not be rolled out. Terminal.
+    Failed { episode: EpisodeId, reason: String },
+    /// A node's lease on an episode ended without a result; it will be handed out again.
+    LeaseLost { episode: EpisodeId, from: NodeName },
+    /// An optimizer step was committed.
+    Stepped { step: Step, version: AdapterVersion },
+    /// An adapter was published.
+    Published { version: AdapterVersion, digest: Digest },
+    /// An engine serves an adapter.
+    Activated { peer: NodeName, version: AdapterVersion, digest: Digest },
+}

@@ -1,0 +1,37 @@
+//! The plain data every other crate speaks: serde structs and newtypes, no behaviour beyond
+//! construction and small derived facts.
+//!
+//! One direction runs through the system, and each arrow is one of these types:
+//!
+//! ```text
+//! Task -> rollout -> (sandbox) -> Trajectory + Reward -> learner -> Adapter -> parameter server -> engine
+//! ```
+//!
+//! - [`id`]: newtypes for everything that is counted or named
+//! - [`task`]: a repair task, a superset of SWE-bench's fields
+//! - [`trajectory`]: what an episode leaves behind, in tokens
+//! - [`reward`]: named components and their weighted sum
+//! - [`adapter`]: the manifest of one version of the policy's LoRA weights
+//! - [`chat`]: messages and tool calls, before a chat template turns them into tokens
+//! - [`sampling`]: how tokens are drawn
+//! - [`event`]: one line of a run's append-only history
+//!
+//! This crate never does I/O and never depends on another crate of the workspace.
+
+pub mod adapter;
+pub mod chat;
+pub mod event;
+pub mod id;
+pub mod reward;
+pub mod sampling;
+pub mod task;
+pub mod trajectory;
+
+pub use adapter::{AdapterManifest, TensorEntry};
+pub use chat::{Message, Role, ToolCall};
+pub use event::{Event, EventKind};
+pub use id::{AdapterVersion, Digest, EpisodeId, GroupId, NodeName, Step, TaskId};
+pub use reward::{Component, Reward};
+pub use sampling::Sampling;
+pub use task::{Base, BugKind, Difficulty, Origin, Split, Task};
+pub use trajectory::{Finish, TokenSpan, ToolRecord, Trajectory, Turn};
