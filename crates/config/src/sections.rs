@@ -1,0 +1,435 @@
+//! The options, one struct a section. Units are in the names; defaults are in `Default`.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The whole of `cluster.toml`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClusterConfig {
+    /// `[run]`
+    pub run: RunSection,
+    /// `[model]`
+    pub model: ModelSection,
+    /// `[tasks]`
+    pub tasks: TasksSection,
+    /// `[agent]`
+    pub agent: AgentSection,
+    /// `[sandbox]`
+    pub sandbox: SandboxSection,
+    /// `[reward]`
+    pub reward: RewardSection,
+    /// `[rollout]`
+    pub rollout: RolloutSection,
+    /// `[learner]`
+    pub learner: LearnerSection,
+    /// `[lora]`
+    pub lora: LoraSection,
+    /// `[cluster]`
+    pub cluster: ClusterSection,
+    /// `[[node]]`, one for each process. Empty: [`ClusterConfig::default_nodes`].
+    pub node: Vec<Node>,
+}
+
+/// What is run, and for how long.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunSection {
+    /// Folder of the run: ledger, checkpoints, logs, certificates.
+    pub dir: PathBuf,
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Seed of task order, sampling and initialisation.
+    pub seed: u64,
+    /// Train and roll out in turns instead of at the same time.
+    pub sync: bool,
+}
+
+impl Default for RunSection {
+    fn default() -> Self {
+        Self { dir: "runs/default".into(), steps: 100, seed: 0, sync: false }
+    }
+}
+
+/// The base model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelSection {
+    /// Hugging Face folder: config.json, safetensors, tokenizer.json.
+    pub path: PathBuf,
+    /// Adapter to start from (PEFT folder); none starts from a zero adapter.
+    pub adapter: Option<PathBuf>,
+    /// Where tensors live: `cpu`, or `cuda` in a build with that feature.
+    pub device: String,
+}
+
+impl Default for ModelSection {
+    fn default() -> Self {
+        Self { path: "models/small".into(), adapter: None, device: "cpu".into() }
+    }
+}
+
+/// The repair tasks.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TasksSection {
+    /// JSONL file of the tasks to train on.
+    pub train: PathBuf,
+    /// JSONL file of held-out tasks, evaluated before and after training; none evaluates nothing.
+    pub held_out: Option<PathBuf>,
+    /// Attempts at each held-out task an evaluation makes.
+    pub held_out_samples: u32,
+}
+
+/// The agent's scaffold and its limits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentSection {
+    /// `full` instructions, or `brief` ones for a policy with a short context.
+    pub prompt: String,
+    /// Tool calls an episode may make.
+    pub calls_max: u32,
+    /// Tokens an episode's transcript may hold.
+    pub tokens_max: u32,
+    /// Tokens one turn may generate.
+    pub turn_tokens_max: u32,
+    /// Wall time of an episode.
+    pub time_max_s: f64,
+    /// Characters of tool output the agent is shown.
+    pub output_chars_max: usize,
+    /// Times the agent is nudged when it stops without having changed anything.
+    pub nudges_max: u32,
+}
+
+impl Default for AgentSection {
+    fn default() -> Self {
+        Self {
+            prompt: "full".into(),
+            calls_max: 30,
+            tokens_max: 10_240,
+            turn_tokens_max: 2_048,
+            time_max_s: 60.0,
+            output_chars_max: 2_000,
+            nudges_max: 1,
+        }
+    }
+}
+
+/// Limits of one sandbox.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SandboxSection {
+    /// Wall time of one command.
+    pub command_time_max_s: f64,
+    /// CPU time of one command.
+    pub cpu_time_max_s: u64,
+    /// Address space of one process.
+    pub memory_mib: u64,
+    /// Processes at once.
+    pub processes_max: u64,
+    /// Size of one file.
+    pub file_mib: u64,
+    /// Size of everything the sandbox may write.
+    pub disk_mib: u64,
+    /// Output of one command that is kept.
+    pub output_kib: u64,
+    /// Go on with no isolation where namespaces cannot be had: whatever the policy types then runs
+    /// as you, on your files.
+    pub run_without_isolation: bool,
+}
+
+impl Default for SandboxSection {
+    fn default() -> Self {
+        Self {
+            command_time_max_s: 10.0,
+            cpu_time_max_s: 10,
+            memory_mib: 512,
+            processes_max: 64,
+            file_mib: 16,
+            disk_mib: 64,
+            output_kib: 256,
+            run_without_isolation: false,
+        }
+    }
+}
+
+/// Measure of similarity between two patches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Similarity {
+    /// Line by line.
+    Line,
+    /// Character by character, as Python's difflib.
+    Gestalt,
+}
+
+/// What an episode earns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RewardSection {
+    /// Measure of patch similarity.
+    pub similarity: Similarity,
+    /// Weight of patch similarity.
+    pub similarity_weight: f64,
+    /// Weight of touching the right files.
+    pub file_match_weight: f64,
+    /// Weight of an exact repair.
+    pub exact_weight: f64,
+}
+
+impl Default for RewardSection {
+    fn default() -> Self {
+        Self {
+            similarity: Similarity::Line,
+            similarity_weight: 1.0,
+            file_match_weight: 0.0,
+            exact_weight: 0.0,
+        }
+    }
+}
+
+/// How episodes are sampled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RolloutSection {
+    /// Attempts at one task (G).
+    pub group_size: u32,
+    /// Groups of one optimizer step.
+    pub groups_per_step: u32,
+    /// Softmax temperature.
+    pub temperature: f32,
+    /// Nucleus sampling; 1 keeps all.
+    pub top_p: f32,
+    /// Most likely tokens only; 0 keeps all.
+    pub top_k: u32,
+    /// Episodes one rollout node drives at once.
+    pub concurrency: u32,
+    /// How many versions old the oldest token of an episode may be when it is trained on.
+    pub staleness_max: u64,
+    /// An episode that is not back by then is handed to another node.
+    pub lease_s: f64,
+    /// Leave out groups whose attempts all earned the same.
+    pub skip_equal_groups: bool,
+}
+
+impl Default for RolloutSection {
+    fn default() -> Self {
+        Self {
+            group_size: 8,
+            groups_per_step: 8,
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            concurrency: 16,
+            staleness_max: 2,
+            lease_s: 120.0,
+            skip_equal_groups: true,
+        }
+    }
+}
+
+/// Policy-gradient objective.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the field's own names; see docs/ARCHITECTURE.md")]
+pub enum Objective {
+    Grpo,
+    Bnpo,
+    DrGrpo,
+    Dapo,
+    Gspo,
+    Cispo,
+}
+
+/// Learning-rate schedule after warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// Stays.
+    Constant,
+    /// Falls to a tenth along a half cosine.
+    Cosine,
+}
+
+/// How the policy is updated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LearnerSection {
+    /// Objective.
+    pub objective: Objective,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Steps of linear warm-up.
+    pub warmup_steps: u64,
+    /// Schedule after warm-up, over `run.steps`.
+    pub schedule: Schedule,
+    /// AdamW's decay rate of the first moment.
+    pub beta1: f64,
+    /// AdamW's decay rate of the second moment.
+    pub beta2: f64,
+    /// AdamW's decoupled weight decay.
+    pub weight_decay: f64,
+    /// Global gradient norm above which gradients are scaled down; 0 never clips.
+    pub grad_norm_max: f64,
+    /// Lower clip of the probability ratio.
+    pub clip_low: f64,
+    /// Upper clip of the probability ratio.
+    pub clip_high: f64,
+    /// Weight of the k3 estimate of KL to the reference (the adapter switched off); 0 computes none.
+    pub kl_beta: f64,
+    /// Cap of the per-token importance weight old / sampler; 0 applies none.
+    pub importance_cap: f64,
+    /// Passes over each batch.
+    pub epochs: u32,
+    /// Optimizer steps each pass is cut into.
+    pub minibatches: u32,
+    /// Tokens of one forward and backward pass.
+    pub micro_batch_tokens: u32,
+    /// Recompute activations layer by layer instead of keeping them.
+    pub checkpoint_activations: bool,
+    /// Steps between checkpoints.
+    pub checkpoint_every: u64,
+    /// Checkpoints kept.
+    pub checkpoints_kept: u32,
+}
+
+impl Default for LearnerSection {
+    fn default() -> Self {
+        Self {
+            objective: Objective::DrGrpo,
+            learning_rate: 1e-4,
+            warmup_steps: 5,
+            schedule: Schedule::Constant,
+            beta1: 0.9,
+            beta2: 0.95,
+            weight_decay: 0.0,
+            grad_norm_max: 1.0,
+            clip_low: 0.2,
+            clip_high: 0.28,
+            kl_beta: 0.0,
+            importance_cap: 2.0,
+            epochs: 1,
+            minibatches: 1,
+            micro_batch_tokens: 10_240,
+            checkpoint_activations: false,
+            checkpoint_every: 1,
+            checkpoints_kept: 3,
+        }
+    }
+}
+
+/// The adapter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoraSection {
+    /// Rank.
+    pub rank: u32,
+    /// Scale is alpha / rank.
+    pub alpha: f64,
+    /// Projections it is on: any of q k v o gate up down.
+    pub targets: Vec<String>,
+}
+
+impl Default for LoraSection {
+    fn default() -> Self {
+        Self {
+            rank: 16,
+            alpha: 32.0,
+            targets: ["q", "k", "v", "o", "gate", "up", "down"].map(str::to_owned).to_vec(),
+        }
+    }
+}
+
+/// How nodes find and watch each other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClusterSection {
+    /// Address the coordinator listens on (UDP). Port 0 takes a free one.
+    pub listen: String,
+    /// QUIC keep-alive.
+    pub keep_alive_ms: u64,
+    /// Silence after which a connection is given up.
+    pub idle_timeout_ms: u64,
+    /// Silence of the application after which a node counts as hung.
+    pub heartbeat_timeout_ms: u64,
+    /// Restarts of one node within `restart_window_s` before the host gives it up.
+    pub restarts_max: u32,
+    /// The window restarts are counted in.
+    pub restart_window_s: f64,
+    /// Wait before the first restart; doubles up to `backoff_max_ms`.
+    pub backoff_min_ms: u64,
+    /// Longest wait before a restart.
+    pub backoff_max_ms: u64,
+}
+
+impl Default for ClusterSection {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:0".into(),
+            keep_alive_ms: 500,
+            idle_timeout_ms: 3_000,
+            heartbeat_timeout_ms: 5_000,
+            restarts_max: 5,
+            restart_window_s: 60.0,
+            backoff_min_ms: 200,
+            backoff_max_ms: 5_000,
+        }
+    }
+}
+
+/// What a node is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Hands tasks out and keeps the ledger.
+    Coordinator,
+    /// Keeps the newest adapter and streams it.
+    ParameterServer,
+    /// Trains.
+    Learner,
+    /// Rolls episodes out.
+    Rollout,
+}
+
+/// One process of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Unique name; letters, digits and `-`.
+    pub name: String,
+    /// What it is for.
+    pub roles: Vec<Role>,
+    /// Threads its tensor work uses; 0 takes one for each core.
+    #[serde(default = "one_thread")]
+    pub threads: usize,
+}
+
+fn one_thread() -> usize {
+    1
+}
+
+impl ClusterConfig {
+    /// The nodes of the run: those configured, or one coordinator with the parameter server, one
+    /// learner and two rollout nodes.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<Node> {
+        if self.node.is_empty() { Self::default_nodes() } else { self.node.clone() }
+    }
+
+    /// One coordinator with the parameter server, one learner, two rollout nodes.
+    #[must_use]
+    pub fn default_nodes() -> Vec<Node> {
+        let node = |name: &str, roles: &[Role], threads| Node {
+            name: name.into(),
+            roles: roles.to_vec(),
+            threads,
+        };
+        vec![
+            node("coordinator", &[Role::Coordinator, Role::ParameterServer], 1),
+            node("learner", &[Role::Learner], 0),
+            node("rollout-0", &[Role::Rollout], 1),
+            node("rollout-1", &[Role::Rollout], 1),
+        ]
+    }
+}

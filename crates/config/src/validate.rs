@@ -1,0 +1,202 @@
+//! The checks that involve more than one key, or a key's range. Each message says which key, what
+//! it holds and what it may hold.
+
+use std::collections::BTreeSet;
+
+use crate::sections::{ClusterConfig, Role};
+
+/// Longest name of a node; a certificate's subject name allows 64.
+const NAME_CHARS_MAX: usize = 48;
+
+/// Every problem of a configuration, in file order; empty if it can be run.
+#[must_use]
+pub fn validate(config: &ClusterConfig) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut check = |ok: bool, message: String| {
+        if !ok {
+            problems.push(message);
+        }
+    };
+
+    let rollout = &config.rollout;
+    check(
+        rollout.group_size >= 2,
+        format!(
+            "rollout.group_size is {}: a group needs at least 2 attempts to be compared",
+            rollout.group_size
+        ),
+    );
+    check(
+        rollout.groups_per_step >= 1,
+        "rollout.groups_per_step is 0: a step needs a group".into(),
+    );
+    check(rollout.concurrency >= 1, "rollout.concurrency is 0: nothing would ever run".into());
+    check(
+        rollout.temperature > 0.0 && rollout.temperature.is_finite(),
+        format!(
+            "rollout.temperature is {}: training needs a temperature above 0",
+            rollout.temperature
+        ),
+    );
+    check(
+        rollout.top_p > 0.0 && rollout.top_p <= 1.0,
+        format!("rollout.top_p is {}: it lies above 0 and at most at 1", rollout.top_p),
+    );
+    check(
+        rollout.lease_s >= config.agent.time_max_s,
+        format!(
+            "rollout.lease_s ({}) is shorter than agent.time_max_s ({}): every long episode would be \
+         taken away before it ends",
+            rollout.lease_s, config.agent.time_max_s
+        ),
+    );
+
+    let agent = &config.agent;
+    check(
+        matches!(agent.prompt.as_str(), "full" | "brief"),
+        format!("agent.prompt is {:?}: it is \"full\" or \"brief\"", agent.prompt),
+    );
+    check(agent.calls_max >= 1, "agent.calls_max is 0: the agent could do nothing".into());
+    check(
+        agent.turn_tokens_max <= agent.tokens_max,
+        format!(
+            "agent.turn_tokens_max ({}) exceeds agent.tokens_max ({})",
+            agent.turn_tokens_max, agent.tokens_max
+        ),
+    );
+    check(agent.time_max_s > 0.0, "agent.time_max_s is not above 0".into());
+
+    let learner = &config.learner;
+    check(
+        learner.learning_rate > 0.0 && learner.learning_rate.is_finite(),
+        format!("learner.learning_rate is {}: it is above 0", learner.learning_rate),
+    );
+    for (key, value) in [("beta1", learner.beta1), ("beta2", learner.beta2)] {
+        check((0.0..1.0).contains(&value), format!("learner.{key} is {value}: it lies in [0, 1)"));
+    }
+    check(
+        learner.clip_low >= 0.0 && learner.clip_low < 1.0,
+        format!("learner.clip_low is {}: it lies in [0, 1)", learner.clip_low),
+    );
+    check(
+        learner.epochs >= 1 && learner.minibatches >= 1,
+        format!(
+            "learner.epochs ({}) and learner.minibatches ({}) are at least 1",
+            learner.epochs, learner.minibatches
+        ),
+    );
+    check(
+        learner.checkpoint_every >= 1 && learner.checkpoints_kept >= 1,
+        format!(
+            "learner.checkpoint_every ({}) and learner.checkpoints_kept ({}) are at least 1",
+            learner.checkpoint_every, learner.checkpoints_kept
+        ),
+    );
+    check(
+        learner.micro_batch_tokens >= agent.tokens_max,
+        format!(
+            "learner.micro_batch_tokens ({}) is less than agent.tokens_max ({}): the longest episode \
+         would not fit",
+            learner.micro_batch_tokens, agent.tokens_max
+        ),
+    );
+
+    check(config.lora.rank >= 1, "lora.rank is 0".into());
+    check(
+        !config.lora.targets.is_empty(),
+        "lora.targets is empty: nothing would be trained".into(),
+    );
+    for target in &config.lora.targets {
+        let known = ["q", "k", "v", "o", "gate", "up", "down"];
+        check(
+            known.contains(&target.as_str()),
+            format!("lora.targets names {target:?}: it may hold {}", known.join(", ")),
+        );
+    }
+
+    check(
+        matches!(config.model.device.as_str(), "cpu" | "cuda"),
+        format!("model.device is {:?}: it is \"cpu\" or \"cuda\"", config.model.device),
+    );
+    let cluster = &config.cluster;
+    check(
+        cluster.listen.parse::<std::net::SocketAddr>().is_ok(),
+        format!(
+            "cluster.listen is {:?}: it is an address and a port, such as 127.0.0.1:0",
+            cluster.listen
+        ),
+    );
+    check(
+        cluster.keep_alive_ms * 2 <= cluster.idle_timeout_ms,
+        format!(
+            "cluster.idle_timeout_ms ({}) must be at least twice cluster.keep_alive_ms ({})",
+            cluster.idle_timeout_ms, cluster.keep_alive_ms
+        ),
+    );
+    check(
+        cluster.backoff_min_ms <= cluster.backoff_max_ms,
+        format!(
+            "cluster.backoff_min_ms ({}) exceeds cluster.backoff_max_ms ({})",
+            cluster.backoff_min_ms, cluster.backoff_max_ms
+        ),
+    );
+
+    problems.extend(nodes(config));
+    problems
+}
+
+fn nodes(config: &ClusterConfig) -> Vec<String> {
+    let mut problems = Vec::new();
+    let nodes = config.nodes();
+    let mut names = BTreeSet::new();
+    for node in &nodes {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if node.name.is_empty() || node.name.len() > NAME_CHARS_MAX || !node.name.chars().all(plain)
+        {
+            problems.push(format!(
+                "node name {:?}: letters, digits and '-', at most {NAME_CHARS_MAX}",
+                node.name
+            ));
+        }
+        if !names.insert(&node.name) {
+            problems.push(format!("two nodes are named {:?}", node.name));
+        }
+        if node.roles.is_empty() {
+            problems.push(format!("node {:?} has no role", node.name));
+        }
+    }
+    for (role, text) in [
+        (Role::Coordinator, "coordinator"),
+        (Role::ParameterServer, "parameter-server"),
+        (Role::Learner, "learner"),
+    ] {
+        let count = nodes.iter().filter(|node| node.roles.contains(&role)).count();
+        if count != 1 {
+            problems.push(format!("{count} nodes have the role {text}: a cluster has exactly one"));
+        }
+    }
+    if !nodes.iter().any(|node| node.roles.contains(&Role::Rollout)) {
+        problems.push("no node has the role rollout: nothing would generate".into());
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_can_be_run() {
+        let mut config = ClusterConfig::default();
+        config.learner.micro_batch_tokens = config.agent.tokens_max;
+        assert_eq!(validate(&config), Vec::<String>::new());
+    }
+
+    #[test]
+    fn two_nodes_of_one_name_are_refused_by_name() {
+        let mut config =
+            ClusterConfig { node: ClusterConfig::default_nodes(), ..Default::default() };
+        config.node[3].name = "rollout-0".into();
+        assert!(validate(&config).iter().any(|p| p.contains("two nodes are named \"rollout-0\"")));
+    }
+}
