@@ -2,7 +2,14 @@
 //! returned. Thin actors carry them out; a seeded simulation can run the very same code.
 //!
 //! - [`wire`]: the messages nodes exchange
+//! - [`plan`]: what a run does, phase by phase (`plan.json`)
+//! - [`results`]: what it found out (`results.json`)
 //!
 //! This crate never does I/O and never reads a clock.
 
+pub mod plan;
+pub mod results;
 pub mod wire;
+
+pub use plan::{Evaluate, Limits, PLAN_FILE, Phase, Plan, PlanError, StalePolicy, Train};
+pub use results::{Attempt, Evaluation, RESULTS_FILE, Results, TaskResult, Training};

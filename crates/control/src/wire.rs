@@ -34,6 +34,9 @@ pub enum NodeRole {
 pub struct Assignment {
     /// This attempt.
     pub episode: EpisodeId,
+    /// Which lease on the episode this is, from 1. Sent back with the result: a result of an
+    /// earlier lease is refused.
+    pub attempt: u32,
     /// The attempts it is compared with.
     pub group: GroupId,
     /// The task, as its JSON line.
@@ -44,6 +47,24 @@ pub struct Assignment {
     pub lease_ms: u64,
     /// Whether the reward is only measured (evaluation) and never trained on.
     pub evaluation: bool,
+}
+
+/// An episode a node works on, or whose result it still holds unacknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Held {
+    /// The episode.
+    pub episode: EpisodeId,
+    /// The lease on it, as in [`Assignment::attempt`].
+    pub attempt: u32,
+}
+
+/// An adapter as an engine serves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Serving {
+    /// Its version.
+    pub version: AdapterVersion,
+    /// Its digest; for version 0 (no adapter) the same on every node.
+    pub digest: Digest,
 }
 
 /// What a node says of itself once a second.
@@ -101,17 +122,21 @@ pub type StepMetrics = Vec<(String, f64)>;
 
 /// Every message between nodes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named by the newtypes they hold")]
 pub enum Wire {
     // To the coordinator.
-    /// The sender is there and has room for this many episodes at once. Sent on every (re)join;
-    /// whatever the coordinator believes the sender still holds beyond `holding` is lost.
-    Join { incarnation: u64, capacity: u32, holding: Vec<EpisodeId> },
-    /// Room for more episodes.
+    /// The sender is there, serves this adapter (none: not yet any) and has room for this many
+    /// episodes at once. Sent on every (re)join; whatever the coordinator believes the sender
+    /// still holds beyond `holding` is lost.
+    Join { incarnation: u64, capacity: u32, holding: Vec<Held>, serving: Option<Serving> },
+    /// Room for this many episodes at once from now on, in place of `Join`'s capacity. A result
+    /// or failure frees its room by itself.
     Credit { episodes: u32 },
-    /// An episode ended with a result. Answered by [`Wire::Ack`] once durable; sent again until then.
-    Finished { trajectory: Box<Trajectory> },
+    /// An episode ended with a result. Answered by [`Wire::Ack`] once durable, or by
+    /// [`Wire::Cancel`] where it is not wanted; sent again until then.
+    Finished { attempt: u32, trajectory: Box<Trajectory> },
     /// An episode could not be rolled out. Answered by [`Wire::Ack`].
-    Failed { episode: EpisodeId, reason: String },
+    Failed { episode: EpisodeId, attempt: u32, reason: String },
     /// The learner is ready for its next batch. Sent again until the batch comes.
     BatchWanted(BatchRequest),
     /// The learner committed a step: weights and consumed ids are durable.
@@ -146,6 +171,12 @@ pub enum Wire {
     Adapter { manifest: AdapterManifest, payload: Vec<u8> },
     /// An engine asks for the newest adapter (after a start or a rejected one).
     AdapterWanted { have: AdapterVersion },
+    /// Parameter server to learner and coordinator: this adapter is durable and being handed out.
+    /// Sent again on every (re)join.
+    Published { version: AdapterVersion, digest: Digest },
+    /// Parameter server to learner: this adapter was not taken. `newest` is the newest version
+    /// published; a version must be greater.
+    AdapterRefused { version: AdapterVersion, newest: AdapterVersion, reason: String },
 }
 
 impl Wire {
@@ -166,6 +197,7 @@ impl Wire {
             }
             Self::Drain | Self::Stop { .. } => matches!(role, Coordinator | Operator),
             Self::Adapter { .. } => matches!(role, Learner | ParameterServer),
+            Self::Published { .. } | Self::AdapterRefused { .. } => role == ParameterServer,
         }
     }
 }
