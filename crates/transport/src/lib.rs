@@ -1,1 +1,36 @@
-//! Placeholder.
+//! How nodes reach each other: QUIC with mutual TLS from a private authority.
+//!
+//! - [`options`]: timeouts, sizes and rates
+//! - [`authority`]: the cluster's certificate authority, and what it issues
+//! - [`identity`]: who a certificate says its holder is; credentials read from a folder
+//! - [`net_thread`]: the one thread QUIC runs on, apart from whatever keeps the others busy
+//! - [`endpoint`]: listens, dials, and refuses whoever has no certificate of ours
+//! - [`stream`]: a QUIC stream as the byte stream `ractor_cluster` runs on
+//! - [`frame`]: length-prefixed frames
+//! - [`blob`]: one large thing on one stream: length, hash, acknowledgement
+//! - [`pacing`]: how fast blobs may be sent
+//! - [`codec`]: bytes of a message, versioned and bounded
+//!
+//! This crate never knows what a message means, nor who may send which.
+
+pub mod authority;
+pub mod blob;
+pub mod codec;
+pub mod endpoint;
+pub mod frame;
+pub mod identity;
+pub mod net_thread;
+pub mod options;
+pub mod pacing;
+pub mod stream;
+
+pub use authority::{Authority, AuthorityError};
+pub use blob::{BlobError, BlobReceipt, ReceivedBlob, receive_blob, send_blob};
+pub use codec::{DecodeError, EncodeError, decode, encode};
+pub use endpoint::{BindError, Connection, DialError, Endpoint, Handshake, Purpose};
+pub use frame::{FrameError, read_frame, write_frame};
+pub use identity::{Credentials, CredentialsError, Identity};
+pub use net_thread::NetThread;
+pub use options::Options;
+pub use pacing::Pacing;
+pub use stream::QuicStream;

@@ -1,0 +1,133 @@
+//! Who a certificate says its holder is, and credentials read from a folder.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crrl_types::NodeName;
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::authority::SEED_BYTES;
+
+/// A role is written as a URI among the subject's alternative names.
+pub(crate) const ROLE_PREFIX: &str = "crrl:role:";
+
+/// Name and roles, out of a certificate that was verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The one DNS name among the subject's alternative names.
+    pub name: NodeName,
+    /// Its roles, in the certificate's order.
+    pub roles: Vec<String>,
+}
+
+/// Credentials that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// A file.
+    #[error("cannot read {path}: {source}", path = .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Content of a file, or of a peer's certificate.
+    #[error("{what}: {message}")]
+    Content {
+        /// Which.
+        what: String,
+        /// What is wrong with it.
+        message: String,
+    },
+}
+
+impl Identity {
+    /// Reads a certificate.
+    ///
+    /// # Errors
+    /// Not a certificate of ours: none or several names.
+    pub fn from_der(der: &[u8]) -> Result<Self, CredentialsError> {
+        let refuse = |message: &str| CredentialsError::Content {
+            what: "certificate".into(),
+            message: message.into(),
+        };
+        let (_, certificate) =
+            X509Certificate::from_der(der).map_err(|_| refuse("cannot be parsed"))?;
+        let names = certificate
+            .subject_alternative_name()
+            .ok()
+            .flatten()
+            .ok_or_else(|| refuse("has no subject alternative name"))?;
+        let mut name = None;
+        let mut roles = Vec::new();
+        for general in &names.value.general_names {
+            match general {
+                GeneralName::DNSName(dns) if name.replace(NodeName::from(*dns)).is_some() => {
+                    return Err(refuse("has more than one name"));
+                }
+                GeneralName::URI(uri) => {
+                    roles.extend(uri.strip_prefix(ROLE_PREFIX).map(str::to_owned));
+                }
+                _ => {}
+            }
+        }
+        Ok(Self { name: name.ok_or_else(|| refuse("has no name"))?, roles })
+    }
+
+    /// As [`Identity::from_der`], of the first certificate of a PEM file.
+    ///
+    /// # Errors
+    /// Not a certificate of ours.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, CredentialsError> {
+        let der = CertificateDer::from_pem_slice(pem).map_err(|error| {
+            CredentialsError::Content { what: "certificate".into(), message: error.to_string() }
+        })?;
+        Self::from_der(&der)
+    }
+}
+
+/// What a member proves itself with, and what it trusts.
+#[derive(Debug)]
+pub struct Credentials {
+    /// Who the certificate says we are.
+    pub identity: Identity,
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) key: PrivateKeyDer<'static>,
+    pub(crate) roots: Arc<RootCertStore>,
+    pub(crate) seed: [u8; SEED_BYTES],
+}
+
+impl Credentials {
+    /// Reads `ca.pem`, `NAME.pem`, `NAME.key` and `NAME.seed` from a folder.
+    ///
+    /// # Errors
+    /// [`CredentialsError`], naming the file.
+    pub fn load(dir: &Path, name: &NodeName) -> Result<Self, CredentialsError> {
+        let read = |file: String| {
+            let path = dir.join(file);
+            fs::read(&path).map_err(|source| CredentialsError::File { path, source })
+        };
+        let content =
+            |what: String| move |message: String| CredentialsError::Content { what, message };
+        let mut roots = RootCertStore::empty();
+        let authority = CertificateDer::from_pem_slice(&read("ca.pem".into())?)
+            .map_err(|error| content("ca.pem".into())(error.to_string()))?;
+        roots.add(authority).map_err(|error| content("ca.pem".into())(error.to_string()))?;
+        let chain = CertificateDer::from_pem_slice(&read(format!("{name}.pem"))?)
+            .map_err(|error| content(format!("{name}.pem"))(error.to_string()))?;
+        let key = PrivateKeyDer::from_pem_slice(&read(format!("{name}.key"))?)
+            .map_err(|error| content(format!("{name}.key"))(error.to_string()))?;
+        let seed = read(format!("{name}.seed"))?.try_into().map_err(|found: Vec<u8>| {
+            content(format!("{name}.seed"))(format!(
+                "{} bytes instead of {SEED_BYTES}",
+                found.len()
+            ))
+        })?;
+        let identity = Identity::from_der(&chain)?;
+        Ok(Self { identity, chain: vec![chain], key, roots: Arc::new(roots), seed })
+    }
+}
