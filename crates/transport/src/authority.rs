@@ -15,6 +15,7 @@ use rcgen::{
 };
 use time::{Duration, OffsetDateTime};
 
+use crate::entropy::random_bytes;
 use crate::identity::{Identity, ROLE_PREFIX};
 
 /// Bytes of a member's seed, from which the keys of its endpoint are derived.
@@ -97,12 +98,9 @@ impl Authority {
         let cert = member_params(name, roles)
             .and_then(|params| params.signed_by(&key, &self.issuer))
             .map_err(wrap)?;
-        let mut seed = [0; SEED_BYTES];
-        rustls::crypto::ring::default_provider().secure_random.fill(&mut seed).map_err(|_| {
-            AuthorityError::File {
-                path: "/dev/urandom".into(),
-                source: std::io::Error::other("the system gives no random bytes"),
-            }
+        let seed = random_bytes::<SEED_BYTES>().map_err(|error| AuthorityError::File {
+            path: path("seed"),
+            source: std::io::Error::other(error),
         })?;
         let files = [
             ("key", key.serialize_pem().into_bytes()),

@@ -5,6 +5,7 @@
 //! - [`identity`]: who a certificate says its holder is; credentials read from a folder
 //! - [`net_thread`]: the one thread QUIC runs on, apart from whatever keeps the others busy
 //! - [`endpoint`]: listens, dials, and refuses whoever has no certificate of ours
+//! - [`entropy`]: random bytes nobody can guess
 //! - [`stream`]: a QUIC stream as the byte stream `ractor_cluster` runs on
 //! - [`frame`]: length-prefixed frames
 //! - [`blob`]: one large thing on one stream: length, hash, acknowledgement
@@ -17,6 +18,7 @@ pub mod authority;
 pub mod blob;
 pub mod codec;
 pub mod endpoint;
+pub mod entropy;
 pub mod frame;
 pub mod identity;
 pub mod net_thread;
@@ -28,6 +30,7 @@ pub use authority::{Authority, AuthorityError};
 pub use blob::{BlobError, BlobReceipt, ReceivedBlob, receive_blob, send_blob};
 pub use codec::{DecodeError, EncodeError, decode, encode};
 pub use endpoint::{BindError, Connection, DialError, Endpoint, Handshake, Purpose};
+pub use entropy::{NoEntropy, random_bytes};
 pub use frame::{FrameError, read_frame, write_frame};
 pub use identity::{Credentials, CredentialsError, Identity};
 pub use net_thread::NetThread;

@@ -1,0 +1,143 @@
+//! What a run looks like right now: the coordinator writes it, people's tools read it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crrl_control::wire::{NodeReport, StepMetrics};
+use serde::{Deserialize, Serialize};
+
+/// Points of the reward history that are kept; older ones are in the run store.
+pub const HISTORY_MAX: usize = 512;
+/// Episode lines that are kept.
+pub const LINES_MAX: usize = 32;
+/// Characters of one episode line.
+pub const LINE_CHARS_MAX: usize = 240;
+
+/// How far the run is.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Progress {
+    /// What the run is doing: `starting`, `evaluating before`, `training`, `evaluating after`,
+    /// `done`.
+    pub phase: String,
+    /// Optimizer steps committed.
+    pub step: u64,
+    /// Optimizer steps wanted.
+    pub steps: u64,
+    /// Newest adapter version.
+    pub adapter_version: u64,
+    /// One point for each step, oldest first; at most [`HISTORY_MAX`].
+    pub history: VecDeque<RewardPoint>,
+    /// Episodes by what became of them.
+    pub episodes: EpisodeCounts,
+    /// Numbers of the last step.
+    pub metrics: StepMetrics,
+    /// The last episodes, one line each, newest last; at most [`LINES_MAX`].
+    pub lines: VecDeque<String>,
+}
+
+/// Reward of the episodes one step was trained on.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct RewardPoint {
+    /// The step.
+    pub step: u64,
+    /// Mean reward.
+    pub reward: f64,
+    /// Share of episodes that count as solved.
+    pub success: f64,
+}
+
+/// Episodes by what became of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EpisodeCounts {
+    /// Handed out.
+    pub dispatched: u64,
+    /// Handed out and not back yet.
+    pub in_flight: u64,
+    /// Came back with a reward.
+    pub finished: u64,
+    /// Trained on.
+    pub trained: u64,
+    /// Left out of training.
+    pub dropped: u64,
+    /// Could not be rolled out.
+    pub failed: u64,
+}
+
+impl Progress {
+    /// Adds a point to the history; the oldest goes when it is full.
+    pub fn push_point(&mut self, point: RewardPoint) {
+        self.history.push_back(point);
+        while self.history.len() > HISTORY_MAX {
+            self.history.pop_front();
+        }
+    }
+
+    /// Adds a line about an episode; the oldest goes when there are too many.
+    pub fn push_line(&mut self, line: &str) {
+        self.lines.push_back(line.chars().take(LINE_CHARS_MAX).collect());
+        while self.lines.len() > LINES_MAX {
+            self.lines.pop_front();
+        }
+    }
+}
+
+/// Everything the board shows.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Snapshot {
+    /// The last report of every node, by name.
+    pub nodes: Vec<NodeReport>,
+    /// How far the run is.
+    pub progress: Progress,
+}
+
+/// The board. Cloning gives another handle to the same board.
+#[derive(Debug, Clone, Default)]
+pub struct StatusBoard(Arc<RwLock<Snapshot>>);
+
+impl StatusBoard {
+    /// An empty board.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Puts up what a node says of itself.
+    pub fn report(&self, report: NodeReport) {
+        self.update(|snapshot| match snapshot.nodes.iter_mut().find(|n| n.node == report.node) {
+            Some(held) => *held = report,
+            None => {
+                snapshot.nodes.push(report);
+                snapshot.nodes.sort_by(|a, b| a.node.cmp(&b.node));
+            }
+        });
+    }
+
+    /// Changes the board. Short work only: readers wait.
+    pub fn update(&self, change: impl FnOnce(&mut Snapshot)) {
+        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// A copy of the board.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_history_keeps_the_newest_points() {
+        let board = StatusBoard::new();
+        for step in 0..HISTORY_MAX as u64 + 5 {
+            board.update(|s| s.progress.push_point(RewardPoint { step, ..Default::default() }));
+        }
+        let history = board.snapshot().progress.history;
+        assert_eq!((history.len(), history[0].step), (HISTORY_MAX, 5));
+    }
+}

@@ -1,0 +1,40 @@
+//! Nodes, joined and watched. Knows no tensor, so that everything here builds and tests in seconds.
+//!
+//! - [`run_dir`]: where everything of a run lies on disk
+//! - [`mesh`]: the handle a node reaches its peers by
+//! - [`router`]: which local actor gets which message, and who may send it
+//! - [`peer`]: one peer: its connections, what is owed to it, how it is watched
+//! - [`join`]: dialling, accepting and greeting peers
+//! - [`session`]: one `ractor_cluster` session for each peer, over QUIC
+//! - [`inbox`]: the one actor of a node that peers can reach
+//! - [`bulk`]: blobs to and from peers
+//! - [`board`]: what a run looks like right now
+//! - [`operator`]: status and shutdown, for people's tools
+//! - [`restart`]: whether and when something that ended is started again
+//! - [`supervisor`]: a supervisor of actors
+//! - [`host`]: the process that starts, watches and stops nodes
+//!
+//! Messages are [`crrl_control::wire::Wire`] and nothing else. Who a message comes from is what the
+//! peer's certificate says, never what the message says.
+
+pub mod board;
+pub mod bulk;
+pub mod host;
+pub mod inbox;
+pub mod join;
+pub mod mesh;
+pub mod operator;
+pub mod peer;
+pub mod restart;
+pub mod router;
+pub mod run_dir;
+pub mod session;
+pub mod supervisor;
+
+pub use board::{Progress, Snapshot, StatusBoard};
+pub use mesh::{CastError, Mesh, MeshError, MeshEvent, MeshOptions, PeerInfo};
+pub use operator::{OperatorClient, OperatorError};
+pub use restart::{Backoff, Intensity, Restarts, Strategy, Verdict};
+pub use router::{Inbound, Receipt, Router};
+pub use run_dir::RunDir;
+pub use supervisor::{ChildSpec, Supervisor, SupervisorMsg};
