@@ -4,12 +4,19 @@
 //! - [`wire`]: the messages nodes exchange
 //! - [`plan`]: what a run does, phase by phase (`plan.json`)
 //! - [`results`]: what it found out (`results.json`)
+//! - [`coordinator`]: tasks out on credit, results in, batches to the learner
+//! - [`ledger`]: every episode's life
+//! - [`cursor`]: the order of tasks
 //!
 //! This crate never does I/O and never reads a clock.
 
+pub mod coordinator;
+pub mod cursor;
+pub mod ledger;
 pub mod plan;
 pub mod results;
 pub mod wire;
 
+pub use coordinator::{Coordinator, Effect, Input, Record, Recovered};
 pub use plan::{Evaluate, Limits, PLAN_FILE, Phase, Plan, PlanError, StalePolicy, Train};
 pub use results::{Attempt, Evaluation, RESULTS_FILE, Results, TaskResult, Training};

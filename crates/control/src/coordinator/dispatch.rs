@@ -1,0 +1,306 @@
+//! Which episode goes where; leases, results, and what happens when a lease is lost.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use crrl_types::{EpisodeId, EventKind, NodeName, TaskId};
+
+use super::input::Result as EpisodeResult;
+use super::{Assign, Coordinator, Effect, Record, Stage};
+use crate::ledger::{Broken, Entry, State, Transition};
+use crate::plan::{Phase, episode_seed};
+use crate::wire::{Held, Serving, Wire};
+
+pub(super) fn deadline(entry: &Entry) -> Option<Duration> {
+    if let State::Leased { deadline, .. } = &entry.state { Some(*deadline) } else { None }
+}
+
+impl Coordinator {
+    pub(super) fn lease(&self) -> Duration {
+        Duration::from_millis(self.plan.limits.lease_ms)
+    }
+
+    pub(super) fn expire_leases(
+        &mut self,
+        now: Duration,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Broken> {
+        let late: Vec<(EpisodeId, NodeName)> = self
+            .ledger
+            .entries()
+            .filter(|entry| deadline(entry).is_some_and(|at| at <= now))
+            .filter_map(|entry| Some((entry.episode, entry.node.clone()?)))
+            .collect();
+        for (episode, node) in late {
+            let reason = "the lease has ended".to_owned();
+            self.release(episode, &reason, out)?;
+            out.push(Effect::Send(node, Wire::Cancel { episode, reason }));
+        }
+        Ok(())
+    }
+
+    /// Takes a lease back. The episode is queued again, or has failed if it had its leases.
+    pub(super) fn release(
+        &mut self,
+        episode: EpisodeId,
+        reason: &str,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Broken> {
+        let Some(entry) = self.ledger.get(episode) else { return Ok(()) };
+        let State::Leased { node, .. } = &entry.state else { return Ok(()) };
+        let (node, attempt, task) = (node.clone(), entry.attempt, entry.task.clone());
+        self.node(&node).leases.remove(&episode);
+        out.push(Effect::Event(EventKind::LeaseLost { episode, from: node }));
+        let next = if let Some(why) = self.quarantined.get(&task) {
+            Transition::Quarantine(why.clone())
+        } else if attempt >= self.plan.limits.attempts_max {
+            Transition::Fail(format!("{reason} (lease {attempt}, the last it gets)"))
+        } else {
+            Transition::Release
+        };
+        self.transit(episode, next, out)?;
+        Ok(())
+    }
+
+    /// Hands no attempt at a task out any more, and ends those that wait.
+    pub(super) fn quarantine(
+        &mut self,
+        task: &TaskId,
+        killed: usize,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Broken> {
+        if self.quarantined.contains_key(task) {
+            return Ok(());
+        }
+        let reason = format!("{killed} nodes died while they worked on {task}");
+        self.quarantined.insert(task.clone(), reason.clone());
+        self.kills.remove(task);
+        out.push(Effect::Record(Record::Quarantined(task.clone(), reason.clone())));
+        let open: Vec<EpisodeId> = self
+            .ledger
+            .entries()
+            .filter(|entry| entry.task == *task && entry.state.is_open())
+            .map(|entry| entry.episode)
+            .collect();
+        for episode in open {
+            self.withdraw(episode, &reason, out);
+            self.transit(episode, Transition::Quarantine(reason.clone()), out)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the node of a lease, if there is one, that the result is not wanted.
+    pub(super) fn withdraw(&mut self, episode: EpisodeId, reason: &str, out: &mut Vec<Effect>) {
+        let Some(entry) = self.ledger.get(episode) else { return };
+        let State::Leased { node, .. } = &entry.state else { return };
+        let node = node.clone();
+        self.node(&node).leases.remove(&episode);
+        out.push(Effect::Send(node, Wire::Cancel { episode, reason: reason.to_owned() }));
+    }
+
+    /// Whether this is the current lease. A lease that was taken back counts until the episode
+    /// is handed out again: nobody else can commit to it.
+    fn is_current(&self, from: &NodeName, held: Held) -> bool {
+        self.ledger.get(held.episode).is_some_and(|entry| {
+            entry.state.is_open()
+                && entry.attempt == held.attempt
+                && entry.node.as_ref() == Some(from)
+        })
+    }
+
+    pub(super) fn finished(
+        &mut self,
+        from: &NodeName,
+        result: &EpisodeResult,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Broken> {
+        let Held { episode, attempt } = result.held;
+        if !self.is_current(from, result.held) {
+            let answer = if self.holds_result(episode, from, attempt) {
+                Wire::Ack { episode }
+            } else {
+                Wire::Cancel { episode, reason: "the lease is no longer yours".to_owned() }
+            };
+            out.push(Effect::Send(from.clone(), answer));
+            return Ok(());
+        }
+        if let Some(reason) = &result.refused {
+            return self.failed(from, result.held, reason, out);
+        }
+        for adapter in &result.adapters {
+            let Serving { version, digest } = *adapter;
+            match self.digest_of(version) {
+                // The news of its publication is still under way: the node sends it again.
+                None => return Ok(()),
+                Some(known) if known != digest => {
+                    let reason = format!(
+                        "{from} drew tokens under adapter {version} with digest {}, but {version} \
+                         was published as {}",
+                        digest.short(),
+                        known.short()
+                    );
+                    return self.failed(from, result.held, &reason, out);
+                }
+                Some(_) => {}
+            }
+        }
+        if let Stage::Evaluating(evaluating) = &self.stage
+            && let Some(pinned) = evaluating.pinned
+            && result.adapters.iter().any(|adapter| adapter.digest != pinned.digest)
+        {
+            let reason = format!("not drawn under adapter {} alone", pinned.version);
+            return self.failed(from, result.held, &reason, out);
+        }
+        self.node(from).leases.remove(&episode);
+        if self.ledger.get(episode).is_some_and(|entry| entry.state == State::Queued) {
+            self.transit(episode, Transition::Resume { deadline: Duration::MAX }, out)?;
+        }
+        let outcome = result.outcome;
+        out.push(Effect::Keep(episode));
+        let entry = self.transit(episode, Transition::Finish(outcome), out)?;
+        out.push(Effect::Event(EventKind::Finished {
+            episode,
+            reward: outcome.reward,
+            success: outcome.success,
+        }));
+        if entry.evaluation {
+            self.transit(episode, Transition::Measure, out)?;
+        }
+        out.push(Effect::Send(from.clone(), Wire::Ack { episode }));
+        Ok(())
+    }
+
+    pub(super) fn failed(
+        &mut self,
+        from: &NodeName,
+        held: Held,
+        reason: &str,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Broken> {
+        if self.is_current(from, held) {
+            self.release(held.episode, reason, out)?;
+            self.node(from).leases.remove(&held.episode);
+        }
+        out.push(Effect::Send(from.clone(), Wire::Ack { episode: held.episode }));
+        Ok(())
+    }
+
+    /// Hands queued episodes out, oldest first, to nodes with room.
+    pub(super) fn dispatch(&mut self, now: Duration, out: &mut Vec<Effect>) -> Result<(), Broken> {
+        if !self.may_dispatch() {
+            return Ok(());
+        }
+        for episode in self.queue.clone() {
+            let Some(entry) = self.ledger.get(episode).cloned() else { continue };
+            let Some(to) = self.choose(&entry) else { break };
+            let deadline = now + self.lease();
+            let entry =
+                self.transit(episode, Transition::Lease { node: to.clone(), deadline }, out)?;
+            self.node(&to).leases.insert(episode);
+            let Entry { group, task, attempt, phase, evaluation, sample, ordinal, .. } = entry;
+            out.push(Effect::Event(EventKind::Dispatched {
+                episode,
+                group,
+                task: task.clone(),
+                to: to.clone(),
+                attempt,
+            }));
+            let salt = if evaluation { 0 } else { (u64::from(phase) << 48) ^ (ordinal + 1) };
+            let seed = episode_seed(self.plan.seed, &task, sample, salt);
+            out.push(Effect::Assign(Assign {
+                to,
+                episode,
+                attempt,
+                group,
+                phase,
+                task,
+                seed,
+                evaluation,
+            }));
+        }
+        Ok(())
+    }
+
+    /// Whether anything may be handed out at all.
+    fn may_dispatch(&self) -> bool {
+        // A learner that starts from another adapter says so with its first request.
+        let expected = self.plan.steps() > 0 && self.learner.version.is_none();
+        let in_step = match &self.plan.phases.get(self.phase) {
+            Some(Phase::Train(train)) if train.sync => {
+                let current = self.current();
+                self.nodes
+                    .values()
+                    .filter(|node| node.up)
+                    .all(|node| node.serving.is_some_and(|s| s.version == current))
+            }
+            _ => true,
+        };
+        !expected && in_step
+    }
+
+    /// Whether a node may work on this phase, by the adapter it serves.
+    fn is_eligible(&self, serving: Serving) -> bool {
+        if !self.is_proven(serving) {
+            return false;
+        }
+        match (&self.stage, self.plan.phases.get(self.phase)) {
+            (Stage::Evaluating(evaluating), _) => {
+                evaluating.pinned.is_some_and(|pinned| pinned.digest == serving.digest)
+            }
+            (Stage::Training(_), Some(Phase::Train(train))) => {
+                serving.version.0 + train.staleness_max >= self.current().0
+            }
+            _ => false,
+        }
+    }
+
+    /// The node with the fewest attempts of the same group, another than the last, with most room.
+    fn choose(&self, entry: &Entry) -> Option<NodeName> {
+        let siblings = |name: &NodeName| {
+            let group = self.groups.get(&entry.group);
+            group.map_or(0, |group| {
+                let members = group.members.iter().filter_map(|id| self.ledger.get(*id));
+                members.filter(|member| member.node.as_ref() == Some(name)).count()
+            })
+        };
+        self.nodes
+            .iter()
+            .filter(|(_, node)| {
+                node.room() > 0 && node.serving.is_some_and(|s| self.is_eligible(s))
+            })
+            .min_by_key(|(name, node)| {
+                let again = entry.node.as_ref() == Some(*name);
+                (again, siblings(name), Reverse(node.room()), (*name).clone())
+            })
+            .map(|(name, _)| name.clone())
+    }
+
+    /// Episodes all nodes that are there could hold at once.
+    pub(super) fn room_total(&self) -> usize {
+        self.nodes.values().filter(|n| n.up).map(|n| n.capacity as usize).sum()
+    }
+
+    pub(super) fn check_dispatch(&self) -> Result<(), Broken> {
+        let broken = |what: String| Err(Broken(what));
+        for entry in self.ledger.entries() {
+            let queued = entry.state == State::Queued;
+            if queued != self.queue.contains(&entry.episode) {
+                return broken(format!("the queue and {entry:?}"));
+            }
+            if let State::Leased { node, .. } = &entry.state
+                && !self.nodes.get(node).is_some_and(|n| n.leases.contains(&entry.episode))
+            {
+                return broken(format!("a lease its node does not have: {entry:?}"));
+            }
+        }
+        for (name, node) in &self.nodes {
+            for id in &node.leases {
+                let held = self.ledger.get(*id).map(|entry| &entry.state);
+                if !matches!(held, Some(State::Leased { node, .. }) if node == name) {
+                    return broken(format!("{name} has a lease on {id}, which is {held:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}

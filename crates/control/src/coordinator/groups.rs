@@ -1,0 +1,244 @@
+//! Attempts at one task, until they are ready to be trained on.
+
+use crrl_types::{AdapterVersion, EpisodeId, GroupId, TaskId};
+
+use super::{Coordinator, Effect, Stage};
+use crate::ledger::{Broken, Entry, Outcome, State, Transition};
+use crate::plan::{Phase, StalePolicy, Train};
+
+/// Attempts that earned this close to each other earned the same.
+const EQUAL_REWARD: f64 = 1e-9;
+
+/// Smallest group that says anything: attempts are compared with each other.
+const USABLE_MIN: usize = 2;
+
+/// A group that is not yet in a batch.
+#[derive(Debug, Clone)]
+pub(super) struct Group {
+    pub(super) task: TaskId,
+    pub(super) ordinal: u64,
+    pub(super) members: Vec<EpisodeId>,
+    /// All its episodes have ended and it has signal.
+    pub(super) ready: bool,
+    pub(super) refilled: bool,
+}
+
+impl Coordinator {
+    pub(super) fn train(&self) -> Option<&Train> {
+        match self.plan.phases.get(self.phase) {
+            Some(Phase::Train(train)) => Some(train),
+            _ => None,
+        }
+    }
+
+    /// Makes new groups as far ahead as staleness allows.
+    pub(super) fn plan_training(&mut self, out: &mut Vec<Effect>) -> Result<(), Broken> {
+        let Some(train) = self.train() else { return Ok(()) };
+        let per_step = u64::from(train.groups_per_step);
+        let ahead = if train.sync { 1 } else { train.staleness_max.saturating_add(1) };
+        let size = train.group_size;
+        let Stage::Training(training) = &self.stage else { return Ok(()) };
+        // Never more than the steps that are left can use.
+        let steps_left = training.last_step.saturating_sub(self.learner.committed);
+        let bound = per_step.saturating_mul(ahead.min(steps_left));
+        let in_training: u64 = self.batches.values().filter(|b| !b.committed).count() as u64;
+        let mut outstanding = self.groups.len() as u64 + in_training * per_step;
+        let phase = self.phase as u32;
+        // Groups are entered in the ledger when somebody could work on them soon.
+        let mut queue_room = (self.room_total() + size as usize).saturating_sub(self.queue.len());
+        let mut passes = self.tasks[self.phase].len();
+        while outstanding < bound && queue_room >= size as usize {
+            let Stage::Training(training) = &mut self.stage else { return Ok(()) };
+            let ordinal = self.ordinals[self.phase];
+            let index = training.cursor.task(ordinal);
+            self.ordinals[self.phase] += 1;
+            let Some(task) = index.and_then(|index| self.tasks[self.phase].get(index)).cloned()
+            else {
+                return Ok(());
+            };
+            if self.quarantined.contains_key(&task) {
+                passes -= 1;
+                if passes == 0 {
+                    let why = "every task of the phase is quarantined: see the ledger".to_owned();
+                    self.end_run(why, out);
+                    return Ok(());
+                }
+                continue;
+            }
+            let group = self.next_group;
+            self.next_group = group.next();
+            self.groups.insert(
+                group,
+                Group {
+                    task: task.clone(),
+                    ordinal,
+                    members: Vec::new(),
+                    ready: false,
+                    refilled: false,
+                },
+            );
+            for sample in 0..size {
+                self.enter(phase, ordinal, group, &task, sample, out);
+            }
+            queue_room -= size as usize;
+            outstanding += 1;
+        }
+        Ok(())
+    }
+
+    /// Enters one episode of a group in the ledger.
+    pub(super) fn enter(
+        &mut self,
+        phase: u32,
+        ordinal: u64,
+        group: GroupId,
+        task: &TaskId,
+        sample: u32,
+        out: &mut Vec<Effect>,
+    ) -> EpisodeId {
+        let evaluation = matches!(self.stage, Stage::Evaluating(_));
+        let entry = self.ledger.create((phase, ordinal, group), task, sample, evaluation).clone();
+        self.queue.insert(entry.episode);
+        if let Some(group) = self.groups.get_mut(&group) {
+            group.members.push(entry.episode);
+        }
+        let episode = entry.episode;
+        out.push(Effect::Record(super::Record::Episode(Box::new(entry))));
+        episode
+    }
+
+    /// Decides on groups all of whose episodes have ended.
+    pub(super) fn settle_groups(&mut self, out: &mut Vec<Effect>) -> Result<(), Broken> {
+        let ended: Vec<GroupId> = self
+            .groups
+            .iter()
+            .filter(|(_, group)| !group.ready)
+            .filter(|(_, group)| {
+                let mut members = group.members.iter().filter_map(|id| self.ledger.get(*id));
+                members.all(|entry| !entry.state.is_open())
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ended {
+            self.settle(id, out)?;
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, id: GroupId, out: &mut Vec<Effect>) -> Result<(), Broken> {
+        let silent: Vec<EpisodeId> = self
+            .usable(id)
+            .filter(|(_, outcome)| outcome.generated == 0)
+            .map(|(entry, _)| entry.episode)
+            .collect();
+        for episode in silent {
+            self.transit(episode, Transition::Drop("nothing was generated".into()), out)?;
+        }
+        let rewards: Vec<f64> = self.usable(id).map(|(_, outcome)| outcome.reward).collect();
+        if rewards.len() < USABLE_MIN {
+            let reason = format!("{} attempts of its group came back", rewards.len());
+            return self.drop_group(id, &reason, out);
+        }
+        let skip = self.train().is_some_and(|train| train.skip_equal_groups);
+        let equal = rewards.iter().all(|reward| (reward - rewards[0]).abs() < EQUAL_REWARD);
+        let per_step = self.train().map_or(1, |train| u64::from(train.groups_per_step));
+        let bound = per_step * u64::from(self.plan.limits.equal_steps_max);
+        let Stage::Training(training) = &mut self.stage else { return Ok(()) };
+        if !(skip && equal) {
+            training.equal_in_a_row = 0;
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.ready = true;
+            }
+            return Ok(());
+        }
+        training.equal_in_a_row += 1;
+        training.equal_groups += 1;
+        self.since_step.equal_groups += 1;
+        let in_a_row = training.equal_in_a_row;
+        self.drop_group(id, "all attempts earned the same", out)?;
+        if in_a_row >= bound {
+            let error = format!(
+                "in each of the last {in_a_row} groups all attempts earned the same (here \
+                 {:.3}), so there is nothing to learn from: take easier or harder tasks, a \
+                 higher temperature, or larger groups",
+                rewards[0]
+            );
+            self.end_run(error, out);
+        }
+        Ok(())
+    }
+
+    /// The members of a group that have a result.
+    pub(super) fn usable(&self, id: GroupId) -> impl Iterator<Item = (&Entry, &Outcome)> {
+        let members = self.groups.get(&id).map_or(&[][..], |group| &group.members);
+        members.iter().filter_map(|id| self.ledger.get(*id)).filter_map(|entry| {
+            if let State::Finished(outcome) = &entry.state { Some((entry, outcome)) } else { None }
+        })
+    }
+
+    /// Oldest token of what is left of a group.
+    pub(super) fn oldest(&self, id: GroupId) -> Option<AdapterVersion> {
+        self.usable(id).filter_map(|(_, outcome)| outcome.oldest).min()
+    }
+
+    /// Leaves out everything of a group that is not over.
+    pub(super) fn drop_group(
+        &mut self,
+        id: GroupId,
+        reason: &str,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Broken> {
+        let Some(group) = self.groups.remove(&id) else { return Ok(()) };
+        for episode in group.members {
+            if self.ledger.get(episode).is_some_and(|entry| !entry.state.is_terminal()) {
+                self.withdraw(episode, reason, out);
+                self.transit(episode, Transition::Drop(reason.to_owned()), out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops the episodes of ready groups that are too old for a learner at `version`, and decides
+    /// what becomes of the rest.
+    pub(super) fn drop_stale(
+        &mut self,
+        version: AdapterVersion,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Broken> {
+        let Some(train) = self.train() else { return Ok(()) };
+        let (bound, policy) = (train.staleness_max, train.stale);
+        let ready: Vec<GroupId> =
+            self.groups.iter().filter(|(_, group)| group.ready).map(|(id, _)| *id).collect();
+        for id in ready {
+            let stale: Vec<(EpisodeId, u64)> = self
+                .usable(id)
+                .filter_map(|(entry, outcome)| {
+                    let behind = version.0.saturating_sub(outcome.oldest?.0);
+                    (behind > bound).then_some((entry.episode, behind))
+                })
+                .collect();
+            for (episode, behind) in &stale {
+                self.since_step.stale_episodes += 1;
+                let reason = format!("stale: its oldest token is {behind} versions behind");
+                self.transit(*episode, Transition::Drop(reason), out)?;
+            }
+            if stale.is_empty() {
+                continue;
+            }
+            let Some(group) = self.groups.get_mut(&id) else { continue };
+            group.ready = false;
+            if policy == StalePolicy::Refill && !group.refilled {
+                group.refilled = true;
+                let (task, ordinal, made) =
+                    (group.task.clone(), group.ordinal, group.members.len());
+                let phase = self.phase as u32;
+                for sample in (made as u32..).take(stale.len()) {
+                    self.enter(phase, ordinal, id, &task, sample, out);
+                }
+            } else {
+                self.settle(id, out)?;
+            }
+        }
+        Ok(())
+    }
+}

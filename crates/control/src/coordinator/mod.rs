@@ -1,0 +1,315 @@
+//! The coordinator: tasks out on credit, results in, batches to the learner, phase after phase.
+//!
+//! A pure state machine. [`Coordinator::handle`] takes an input and the time on a monotonic clock
+//! and returns effects, in the order they must be carried out: a message that follows a
+//! [`Effect::Record`] may be sent only after the record is durable. It never sees a trajectory's
+//! tokens: an actor keeps those under the episode's id.
+//!
+//! - `input`: what it is told, and how that is read off a [`crate::wire::Wire`]
+//! - `nodes`: who is there, with what adapter and how much room
+//! - `dispatch`: which episode goes where; leases, and what happens when one is lost
+//! - `groups`: attempts at one task, until they are ready to be trained on
+//! - `batches`: what the learner gets, what it committed, what it fell back to
+//! - `evaluation`: measuring the policy as it stands
+//! - `phases`: from one phase of the plan to the next
+//! - `recovery`: a coordinator that was restarted
+//! - `status`: who waits for whom
+
+mod batches;
+mod dispatch;
+mod evaluation;
+mod groups;
+mod input;
+mod nodes;
+mod phases;
+mod recovery;
+mod status;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crrl_types::{AdapterVersion, Digest, EpisodeId, EventKind, GroupId, NodeName, Step, TaskId};
+
+pub use batches::BatchRow;
+pub use input::{Input, Result as EpisodeResult};
+pub use recovery::{RecoverError, Recovered};
+pub use status::{NodeStatus, Status, Waiting};
+
+use crate::cursor::Cursor;
+use crate::ledger::{Broken, Entry, Ledger, Totals, Transition};
+use crate::plan::Plan;
+use crate::results::Results;
+use crate::wire::{Serving, StepMetrics, Wire};
+
+/// Optimizer steps the learner may fall back; older batches leave memory.
+pub const ROLLBACK_STEPS_MAX: u64 = 64;
+
+/// Wait for nodes to say what they hold, after a restart of the coordinator.
+pub const REJOIN_GRACE: Duration = Duration::from_secs(10);
+
+/// Something that must be durable before the effects after it are carried out.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    /// An episode as it is now.
+    Episode(Box<Entry>),
+    /// A batch as it is now.
+    Batch(BatchRow),
+    /// An adapter was published.
+    Published(Serving),
+    /// Numbers of an optimizer step: the learner's and the coordinator's.
+    Step {
+        /// The step.
+        step: Step,
+        /// The adapter version it made.
+        version: AdapterVersion,
+        /// Name and value.
+        metrics: StepMetrics,
+    },
+    /// The run is in this phase (0-based; the number of phases when all are over).
+    Phase(u32),
+    /// What an evaluate phase measures (none: not yet decided), and the first episode that counts.
+    Pinned(Option<Serving>, EpisodeId),
+    /// A task is handed out no more.
+    Quarantined(TaskId, String),
+}
+
+/// What is to be done, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Make this durable before going on.
+    Record(Record),
+    /// The trajectory that came with this input is wanted: make it durable with the records.
+    Keep(EpisodeId),
+    /// The trajectory of this episode need not be at hand any more (it stays in the store).
+    Forget(EpisodeId),
+    /// Send a small message.
+    Send(NodeName, Wire),
+    /// Send an assignment; the task's JSON line is added.
+    Assign(Assign),
+    /// Send a batch: these trajectories, in this order.
+    SendBatch {
+        /// The learner.
+        to: NodeName,
+        /// The optimizer step it is for.
+        step: Step,
+        /// Whose trajectories.
+        episodes: Vec<EpisodeId>,
+    },
+    /// Append to the run's history.
+    Event(EventKind),
+    /// Rewrite `results.json`.
+    Results(Box<Results>),
+    /// The run is over; `error` says why if it ended early.
+    Over {
+        /// Why it ended early.
+        error: Option<String>,
+    },
+}
+
+/// An assignment without its task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assign {
+    /// The node.
+    pub to: NodeName,
+    /// The episode.
+    pub episode: EpisodeId,
+    /// Number of the lease.
+    pub attempt: u32,
+    /// The attempts it is compared with.
+    pub group: GroupId,
+    /// 0-based phase of the plan, whose task file has the task.
+    pub phase: u32,
+    /// The task.
+    pub task: TaskId,
+    /// Seed of its sampling; the rest is the phase's.
+    pub seed: u64,
+    /// Whether it is only measured.
+    pub evaluation: bool,
+}
+
+/// Where the run is.
+#[derive(Debug, Clone)]
+enum Stage {
+    Training(Training),
+    Evaluating(Box<evaluation::Evaluating>),
+    Over { error: Option<String> },
+}
+
+/// A train phase under way.
+#[derive(Debug, Clone)]
+struct Training {
+    cursor: Cursor,
+    first_step: u64,
+    last_step: u64,
+    /// Groups in a row without signal.
+    equal_in_a_row: u64,
+    equal_groups: u64,
+    /// Numbers of the run when the phase, or this life of the coordinator, began.
+    at_start: Totals,
+    /// Numbers of the phase up to then.
+    before: Totals,
+}
+
+/// Decides what every node of a run does.
+#[derive(Debug, Clone)]
+pub struct Coordinator {
+    plan: Plan,
+    /// Task ids of each phase, in file order.
+    tasks: Vec<Vec<TaskId>>,
+    phase: usize,
+    phase_since: Duration,
+    stage: Stage,
+    ledger: Ledger,
+    next_group: GroupId,
+    /// For each phase, the number of the next group.
+    ordinals: Vec<u64>,
+    /// Groups that are not yet in a batch.
+    groups: BTreeMap<GroupId, groups::Group>,
+    /// Episodes without a node.
+    queue: BTreeSet<EpisodeId>,
+    nodes: BTreeMap<NodeName, nodes::Node>,
+    learner: batches::Learner,
+    batches: BTreeMap<u64, batches::Batch>,
+    published: BTreeMap<AdapterVersion, Digest>,
+    kills: BTreeMap<TaskId, BTreeSet<(NodeName, u64)>>,
+    quarantined: BTreeMap<TaskId, String>,
+    since_step: status::SinceStep,
+    results: Results,
+}
+
+impl Coordinator {
+    /// A coordinator at the start of a plan. `tasks` are the task ids of each phase, in the order
+    /// of its task file (for an evaluate phase, already cut to `tasks_max`).
+    ///
+    /// # Errors
+    /// [`RecoverError`] if the plan or its tasks do not make sense.
+    pub fn new(plan: Plan, tasks: Vec<Vec<TaskId>>) -> Result<Self, RecoverError> {
+        Self::recover(plan, tasks, Recovered::default(), Duration::ZERO)
+    }
+
+    /// Takes an input in. `now` never goes back.
+    ///
+    /// # Errors
+    /// [`Broken`] if an invariant does not hold any more: a bug; the run must not go on.
+    pub fn handle(&mut self, input: Input, now: Duration) -> Result<Vec<Effect>, Broken> {
+        let mut out = Vec::new();
+        if !matches!(self.stage, Stage::Over { .. }) {
+            self.take(input, now, &mut out)?;
+            self.pump(now, &mut out)?;
+        } else if let Some(from) = input.sender() {
+            out.push(Effect::Send(from.clone(), self.farewell()));
+        }
+        Ok(out)
+    }
+
+    /// When [`Input::Timer`] is due if nothing else happens; `None` if nothing is waited for.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.ledger.entries().filter_map(dispatch::deadline).min()
+    }
+
+    /// Checks the invariants of the ledger and of everything kept beside it.
+    ///
+    /// # Errors
+    /// What is broken.
+    pub fn check(&self) -> Result<(), Broken> {
+        self.ledger.check()?;
+        self.check_dispatch()?;
+        self.check_batches()
+    }
+
+    /// Whether all phases are over, or the run has failed.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Over { .. })
+    }
+
+    /// Results of the phases that have ended.
+    #[must_use]
+    pub fn results(&self) -> &Results {
+        &self.results
+    }
+
+    fn take(&mut self, input: Input, now: Duration, out: &mut Vec<Effect>) -> Result<(), Broken> {
+        match input {
+            Input::Join { from, incarnation, capacity, holding, serving } => {
+                self.join(&from, incarnation, capacity, &holding, serving, now, out)
+            }
+            Input::Credit { from, capacity } => {
+                self.set_capacity(&from, capacity);
+                Ok(())
+            }
+            Input::NodeDown { node, reason } => self.node_down(&node, &reason, out),
+            Input::Activated { from, serving } => {
+                self.activated(&from, serving, out);
+                Ok(())
+            }
+            Input::Published { serving } => {
+                self.publish(serving, out);
+                Ok(())
+            }
+            Input::Finished { from, result } => self.finished(&from, &result, out),
+            Input::Failed { from, held, reason } => self.failed(&from, held, &reason, out),
+            Input::BatchWanted { from, request } => self.batch_wanted(from, request, now, out),
+            Input::Committed { step, version, consumed, metrics } => {
+                self.committed(step, version, Some(&consumed), metrics, out)
+            }
+            Input::Timer => Ok(()),
+            Input::Abort { reason } => {
+                self.end_run(reason, out);
+                Ok(())
+            }
+        }
+    }
+
+    /// Everything that may have become possible, in one fixed order.
+    fn pump(&mut self, now: Duration, out: &mut Vec<Effect>) -> Result<(), Broken> {
+        self.expire_leases(now, out)?;
+        // Each round ends a phase, so the plan's length bounds them.
+        for _ in 0..=self.plan.phases.len() {
+            self.settle_groups(out)?;
+            self.plan_work(out)?;
+            self.make_batch(now, out)?;
+            self.dispatch(now, out)?;
+            if !self.end_phase_if_done(now, out)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves an episode on, and keeps queue and records in step with it.
+    fn transit(
+        &mut self,
+        episode: EpisodeId,
+        transition: Transition,
+        out: &mut Vec<Effect>,
+    ) -> Result<Entry, Broken> {
+        let entry = self.ledger.apply(episode, transition).map_err(|e| Broken(e.to_string()))?;
+        if matches!(entry.state, crate::ledger::State::Queued) {
+            self.queue.insert(episode);
+        } else {
+            self.queue.remove(&episode);
+        }
+        if let Some(event) = status::terminal_event(&entry) {
+            out.push(Effect::Event(event));
+        }
+        if let Stage::Evaluating(evaluating) = &mut self.stage {
+            Self::note_attempt(evaluating, &entry);
+        }
+        let over = entry.state.is_terminal();
+        out.push(Effect::Record(Record::Episode(Box::new(entry.clone()))));
+        if over && !matches!(entry.state, crate::ledger::State::Trained(..)) {
+            out.push(Effect::Forget(episode));
+        }
+        Ok(entry)
+    }
+
+    fn farewell(&self) -> Wire {
+        let reason = match &self.stage {
+            Stage::Over { error: Some(error) } => format!("the run ended early: {error}"),
+            _ => "the run is over".to_owned(),
+        };
+        Wire::Stop { reason }
+    }
+}

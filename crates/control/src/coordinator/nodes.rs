@@ -1,0 +1,225 @@
+//! Who is there, with what adapter and how much room.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crrl_types::{AdapterVersion, Digest, EpisodeId, EventKind, NodeName};
+
+use super::{Coordinator, Effect, Record};
+use crate::ledger::{Broken, State, Transition};
+use crate::wire::{Held, Serving, Wire};
+
+/// Episodes one node may hold at once, whatever it asks for.
+pub(super) const CAPACITY_MAX: u32 = 4096;
+
+/// A rollout node.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub(super) incarnation: u64,
+    pub(super) up: bool,
+    pub(super) capacity: u32,
+    pub(super) serving: Option<Serving>,
+    pub(super) leases: BTreeSet<EpisodeId>,
+}
+
+impl Node {
+    pub(super) fn room(&self) -> usize {
+        if self.up { (self.capacity as usize).saturating_sub(self.leases.len()) } else { 0 }
+    }
+}
+
+impl Coordinator {
+    #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
+    pub(super) fn join(
+        &mut self,
+        from: &NodeName,
+        incarnation: u64,
+        capacity: u32,
+        holding: &[Held],
+        serving: Option<Serving>,
+        now: Duration,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Broken> {
+        let known = self.nodes.entry(from.clone()).or_insert_with(|| Node {
+            incarnation,
+            up: false,
+            capacity: 0,
+            serving: None,
+            leases: BTreeSet::new(),
+        });
+        if incarnation < known.incarnation {
+            // A message of an earlier life that was under way for long.
+            return Ok(());
+        }
+        if !known.up || incarnation > known.incarnation {
+            out.push(Effect::Event(EventKind::NodeUp { peer: from.clone(), incarnation }));
+        }
+        let restarted = incarnation > known.incarnation;
+        known.incarnation = incarnation;
+        known.up = true;
+        known.capacity = capacity.min(CAPACITY_MAX);
+        known.serving = None;
+        if let Some(serving) = serving {
+            self.activated(from, serving, out);
+        }
+        if !restarted {
+            // It was only out of reach: none of its tasks killed it.
+            for killers in self.kills.values_mut() {
+                killers.remove(&(from.clone(), incarnation));
+            }
+        }
+        let held: BTreeSet<Held> = holding.iter().copied().collect();
+        self.release_all_but(from, &held, "not held after a rejoin", out)?;
+        for held in held {
+            self.rejoin_lease(from, held, now, out)?;
+        }
+        Ok(())
+    }
+
+    /// A node says it holds a lease: it goes on with it if the lease is the current one.
+    fn rejoin_lease(
+        &mut self,
+        from: &NodeName,
+        held: Held,
+        now: Duration,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Broken> {
+        let Held { episode, attempt } = held;
+        let current = self.ledger.get(episode).filter(|entry| {
+            entry.state.is_open() && entry.attempt == attempt && entry.node.as_ref() == Some(from)
+        });
+        if current.is_some() {
+            let deadline = now + self.lease();
+            self.transit(episode, Transition::Resume { deadline }, out)?;
+            self.node(from).leases.insert(episode);
+        } else if !self.holds_result(episode, from, attempt) {
+            let reason = "the lease is no longer yours".to_owned();
+            out.push(Effect::Send(from.clone(), Wire::Cancel { episode, reason }));
+        }
+        // Otherwise the result is here: the node sends it again and is told so.
+        Ok(())
+    }
+
+    pub(super) fn set_capacity(&mut self, from: &NodeName, capacity: u32) {
+        if let Some(node) = self.nodes.get_mut(from) {
+            node.capacity = capacity.min(CAPACITY_MAX);
+        }
+    }
+
+    pub(super) fn node_down(
+        &mut self,
+        name: &NodeName,
+        reason: &str,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Broken> {
+        self.learner_down(name);
+        let Some(node) = self.nodes.get_mut(name).filter(|node| node.up) else { return Ok(()) };
+        node.up = false;
+        node.serving = None;
+        let life = (name.clone(), node.incarnation);
+        let leases = node.leases.clone();
+        out.push(Effect::Event(EventKind::NodeDown {
+            peer: name.clone(),
+            reason: reason.to_owned(),
+        }));
+        let tasks: BTreeSet<_> = leases
+            .iter()
+            .filter_map(|id| self.ledger.get(*id))
+            .map(|entry| entry.task.clone())
+            .collect();
+        self.release_all_but(name, &BTreeSet::new(), reason, out)?;
+        for task in tasks {
+            let killed = self.kills.entry(task.clone()).or_default();
+            killed.insert(life.clone());
+            let killed = killed.len();
+            if killed >= self.plan.limits.kills_max as usize {
+                self.quarantine(&task, killed, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn release_all_but(
+        &mut self,
+        name: &NodeName,
+        held: &BTreeSet<Held>,
+        reason: &str,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Broken> {
+        for episode in self.node(name).leases.clone() {
+            let attempt = self.ledger.get(episode).map_or(0, |entry| entry.attempt);
+            if !held.contains(&Held { episode, attempt }) {
+                self.release(episode, reason, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn activated(&mut self, from: &NodeName, serving: Serving, out: &mut Vec<Effect>) {
+        if serving.version == AdapterVersion(0) && !self.published.contains_key(&serving.version) {
+            // No adapter at all: nobody publishes it, so the first node's word is taken, and the
+            // others must agree with it.
+            self.publish(serving, out);
+        }
+        if let Some(node) = self.nodes.get_mut(from)
+            && node.serving != Some(serving)
+        {
+            node.serving = Some(serving);
+            let Serving { version, digest } = serving;
+            out.push(Effect::Event(EventKind::Activated { peer: from.clone(), version, digest }));
+        }
+    }
+
+    pub(super) fn publish(&mut self, serving: Serving, out: &mut Vec<Effect>) {
+        let Serving { version, digest } = serving;
+        if self.published.get(&version) == Some(&digest) {
+            return;
+        }
+        // A version that was published once keeps its digest, whoever says otherwise.
+        if version == AdapterVersion(0) || !self.published.contains_key(&version) {
+            self.published.insert(version, digest);
+            out.push(Effect::Event(EventKind::Published { version, digest }));
+            out.push(Effect::Record(Record::Published(serving)));
+        }
+    }
+
+    /// The adapter a version was published as.
+    pub(super) fn digest_of(&self, version: AdapterVersion) -> Option<Digest> {
+        self.published.get(&version).copied()
+    }
+
+    /// The adapter the learner trains: what is newest and known to be.
+    pub(super) fn current(&self) -> AdapterVersion {
+        self.learner.version.unwrap_or_else(|| {
+            self.published.keys().next_back().copied().unwrap_or(AdapterVersion(0))
+        })
+    }
+
+    /// Whether a node serves what was published under that version.
+    pub(super) fn is_proven(&self, serving: Serving) -> bool {
+        self.digest_of(serving.version) == Some(serving.digest)
+    }
+
+    pub(super) fn node(&mut self, name: &NodeName) -> &mut Node {
+        self.nodes.entry(name.clone()).or_insert_with(|| Node {
+            incarnation: 0,
+            up: false,
+            capacity: 0,
+            serving: None,
+            leases: BTreeSet::new(),
+        })
+    }
+
+    /// Whether the episode ended well in the hands of this lease.
+    pub(super) fn holds_result(&self, episode: EpisodeId, from: &NodeName, attempt: u32) -> bool {
+        match self.ledger.get(episode) {
+            Some(entry) => {
+                !matches!(entry.state, State::Queued | State::Leased { .. })
+                    && entry.attempt == attempt
+                    && entry.node.as_ref() == Some(from)
+            }
+            // Over and forgotten.
+            None => self.ledger.was_created(episode),
+        }
+    }
+}

@@ -1,0 +1,463 @@
+//! Every episode's life, as a state machine that refuses illegal transitions.
+//!
+//! ```text
+//! queued -> leased -> finished -> batched -> trained
+//!    ^________|           |          ^__________| (the learner fell back to an older checkpoint)
+//!                         +-> measured            (evaluation)
+//! anything not terminal -> dropped | failed | quarantined
+//! ```
+//!
+//! Terminal entries leave memory; their numbers stay. Trained ones stay until
+//! [`Ledger::forget_trained_before`], because a checkpoint that does not load brings them back.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use crrl_types::{AdapterVersion, EpisodeId, GroupId, NodeName, Step, TaskId};
+use serde::{Deserialize, Serialize};
+
+/// What the coordinator needs to know of a finished trajectory.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Total reward; finite.
+    pub reward: f64,
+    /// Whether the task counts as solved.
+    pub success: bool,
+    /// Oldest adapter any token was drawn under; `None` if nothing was generated.
+    pub oldest: Option<AdapterVersion>,
+    /// Tokens generated.
+    pub generated: u32,
+}
+
+/// Where an episode is in its life.
+#[derive(Debug, Clone, PartialEq)]
+pub enum State {
+    /// Waits for a node with room.
+    Queued,
+    /// A node works on it.
+    Leased {
+        /// Which.
+        node: NodeName,
+        /// When the lease ends, on the coordinator's monotonic clock.
+        deadline: Duration,
+    },
+    /// It has a result and waits for its batch.
+    Finished(Outcome),
+    /// The learner has it, or is about to.
+    Batched(Step, Outcome),
+    /// The optimizer step that consumed it is durable. Terminal.
+    Trained(Step, Outcome),
+    /// It was an evaluation's. Terminal.
+    Measured(Outcome),
+    /// It was left out. Terminal.
+    Dropped(String),
+    /// It could not be rolled out. Terminal.
+    Failed(String),
+    /// Its task kills nodes. Terminal.
+    Quarantined(String),
+}
+
+impl State {
+    /// Its name, as in the store.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Leased { .. } => "leased",
+            Self::Finished(_) => "finished",
+            Self::Batched(..) => "batched",
+            Self::Trained(..) => "trained",
+            Self::Measured(_) => "measured",
+            Self::Dropped(_) => "dropped",
+            Self::Failed(_) => "failed",
+            Self::Quarantined(_) => "quarantined",
+        }
+    }
+
+    /// Whether nothing comes after it.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        !matches!(self, Self::Queued | Self::Leased { .. } | Self::Finished(_) | Self::Batched(..))
+    }
+
+    /// Whether a result may still come.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Queued | Self::Leased { .. })
+    }
+
+    /// The result, once there is one.
+    #[must_use]
+    pub fn outcome(&self) -> Option<&Outcome> {
+        match self {
+            Self::Finished(outcome)
+            | Self::Batched(_, outcome)
+            | Self::Trained(_, outcome)
+            | Self::Measured(outcome) => Some(outcome),
+            _ => None,
+        }
+    }
+}
+
+/// One episode.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Unique in the run.
+    pub episode: EpisodeId,
+    /// The attempts it is compared with.
+    pub group: GroupId,
+    /// What is to be repaired.
+    pub task: TaskId,
+    /// 0-based phase of the plan it belongs to.
+    pub phase: u32,
+    /// Number of its group in the phase: position of the task cursor.
+    pub ordinal: u64,
+    /// Which attempt at the task it is.
+    pub sample: u32,
+    /// Whether it is measured and never trained on.
+    pub evaluation: bool,
+    /// Leases given out on it so far; the current lease has this number.
+    pub attempt: u32,
+    /// Node of the current or last lease.
+    pub node: Option<NodeName>,
+    /// Where it is in its life.
+    pub state: State,
+}
+
+/// What happens to an episode.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Transition {
+    /// A node gets it.
+    Lease {
+        /// Which.
+        node: NodeName,
+        /// When the lease ends.
+        deadline: Duration,
+    },
+    /// The node that had the last lease turned out to be working on it still.
+    Resume {
+        /// When the lease ends now.
+        deadline: Duration,
+    },
+    /// The lease ended without a result.
+    Release,
+    /// A result came.
+    Finish(Outcome),
+    /// The result was an evaluation's.
+    Measure,
+    /// It goes into the batch of a step.
+    Batch(Step),
+    /// The step is durable.
+    Commit,
+    /// The step is not durable after all.
+    RollBack,
+    /// It is left out.
+    Drop(String),
+    /// It is given up.
+    Fail(String),
+    /// Its task is quarantined.
+    Quarantine(String),
+}
+
+/// A transition the state machine does not have.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum LedgerError {
+    /// Not from this state.
+    #[error("episode {episode} is {from} and cannot {transition:?}")]
+    Illegal {
+        /// The episode.
+        episode: EpisodeId,
+        /// Its state.
+        from: &'static str,
+        /// What was tried.
+        transition: Transition,
+    },
+    /// Never dispatched, or over and forgotten.
+    #[error("episode {0} is not in the ledger")]
+    Unknown(EpisodeId),
+}
+
+/// How many episodes ended how, over the life of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Totals {
+    /// Entered in the ledger.
+    pub created: u64,
+    /// Trained on.
+    pub trained: u64,
+    /// Measured.
+    pub measured: u64,
+    /// Left out.
+    pub dropped: u64,
+    /// Given up.
+    pub failed: u64,
+    /// Of a quarantined task.
+    pub quarantined: u64,
+}
+
+impl Totals {
+    /// Episodes in a terminal state.
+    #[must_use]
+    pub fn terminal(&self) -> u64 {
+        self.trained + self.measured + self.dropped + self.failed + self.quarantined
+    }
+
+    fn slot(&mut self, state: &State) -> Option<&mut u64> {
+        match state {
+            State::Trained(..) => Some(&mut self.trained),
+            State::Measured(_) => Some(&mut self.measured),
+            State::Dropped(_) => Some(&mut self.dropped),
+            State::Failed(_) => Some(&mut self.failed),
+            State::Quarantined(_) => Some(&mut self.quarantined),
+            _ => None,
+        }
+    }
+}
+
+/// A broken invariant: a bug of this program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken(pub String);
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "invariant broken: {}", self.0)
+    }
+}
+
+/// All episodes that are not over, and how many are.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    entries: BTreeMap<EpisodeId, Entry>,
+    totals: Totals,
+    next: EpisodeId,
+}
+
+impl Ledger {
+    /// The ledger of a run that goes on: its unfinished entries (and the trained ones that may
+    /// still be rolled back), the numbers of *all* its episodes, and the first id never used.
+    #[must_use]
+    pub fn recover(entries: Vec<Entry>, totals: Totals, next: EpisodeId) -> Self {
+        let entries: BTreeMap<_, _> = entries.into_iter().map(|e| (e.episode, e)).collect();
+        let next = entries.keys().next_back().map_or(next, |last| next.max(last.next()));
+        Self { entries, totals, next }
+    }
+
+    /// Enters a new episode, queued.
+    pub fn create(
+        &mut self,
+        (phase, ordinal, group): (u32, u64, GroupId),
+        task: &TaskId,
+        sample: u32,
+        evaluation: bool,
+    ) -> &Entry {
+        let episode = self.next;
+        self.next = episode.next();
+        self.totals.created += 1;
+        let (attempt, node, state) = (0, None, State::Queued);
+        let task = task.clone();
+        self.entries.entry(episode).or_insert(Entry {
+            episode,
+            group,
+            task,
+            phase,
+            ordinal,
+            sample,
+            evaluation,
+            attempt,
+            node,
+            state,
+        })
+    }
+
+    /// An episode that is not over.
+    #[must_use]
+    pub fn get(&self, episode: EpisodeId) -> Option<&Entry> {
+        self.entries.get(&episode)
+    }
+
+    /// Whether an episode of this id was ever created (it may be over).
+    #[must_use]
+    pub fn was_created(&self, episode: EpisodeId) -> bool {
+        episode < self.next
+    }
+
+    /// First id never used.
+    #[must_use]
+    pub fn next(&self) -> EpisodeId {
+        self.next
+    }
+
+    /// Every entry in memory, by id.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// The numbers.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Moves an episode on, and returns it as it is afterwards.
+    ///
+    /// # Errors
+    /// [`LedgerError`] if the episode is unknown or the transition illegal; nothing has changed.
+    pub fn apply(
+        &mut self,
+        episode: EpisodeId,
+        transition: Transition,
+    ) -> Result<Entry, LedgerError> {
+        let entry = self.entries.get_mut(&episode).ok_or(LedgerError::Unknown(episode))?;
+        let illegal = |from: &State, transition| LedgerError::Illegal {
+            episode,
+            from: from.name(),
+            transition,
+        };
+        let next = match (&entry.state, transition) {
+            (State::Queued, Transition::Lease { node, deadline }) => {
+                entry.attempt += 1;
+                entry.node = Some(node.clone());
+                State::Leased { node, deadline }
+            }
+            (State::Queued | State::Leased { .. }, Transition::Resume { deadline }) => {
+                match &entry.node {
+                    Some(node) => State::Leased { node: node.clone(), deadline },
+                    None => return Err(illegal(&entry.state, Transition::Resume { deadline })),
+                }
+            }
+            (State::Leased { .. }, Transition::Release) => State::Queued,
+            (State::Leased { .. }, Transition::Finish(outcome)) => State::Finished(outcome),
+            (State::Finished(outcome), Transition::Measure) if entry.evaluation => {
+                State::Measured(*outcome)
+            }
+            (State::Finished(outcome), Transition::Batch(step)) if !entry.evaluation => {
+                State::Batched(step, *outcome)
+            }
+            (State::Batched(step, outcome), Transition::Commit) => State::Trained(*step, *outcome),
+            (State::Trained(step, outcome), Transition::RollBack) => {
+                self.totals.trained -= 1;
+                State::Batched(*step, *outcome)
+            }
+            (from, Transition::Drop(reason)) if !from.is_terminal() => State::Dropped(reason),
+            (from, Transition::Fail(reason)) if from.is_open() => State::Failed(reason),
+            (from, Transition::Quarantine(reason)) if from.is_open() => State::Quarantined(reason),
+            (from, transition) => return Err(illegal(from, transition)),
+        };
+        if let Some(slot) = self.totals.slot(&next) {
+            *slot += 1;
+        }
+        let kept = !next.is_terminal() || matches!(next, State::Trained(..));
+        entry.state = next;
+        let entry = entry.clone();
+        if !kept {
+            self.entries.remove(&episode);
+        }
+        Ok(entry)
+    }
+
+    /// Takes trained entries of steps before this one out of memory; they cannot be rolled back
+    /// any more.
+    pub fn forget_trained_before(&mut self, step: Step) {
+        self.entries.retain(|_, entry| !matches!(entry.state, State::Trained(at, _) if at < step));
+    }
+
+    /// Checks that every episode is accounted for, and no lease is without a holder.
+    ///
+    /// # Errors
+    /// What is broken (I1, I3 of the fault model).
+    pub fn check(&self) -> Result<(), Broken> {
+        let live = self.entries.values().filter(|e| !e.state.is_terminal()).count() as u64;
+        let totals = self.totals;
+        if totals.created != totals.terminal() + live {
+            return Err(Broken(format!("{totals:?} do not add up with {live} in flight")));
+        }
+        for entry in self.entries.values() {
+            let holder = match &entry.state {
+                State::Leased { node, .. } => {
+                    entry.attempt > 0 && entry.node.as_ref() == Some(node)
+                }
+                State::Queued => true,
+                State::Trained(..) => !entry.evaluation,
+                state if state.is_terminal() => false,
+                _ => entry.attempt > 0 && entry.node.is_some(),
+            };
+            if !holder || entry.episode >= self.next {
+                return Err(Broken(format!("{entry:?}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn outcome() -> Outcome {
+        Outcome { reward: 0.5, success: false, oldest: Some(AdapterVersion(1)), generated: 3 }
+    }
+
+    fn transition() -> impl Strategy<Value = Transition> {
+        prop_oneof![
+            Just(Transition::Lease { node: "a".into(), deadline: Duration::ZERO }),
+            Just(Transition::Resume { deadline: Duration::ZERO }),
+            Just(Transition::Release),
+            Just(Transition::Finish(outcome())),
+            Just(Transition::Measure),
+            Just(Transition::Batch(Step(1))),
+            Just(Transition::Commit),
+            Just(Transition::RollBack),
+            Just(Transition::Drop("d".into())),
+            Just(Transition::Fail("f".into())),
+            Just(Transition::Quarantine("q".into())),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_history_adds_up_and_ends_once(
+            history in proptest::collection::vec((0..6_u64, transition()), 0..200)
+        ) {
+            let mut ledger = Ledger::default();
+            let mut ended = BTreeMap::new();
+            for i in 0..6 {
+                ledger.create((0, i, GroupId(i)), &"t".into(), 0, i % 2 == 0);
+            }
+            for (episode, transition) in history {
+                let before = ledger.get(EpisodeId(episode)).cloned();
+                match ledger.apply(EpisodeId(episode), transition.clone()) {
+                    Ok(entry) => {
+                        let rollback = transition == Transition::RollBack;
+                        prop_assert!(!ended.contains_key(&episode) || rollback);
+                        if entry.state.is_terminal() {
+                            ended.insert(episode, entry.state.name());
+                        } else {
+                            ended.remove(&episode);
+                        }
+                        prop_assert!(entry.state.outcome().is_none() || entry.attempt > 0);
+                    }
+                    Err(_) => prop_assert_eq!(before.as_ref(), ledger.get(EpisodeId(episode))),
+                }
+                if let Err(broken) = ledger.check() {
+                    prop_assert!(false, "{broken}");
+                }
+            }
+            prop_assert_eq!(ledger.totals().terminal(), ended.len() as u64);
+        }
+    }
+
+    #[test]
+    fn an_evaluation_is_never_trained_on() {
+        let mut ledger = Ledger::default();
+        ledger.create((0, 0, GroupId(0)), &"t".into(), 0, true);
+        let id = EpisodeId(0);
+        let lease = Transition::Lease { node: "a".into(), deadline: Duration::ZERO };
+        ledger.apply(id, lease).expect("queued");
+        ledger.apply(id, Transition::Finish(outcome())).expect("leased");
+        assert!(ledger.apply(id, Transition::Batch(Step(1))).is_err());
+        ledger.apply(id, Transition::Measure).expect("finished");
+        assert_eq!(ledger.apply(id, Transition::Measure), Err(LedgerError::Unknown(id)));
+    }
+}
