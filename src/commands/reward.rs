@@ -5,11 +5,13 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use crrl_rl::diff::{self, Patch};
 use crrl_rl::reward::{Conduct, Weights, compose};
 use crrl_rl::similarity::{self, Similarity};
 use crrl_types::Reward;
+
+use super::failure::Coded;
 
 /// Bytes of a patch file that are read.
 const PATCH_BYTES_MAX: u64 = 32 * 1024 * 1024;
@@ -17,7 +19,7 @@ const PATCH_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Scores PATCH against GOLD, as an episode would be: similarity by lines and by characters, file
 /// match, exactness, and the weighted total.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The right patch, a unified diff.
     gold: PathBuf,
     /// The patch to score; `-` reads standard input. One that is empty or no patch scores 0.
@@ -65,20 +67,23 @@ fn weight(text: &str) -> Result<(Part, f64), String> {
 /// # Errors
 /// When a file cannot be read, GOLD is no patch, or the weights make no reward. A bad PATCH is no
 /// error: it scores 0, with the reason.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let weights = weights(&args.weights);
-    weights.validate()?;
-    let gold = read(&args.gold)?;
-    let patch = read(&args.patch)?;
-    let mut similarity = similarity::compare(&gold, &patch, true)
-        .with_context(|| format!("{} is not a patch to score against", args.gold.display()))?;
-    if let Some(base) = &args.base
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let Args { gold: gold_path, patch, base, weights: given, json: as_json } = args;
+    let weights = weights(&given);
+    weights.validate().map_err(|error| Coded::usage(error.to_string()))?;
+    let gold = read(&gold_path)?;
+    let patch = read(&patch)?;
+    let mut similarity = similarity::compare(&gold, &patch, true).map_err(|error| {
+        let path = gold_path.display();
+        Coded::usage(format!("{path} is no patch to score against: {error}"))
+    })?;
+    if let Some(base) = &base
         && similarity.nothing.is_none()
     {
         compare_results(base, &gold, &patch, &mut similarity)?;
     }
     let reward = compose(&weights, &similarity, &Conduct::default())?;
-    let text = if args.json {
+    let text = if as_json {
         format!("{}\n", json(&similarity, &reward))
     } else {
         table(&similarity, &reward)
@@ -112,9 +117,13 @@ fn read(path: &Path) -> anyhow::Result<String> {
         std::fs::File::open(path)
             .and_then(|file| file.take(PATCH_BYTES_MAX + 1).read_to_end(&mut bytes))
     };
-    read.with_context(|| format!("cannot read the patch {}", path.display()))?;
+    let path = path.display();
+    read.map_err(|error| Coded::usage(format!("cannot read the patch {path}: {error}")))?;
     if bytes.len() as u64 > PATCH_BYTES_MAX {
-        bail!("{} has more than {PATCH_BYTES_MAX} bytes, too many for a patch", path.display());
+        let max = PATCH_BYTES_MAX;
+        return Err(Coded::usage(format!(
+            "{path} has more than {max} bytes, too many for a patch"
+        )));
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
@@ -128,8 +137,10 @@ fn compare_results(
 ) -> anyhow::Result<()> {
     let (gold, patch) = (diff::parse(gold)?, diff::parse(patch)?);
     let base = contents(folder, [&gold, &patch])?;
-    diff::apply_all(&base, &gold)
-        .with_context(|| format!("the gold patch does not apply to {}", folder.display()))?;
+    diff::apply_all(&base, &gold).map_err(|error| {
+        let folder = folder.display();
+        Coded::usage(format!("the gold patch does not apply to {folder}: {error}"))
+    })?;
     let exact = similarity::same_result_on(&base, &gold, &patch).unwrap_or(false);
     similarity.exact = exact;
     if exact {
@@ -141,7 +152,7 @@ fn compare_results(
 /// The files the patches touch, as they are in the folder.
 fn contents(folder: &Path, patches: [&Patch; 2]) -> anyhow::Result<BTreeMap<String, String>> {
     if !folder.is_dir() {
-        bail!("--base {} is not a folder", folder.display());
+        return Err(Coded::usage(format!("--base {} is not a folder", folder.display())));
     }
     let files = patches.into_iter().flat_map(|patch| &patch.files);
     let paths = files.flat_map(|file| file.old_path.iter().chain(&file.new_path));
@@ -150,8 +161,8 @@ fn contents(folder: &Path, patches: [&Patch; 2]) -> anyhow::Result<BTreeMap<Stri
         // The parser lets no path out of the folder.
         let at = folder.join(path);
         if at.is_file() {
-            let bytes =
-                std::fs::read(&at).with_context(|| format!("cannot read {}", at.display()))?;
+            let bytes = std::fs::read(&at)
+                .map_err(|error| Coded::usage(format!("cannot read {}: {error}", at.display())))?;
             contents.insert(path.clone(), String::from_utf8_lossy(&bytes).into_owned());
         }
     }
