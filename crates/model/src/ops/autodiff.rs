@@ -1,0 +1,1 @@
+//! The fused operations on the autodiff backend, with backward passes of our own.

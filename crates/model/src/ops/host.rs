@@ -1,0 +1,1 @@
+//! The cached forward pass on raw slices.

@@ -1,0 +1,83 @@
+//! The fused operations a decoder is made of. Each has a default in plain tensor operations,
+//! right on every backend; a backend overrides what it can do faster.
+//!
+//! - [`plain`]: the defaults
+//! - [`flex`]: the CPU backend, on raw slices
+//! - [`autodiff`]: the training side, with backward passes of our own
+//! - [`packed`], `kernel`, `host`: weights in the layout of the host kernels, the kernels, and the
+//!   cached forward pass made of them
+
+pub mod autodiff;
+pub mod flex;
+mod host;
+mod kernel;
+pub mod packed;
+pub mod plain;
+
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+
+use crate::decoder::Decoder;
+use crate::infer::StepBatch;
+use crate::kv::KvStore;
+use crate::lora::Lora;
+
+/// The fused operations, on a backend.
+pub trait LlmOps: Backend {
+    /// Whether tensors are f32 slices in host memory, and the KV store keeps host rows.
+    const HOST_SLICES: bool = false;
+
+    /// `x / rms(x) * weight`, row by row (Zhang and Sennrich 2019, arXiv:1910.07467).
+    ///
+    /// # Shapes
+    /// `x` `[rows, dim]`, `weight` `[dim]`, result `[rows, dim]`.
+    fn rms_norm(x: Tensor<Self, 2>, weight: Tensor<Self, 1>, eps: f64) -> Tensor<Self, 2> {
+        plain::rms_norm(x, weight, eps)
+    }
+
+    /// Rotary embedding; element `i` turns with element `i + head_dim / 2`.
+    ///
+    /// # Shapes
+    /// `x` `[tokens, heads, head_dim]`, `cos` and `sin` `[tokens, head_dim / 2]`.
+    fn rope(x: Tensor<Self, 3>, cos: Tensor<Self, 2>, sin: Tensor<Self, 2>) -> Tensor<Self, 3> {
+        plain::rope(x, cos, sin)
+    }
+
+    /// Causal grouped-query attention within each packed sequence.
+    ///
+    /// # Shapes
+    /// `q` `[tokens, heads, head_dim]`, `k` and `v` `[tokens, kv_heads, head_dim]`; sequence `i`
+    /// is the tokens `cu_seqlens[i]..cu_seqlens[i + 1]`, from 0 to `tokens`. The result is
+    /// `[tokens, heads, head_dim]`.
+    fn packed_attention(
+        q: Tensor<Self, 3>,
+        k: Tensor<Self, 3>,
+        v: Tensor<Self, 3>,
+        cu_seqlens: &[usize],
+    ) -> Tensor<Self, 3> {
+        plain::attention(q, k, v, cu_seqlens)
+    }
+
+    /// `silu(gate) * up`, element by element, `[rows, dim]`.
+    fn silu_mul(gate: Tensor<Self, 2>, up: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        plain::silu_mul(gate, up)
+    }
+
+    /// `x [rows, in]` times `weight [in, out]`.
+    fn project(x: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        x.matmul(weight)
+    }
+
+    /// The cached forward pass of a checked, non-empty batch; see [`Decoder::forward_cached`].
+    fn forward_cached(
+        decoder: &Decoder<Self>,
+        lora: Option<&Lora<Self>>,
+        step: &StepBatch,
+        kv: &mut KvStore<Self>,
+    ) -> Tensor<Self, 2> {
+        plain::forward_cached(decoder, lora, step, kv)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl LlmOps for crate::Cuda {}

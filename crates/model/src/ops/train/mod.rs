@@ -1,0 +1,41 @@
+//! Kernels of the training side on f32 slices: each forward pass and its gradient, by hand.
+//!
+//! - [`matmul`]: products of strided matrices; the one unsafe call
+//! - [`exp`]: an exponential that vectorizes
+//! - [`attention`], [`norm`], [`rotary`], [`swiglu`], [`softmax`]: the operations
+//!
+//! Nothing here knows tensors or graphs; [`super::autodiff`] puts these under burn's autodiff.
+
+pub(crate) mod attention;
+pub(crate) mod exp;
+pub(crate) mod matmul;
+pub(crate) mod norm;
+pub(crate) mod rotary;
+pub(crate) mod softmax;
+pub(crate) mod swiglu;
+
+use rayon::prelude::*;
+
+/// Elements of one parallel piece of work: below this a thread costs more than it brings.
+const PIECE: usize = 16 * 1024;
+
+/// Rows of a piece when a row has `width` elements.
+pub(crate) fn piece_rows(width: usize) -> usize {
+    (PIECE / width.max(1)).max(1)
+}
+
+/// Runs `work(first_row, rows_of_out)` over pieces of rows of `out`, in parallel where it pays.
+pub(crate) fn by_rows(out: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+    let rows = piece_rows(width);
+    let work = |(index, piece): (usize, &mut [f32])| {
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || work(index * rows, piece),
+        );
+    };
+    if out.len() <= 2 * PIECE {
+        out.chunks_mut(rows * width).enumerate().for_each(work);
+    } else {
+        out.par_chunks_mut(rows * width).enumerate().for_each(work);
+    }
+}
