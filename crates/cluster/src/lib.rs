@@ -37,4 +37,5 @@ pub use operator::{OperatorClient, OperatorError};
 pub use restart::{Backoff, Intensity, Restarts, Strategy, Verdict};
 pub use router::{Inbound, Receipt, Router};
 pub use run_dir::RunDir;
-pub use supervisor::{ChildSpec, Supervisor, SupervisorMsg};
+pub use supervisor::{ChildSpec, Supervisor, SupervisorArgs, SupervisorMsg};
+

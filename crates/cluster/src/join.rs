@@ -1,0 +1,404 @@
+//! Dialling, accepting and greeting peers.
+//!
+//! The dialler opens the control connection, sends a hello, gets a welcome (or a reason), then opens
+//! the bulk connection with the token of the welcome. Of two connections of one name the one of the
+//! newer life wins, and of the same life the newer one.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crrl_control::wire::NodeRole;
+use crrl_transport::{
+    Connection, Handshake, Purpose, QuicStream, codec, decode, encode, random_bytes, read_frame,
+    write_frame,
+};
+use crrl_types::NodeName;
+use quinn::{ConnectionError, RecvStream, SendStream};
+use ractor_cluster::NodeServerMessage;
+use rand::Rng;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use crate::bulk;
+use crate::inbox;
+use crate::mesh::{PeerInfo, roles_of};
+use crate::operator;
+use crate::peer::{Peer, Shared, Token, lock};
+use crate::restart::Backoff;
+use crate::session::SessionState;
+
+/// Longest greeting.
+const GREETING_BYTES_MAX: usize = 4096;
+/// Connections that are being greeted at once; more wait in QUIC's own bounded queue.
+const GREETED_AT_ONCE: usize = 32;
+/// Deadline of everything between a connection and a ready session.
+const READY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Makes labels unique in the process.
+static LABELS: AtomicU64 = AtomicU64::new(1);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Hello {
+    protocol: u8,
+    name: NodeName,
+    incarnation: u64,
+    /// What the acceptor is to show with its packets.
+    token: Token,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Answer {
+    Welcome {
+        incarnation: u64,
+        /// What the dialler is to show with its packets, and with its bulk connection.
+        token: Token,
+    },
+    Refused(String),
+}
+
+/// Starts accepting and dialling.
+pub(crate) fn start(shared: &Arc<Shared>) {
+    if shared.options.listen.is_some() {
+        tokio::spawn(accept_all(Arc::clone(shared)));
+    }
+    for (name, address) in shared.options.dial.clone() {
+        tokio::spawn(dial_forever(Arc::clone(shared), name, address));
+    }
+}
+
+async fn dial_forever(shared: Arc<Shared>, name: NodeName, address: SocketAddr) {
+    let backoff = Backoff { min: shared.options.redial_min, max: shared.options.redial_max };
+    let mut rng = StdRng::from_seed(random_bytes().unwrap_or_default());
+    let mut failures = 0;
+    let mut last = String::new();
+    while !shared.is_stopping() {
+        let ended = tokio::select! {
+            ended = dial(&shared, &name, address) => ended,
+            () = shared.stopped() => return,
+        };
+        match ended {
+            Ok(_) => (failures, last) = (0, String::new()),
+            Err(error) => {
+                failures += 1;
+                // The same failure over and over is one line.
+                if error != last {
+                    tracing::info!(peer = %name, %address, error, "not connected; trying on");
+                    last = error;
+                }
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff.wait(failures, rng.random())) => {}
+            () = shared.stopped() => return,
+        }
+    }
+}
+
+/// One connection, from dialling to its end. The reason it ended, or why it did not come about.
+async fn dial(shared: &Arc<Shared>, name: &NodeName, address: SocketAddr) -> Result<String, String> {
+    let control = shared.endpoint.dial(name, address, Purpose::Control).await.map_err(text)?;
+    let greeted = within(greet(shared, name, address, &control)).await;
+    match greeted {
+        Ok((peer, stream)) => attend(shared, peer, stream, false).await,
+        Err(error) => {
+            control.close(&error);
+            Err(error)
+        }
+    }
+}
+
+async fn greet(
+    shared: &Arc<Shared>,
+    name: &NodeName,
+    address: SocketAddr,
+    control: &Connection,
+) -> Result<(Arc<Peer>, (SendStream, RecvStream)), String> {
+    let (mut send, mut recv) = control.quic.open_bi().await.map_err(text)?;
+    let token: Token = random_bytes().map_err(text)?;
+    let hello = Hello {
+        protocol: codec::VERSION,
+        name: shared.options.name.clone(),
+        incarnation: shared.options.incarnation,
+        token,
+    };
+    say(&mut send, &hello).await?;
+    let (incarnation, their_token) = match hear(&mut recv).await? {
+        Answer::Welcome { incarnation, token } => (incarnation, token),
+        Answer::Refused(reason) => return Err(format!("refused: {reason}")),
+    };
+    let bulk = shared.endpoint.dial(name, address, Purpose::Bulk).await.map_err(text)?;
+    let (mut bulk_send, mut bulk_recv) = bulk.quic.open_bi().await.map_err(text)?;
+    say(&mut bulk_send, &their_token).await?;
+    if let Answer::Refused(reason) = hear(&mut bulk_recv).await? {
+        return Err(format!("refused: {reason}"));
+    }
+    let info = PeerInfo { name: name.clone(), roles: roles_of(&control.peer.roles), incarnation };
+    let peer = Peer::new(info, control.clone(), bulk, token, their_token, &shared.options);
+    Ok((peer, (send, recv)))
+}
+
+async fn accept_all(shared: Arc<Shared>) {
+    let slots = Arc::new(Semaphore::new(GREETED_AT_ONCE));
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let handshake = tokio::select! {
+            handshake = shared.endpoint.accept() => handshake,
+            () = shared.stopped() => return,
+        };
+        let Some(handshake) = handshake else { return };
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            if let Err(error) = accept(&shared, handshake, slot).await {
+                tracing::info!(error, "a connection was not taken");
+            }
+        });
+    }
+}
+
+async fn accept(
+    shared: &Arc<Shared>,
+    handshake: Handshake,
+    slot: tokio::sync::OwnedSemaphorePermit,
+) -> Result<(), String> {
+    let connection = handshake.finish().await.map_err(text)?;
+    match connection.purpose {
+        Purpose::Control => {
+            let greeted = within(welcome(shared, &connection)).await;
+            drop(slot);
+            match greeted {
+                Ok((peer, stream)) => attend(shared, peer, stream, true).await.map(drop),
+                Err(error) => {
+                    connection.close(&error);
+                    Err(error)
+                }
+            }
+        }
+        Purpose::Bulk => within(take_bulk(shared, connection)).await,
+        Purpose::Operator => {
+            drop(slot);
+            operator::serve(shared, &connection).await;
+            Ok(())
+        }
+    }
+}
+
+async fn welcome(
+    shared: &Arc<Shared>,
+    control: &Connection,
+) -> Result<(Arc<Peer>, (SendStream, RecvStream)), String> {
+    let (mut send, mut recv) = control.quic.accept_bi().await.map_err(text)?;
+    let hello: Hello = hear(&mut recv).await?;
+    if let Err(reason) = judge(shared, control, &hello) {
+        say(&mut send, &Answer::Refused(reason.clone())).await?;
+        let _ = send.finish();
+        // Wait until the peer has read it; closing at once would take it back.
+        let _ = tokio::time::timeout(Duration::from_secs(1), send.stopped()).await;
+        return Err(format!("{} was refused: {reason}", control.peer.name));
+    }
+    let token: Token = random_bytes().map_err(text)?;
+    let (hand_over, bulk) = oneshot::channel();
+    let _awaited = Awaited::new(shared, token, control.peer.name.clone(), hand_over);
+    let incarnation = shared.options.incarnation;
+    say(&mut send, &Answer::Welcome { incarnation, token }).await?;
+    let bulk = bulk.await.map_err(|_| "its bulk connection did not come".to_owned())?;
+    let roles = roles_of(&control.peer.roles);
+    let info = PeerInfo { name: hello.name, roles, incarnation: hello.incarnation };
+    let peer = Peer::new(info, control.clone(), bulk, token, hello.token, &shared.options);
+    Ok((peer, (send, recv)))
+}
+
+fn judge(shared: &Shared, control: &Connection, hello: &Hello) -> Result<(), String> {
+    let proven = &control.peer.name;
+    if hello.protocol != codec::VERSION {
+        let (theirs, ours) = (hello.protocol, codec::VERSION);
+        return Err(format!("it speaks protocol {theirs}, this node speaks {ours}"));
+    }
+    if hello.name != *proven {
+        return Err(format!("it calls itself {}, its certificate says {proven}", hello.name));
+    }
+    if *proven == shared.options.name {
+        return Err(format!("this node is {proven} itself"));
+    }
+    let roles = roles_of(&control.peer.roles);
+    if roles.is_empty() || roles.contains(&NodeRole::Operator) {
+        return Err(format!("a node needs a node's role, its certificate says {roles:?}"));
+    }
+    match shared.peer(proven) {
+        Some(held) if held.info.incarnation > hello.incarnation => Err(format!(
+            "life {} of {proven} is older than life {}, which is connected",
+            hello.incarnation, held.info.incarnation
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A bulk connection that is waited for; forgotten when dropped.
+struct Awaited<'a>(&'a Shared, Token);
+
+impl<'a> Awaited<'a> {
+    fn new(
+        shared: &'a Shared,
+        token: Token,
+        name: NodeName,
+        hand_over: oneshot::Sender<Connection>,
+    ) -> Self {
+        lock(&shared.awaited).insert(token, (name, hand_over));
+        Self(shared, token)
+    }
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.awaited).remove(&self.1);
+    }
+}
+
+async fn take_bulk(shared: &Shared, bulk: Connection) -> Result<(), String> {
+    let (mut send, mut recv) = bulk.quic.accept_bi().await.map_err(text)?;
+    let token: Token = hear(&mut recv).await?;
+    let awaited = lock(&shared.awaited).remove(&token);
+    match awaited.filter(|(name, _)| *name == bulk.peer.name) {
+        Some((_, hand_over)) => {
+            say(&mut send, &Answer::Welcome { incarnation: shared.options.incarnation, token })
+                .await?;
+            let _ = send.finish();
+            hand_over.send(bulk).map_err(|_| "its control connection is gone".to_owned())
+        }
+        None => {
+            let reason = "no control connection waits for it".to_owned();
+            say(&mut send, &Answer::Refused(reason.clone())).await?;
+            Err(reason)
+        }
+    }
+}
+
+/// Runs a greeted peer until it is lost. The reason it was.
+async fn attend(
+    shared: &Arc<Shared>,
+    peer: Arc<Peer>,
+    (send, recv): (SendStream, RecvStream),
+    is_server: bool,
+) -> Result<String, String> {
+    let label = format!("{}#{}", peer.info.name, LABELS.fetch_add(1, Ordering::Relaxed));
+    shared.admit(&peer);
+    let mut session = shared.follow(&label);
+    let stream = Box::new(QuicStream { label, send, recv });
+    let opened = shared
+        .sessions
+        .cast(NodeServerMessage::ConnectionOpenedExternal { stream, is_server })
+        .map_err(text);
+    let ready = match opened {
+        Ok(()) => until_ready(&peer, &mut session).await,
+        Err(error) => Err(error),
+    };
+    if let Err(reason) = ready {
+        shared.remove(&peer, &reason);
+        return Err(reason);
+    }
+    shared.install(&peer);
+    for _ in 0..shared.endpoint.options().blobs_at_once.max(1) {
+        tokio::spawn(bulk::send_to(Arc::clone(shared), Arc::clone(&peer)));
+    }
+    tokio::spawn(bulk::receive_from(Arc::clone(shared), Arc::clone(&peer)));
+    let reason = until_lost(shared, &peer, &mut session).await;
+    shared.remove(&peer, &reason);
+    Ok(reason)
+}
+
+async fn until_ready(
+    peer: &Peer,
+    session: &mut watch::Receiver<SessionState>,
+) -> Result<(), String> {
+    let ready = session.wait_for(|state| *state != SessionState::Opening);
+    let state = tokio::select! {
+        state = tokio::time::timeout(READY_TIMEOUT, ready) => match state {
+            Ok(Ok(state)) => state.clone(),
+            Ok(Err(_)) => SessionState::Ended,
+            Err(_) => return Err("its session was not ready in time".into()),
+        },
+        error = peer.control.quic.closed() => return Err(why(&error)),
+    };
+    let SessionState::Ready { node_id } = state else {
+        return Err("its session ended before it was ready".into());
+    };
+    let inbox = inbox::of_peer(&peer.info.name, node_id).ok_or("it has no inbox")?;
+    peer.set_inbox(inbox);
+    peer.heard(0);
+    Ok(())
+}
+
+/// Sends signs of life and watches for the peer's.
+async fn until_lost(
+    shared: &Shared,
+    peer: &Peer,
+    session: &mut watch::Receiver<SessionState>,
+) -> String {
+    let mut beat = tokio::time::interval(shared.options.heartbeat);
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = beat.tick() => {
+                let silent = peer.silent_for();
+                if silent > shared.options.heartbeat_timeout {
+                    return format!("its application was silent for {} ms", silent.as_millis());
+                }
+                if peer.pulse().is_err() {
+                    return "its inbox is gone".into();
+                }
+            }
+            () = peer.report.notified() => {
+                let _ = peer.pulse();
+            }
+            error = peer.control.quic.closed() => return why(&error),
+            error = peer.bulk.quic.closed() => return why(&error),
+            () = over(session) => {
+                // The stream breaks a moment before the connection says why.
+                let closed = peer.control.quic.closed();
+                return match tokio::time::timeout(Duration::from_millis(200), closed).await {
+                    Ok(error) => why(&error),
+                    Err(_) => "its session ended".into(),
+                };
+            }
+            reason = peer.ended() => return reason,
+        }
+    }
+}
+
+async fn over(session: &mut watch::Receiver<SessionState>) {
+    let _ = session.wait_for(|state| *state == SessionState::Ended).await;
+}
+
+/// Why a connection ended, in a few words.
+fn why(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::TimedOut => "nothing was heard from it (idle timeout)".into(),
+        ConnectionError::Reset => "it was restarted (connection reset)".into(),
+        ConnectionError::LocallyClosed => "closed by this node".into(),
+        ConnectionError::ApplicationClosed(close) => {
+            format!("it closed the connection: {}", String::from_utf8_lossy(&close.reason))
+        }
+        other => other.to_string(),
+    }
+}
+
+async fn within<T>(greeting: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    tokio::time::timeout(READY_TIMEOUT, greeting)
+        .await
+        .unwrap_or_else(|_| Err("the greeting took too long".into()))
+}
+
+async fn say<T: Serialize>(send: &mut SendStream, what: &T) -> Result<(), String> {
+    write_frame(send, &encode(what).map_err(text)?).await.map_err(text)
+}
+
+async fn hear<T: serde::de::DeserializeOwned>(recv: &mut RecvStream) -> Result<T, String> {
+    decode(&read_frame(recv, GREETING_BYTES_MAX).await.map_err(text)?).map_err(text)
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}

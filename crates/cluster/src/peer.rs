@@ -1,0 +1,403 @@
+//! One peer: its connections, what is owed to it, how it is watched; and the table of them all.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use crrl_control::wire::{FRAME_BYTES_MAX, NodeRole, Wire};
+use crrl_transport::{BlobError, Connection, Endpoint, encode};
+use crrl_types::{AdapterManifest, NodeName};
+use ractor::ActorRef;
+use ractor_cluster::NodeServerMessage;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, broadcast, oneshot, watch};
+
+use crate::board::StatusBoard;
+use crate::bulk::Outgoing;
+use crate::inbox::{self, InboxMsg};
+use crate::mesh::{CastError, DeliverError, MeshError, MeshEvent, MeshOptions, PeerInfo};
+use crate::router::Router;
+use crate::session::{self, SessionState};
+
+/// What a peer shows with every message so that the inbox knows whose it is: agreed on inside the
+/// peer's own verified connection, and worth nothing once that connection is gone.
+pub(crate) type Token = [u8; 16];
+
+/// Events a slow listener may lag behind.
+const EVENTS_MAX: usize = 1024;
+
+/// One control message on its way.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Packet<M> {
+    /// The token the receiver gave the sender.
+    pub(crate) token: Token,
+    /// Bytes of control messages of the receiver that the sender has handled in this session.
+    pub(crate) handled: u64,
+    /// The message; none is a sign of life.
+    pub(crate) message: Option<M>,
+}
+
+/// One connected peer.
+pub(crate) struct Peer {
+    pub(crate) info: PeerInfo,
+    pub(crate) control: Connection,
+    pub(crate) bulk: Connection,
+    /// The token the peer shows us.
+    pub(crate) token: Token,
+    /// The token we show the peer.
+    their_token: Token,
+    inbox: OnceLock<ActorRef<InboxMsg>>,
+    unhandled_bytes_max: u64,
+    sent: AtomicU64,
+    acknowledged: AtomicU64,
+    handled: AtomicU64,
+    reported: AtomicU64,
+    started: Instant,
+    heard_ms: AtomicU64,
+    /// Rung when the peer should hear soon how much was handled.
+    pub(crate) report: Notify,
+    blobs: Mutex<VecDeque<Outgoing>>,
+    blobs_queued_max: usize,
+    /// Rung when a blob waits.
+    pub(crate) blob_waits: Notify,
+    gone: watch::Sender<Option<String>>,
+}
+
+impl Peer {
+    pub(crate) fn new(
+        info: PeerInfo,
+        control: Connection,
+        bulk: Connection,
+        token: Token,
+        their_token: Token,
+        options: &MeshOptions,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            info,
+            control,
+            bulk,
+            token,
+            their_token,
+            inbox: OnceLock::new(),
+            unhandled_bytes_max: options.unhandled_bytes_max,
+            sent: AtomicU64::new(0),
+            acknowledged: AtomicU64::new(0),
+            handled: AtomicU64::new(0),
+            reported: AtomicU64::new(0),
+            started: Instant::now(),
+            heard_ms: AtomicU64::new(0),
+            report: Notify::new(),
+            blobs: Mutex::default(),
+            blobs_queued_max: options.blobs_queued_max,
+            blob_waits: Notify::new(),
+            gone: watch::Sender::new(None),
+        })
+    }
+
+    /// The peer's inbox, once its session is ready.
+    pub(crate) fn set_inbox(&self, inbox: ActorRef<InboxMsg>) {
+        let _ = self.inbox.set(inbox);
+    }
+
+    pub(crate) fn cast(&self, wire: Wire) -> Result<(), CastError> {
+        if matches!(wire, Wire::Adapter { .. } | Wire::Batch { .. }) {
+            return self.queue(Outgoing::new(wire, None));
+        }
+        let bytes = self.packet(Some(&wire))?;
+        if bytes.len() > FRAME_BYTES_MAX {
+            return self.queue(Outgoing::new(wire, None));
+        }
+        let len = bytes.len() as u64;
+        let unhandled = self.sent.fetch_add(len, Ordering::AcqRel) + len;
+        let unhandled = unhandled.saturating_sub(self.acknowledged.load(Ordering::Acquire));
+        if unhandled > self.unhandled_bytes_max {
+            self.sent.fetch_sub(len, Ordering::AcqRel);
+            return Err(CastError::Congested(self.info.name.clone()));
+        }
+        self.post(bytes).inspect_err(|_| {
+            self.sent.fetch_sub(len, Ordering::AcqRel);
+        })
+    }
+
+    /// Tells the peer that this node lives and how much it has handled.
+    pub(crate) fn pulse(&self) -> Result<(), CastError> {
+        let bytes = self.packet(None)?;
+        self.post(bytes)
+    }
+
+    pub(crate) async fn deliver(&self, wire: Wire) -> Result<(), DeliverError> {
+        let (done, outcome) = oneshot::channel();
+        self.queue(Outgoing::new(wire, Some(done)))?;
+        let lost = || Err(BlobError::Broken("the connection was lost".into()));
+        outcome
+            .await
+            .unwrap_or_else(|_| lost())
+            .map_err(|source| DeliverError::Blob { to: self.info.name.clone(), source })
+    }
+
+    pub(crate) fn cast_adapter(
+        &self,
+        manifest: AdapterManifest,
+        payload: Bytes,
+    ) -> Result<(), CastError> {
+        self.queue(Outgoing::adapter(manifest, payload))
+    }
+
+    fn packet(&self, message: Option<&Wire>) -> Result<Vec<u8>, CastError> {
+        let handled = self.handled.load(Ordering::Acquire);
+        self.reported.store(handled, Ordering::Release);
+        encode(&Packet { token: self.their_token, handled, message })
+            .map_err(|error| CastError::Encode(error.to_string()))
+    }
+
+    fn post(&self, bytes: Vec<u8>) -> Result<(), CastError> {
+        let not_connected = || CastError::NotConnected(self.info.name.clone());
+        let inbox = self.inbox.get().ok_or_else(not_connected)?;
+        inbox.cast(InboxMsg::Frame(bytes)).map_err(|_| not_connected())
+    }
+
+    fn queue(&self, blob: Outgoing) -> Result<(), CastError> {
+        if self.gone.borrow().is_some() {
+            return Err(CastError::NotConnected(self.info.name.clone()));
+        }
+        let mut blobs = lock(&self.blobs);
+        if blob.is_adapter() {
+            blobs.retain(|waiting| !waiting.is_adapter() || waiting.is_awaited());
+        }
+        if blobs.len() >= self.blobs_queued_max {
+            return Err(CastError::Congested(self.info.name.clone()));
+        }
+        blobs.push_back(blob);
+        drop(blobs);
+        self.blob_waits.notify_one();
+        Ok(())
+    }
+
+    pub(crate) fn next_blob(&self) -> Option<Outgoing> {
+        let mut blobs = lock(&self.blobs);
+        let next = blobs.pop_front();
+        if !blobs.is_empty() {
+            self.blob_waits.notify_one();
+        }
+        next
+    }
+
+    /// A message of the peer came in: it lives, and has handled this much of ours.
+    pub(crate) fn heard(&self, handled: u64) {
+        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.heard_ms.fetch_max(now_ms, Ordering::AcqRel);
+        // Never more than was sent: a peer cannot buy itself room.
+        let sent = self.sent.load(Ordering::Acquire);
+        self.acknowledged.fetch_max(handled.min(sent), Ordering::AcqRel);
+    }
+
+    /// How long ago the peer's application was last heard.
+    pub(crate) fn silent_for(&self) -> Duration {
+        let heard = Duration::from_millis(self.heard_ms.load(Ordering::Acquire));
+        self.started.elapsed().saturating_sub(heard)
+    }
+
+    /// A message of the peer of that many bytes was handled.
+    pub(crate) fn handled(&self, len: u64) {
+        let handled = self.handled.fetch_add(len, Ordering::AcqRel) + len;
+        let unreported = handled.saturating_sub(self.reported.load(Ordering::Acquire));
+        if unreported > self.unhandled_bytes_max / 4 {
+            self.report.notify_one();
+        }
+    }
+
+    /// Ends this peer: its tasks stop, its connections close. The first reason stays.
+    pub(crate) fn end(&self, reason: &str) {
+        self.gone.send_if_modified(|gone| {
+            let first = gone.is_none();
+            gone.get_or_insert_with(|| reason.to_owned());
+            first
+        });
+        self.control.close(reason);
+        self.bulk.close(reason);
+        lock(&self.blobs).clear();
+    }
+
+    /// Resolves when the peer has ended, to the reason.
+    pub(crate) async fn ended(&self) -> String {
+        let mut gone = self.gone.subscribe();
+        match gone.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => "dropped".into(),
+        }
+    }
+}
+
+type Watcher = Box<dyn Fn(MeshEvent) -> bool + Send + Sync>;
+
+#[derive(Default)]
+struct Table {
+    peers: HashMap<NodeName, Arc<Peer>>,
+    tokens: HashMap<Token, Arc<Peer>>,
+    watchers: Vec<Watcher>,
+}
+
+/// What all tasks of a mesh share.
+pub(crate) struct Shared {
+    pub(crate) options: MeshOptions,
+    pub(crate) roles: Vec<NodeRole>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) router: Router,
+    pub(crate) board: StatusBoard,
+    pub(crate) events: broadcast::Sender<MeshEvent>,
+    /// Bulk connections that a greeted peer was told to open, by the token it was given.
+    pub(crate) awaited: Mutex<HashMap<Token, (NodeName, oneshot::Sender<Connection>)>>,
+    pub(crate) sessions: ActorRef<NodeServerMessage>,
+    pub(crate) session_states: session::States,
+    inbox: OnceLock<ActorRef<InboxMsg>>,
+    table: Mutex<Table>,
+    stopping: watch::Sender<bool>,
+}
+
+impl Shared {
+    pub(crate) async fn start(
+        options: MeshOptions,
+        roles: Vec<NodeRole>,
+        endpoint: Endpoint,
+        router: Router,
+        board: StatusBoard,
+    ) -> Result<Arc<Self>, MeshError> {
+        let failed = |error: &dyn std::fmt::Display| MeshError::Start(error.to_string());
+        let session_states = session::States::default();
+        // Sessions live on the network thread: their handshakes have short deadlines of their own.
+        let spawning = endpoint
+            .net()
+            .handle()
+            .spawn(session::spawn(options.name.clone(), session_states.clone()));
+        let sessions = spawning.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
+        let shared = Arc::new(Self {
+            options,
+            roles,
+            endpoint,
+            router,
+            board,
+            events: broadcast::Sender::new(EVENTS_MAX),
+            awaited: Mutex::default(),
+            sessions,
+            session_states,
+            inbox: OnceLock::new(),
+            table: Mutex::default(),
+            stopping: watch::Sender::new(false),
+        });
+        // The inbox lives on the node's own runtime: a node whose runtime hangs must fall silent.
+        let inbox = inbox::spawn(&shared).await.map_err(|e| failed(&e))?;
+        let _ = shared.inbox.set(inbox);
+        Ok(shared)
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        lock(&self.table)
+    }
+
+    pub(crate) fn peer(&self, name: &NodeName) -> Option<Arc<Peer>> {
+        self.table().peers.get(name).cloned()
+    }
+
+    pub(crate) fn by_token(&self, token: &Token) -> Option<Arc<Peer>> {
+        self.table().tokens.get(token).cloned()
+    }
+
+    pub(crate) fn peer_infos(&self) -> Vec<PeerInfo> {
+        let mut infos: Vec<_> = self.table().peers.values().map(|p| p.info.clone()).collect();
+        infos.sort_by(|a, b| a.name.cmp(&b.name));
+        infos
+    }
+
+    /// Lets the inbox know the peer; done before its session opens.
+    pub(crate) fn admit(&self, peer: &Arc<Peer>) {
+        self.table().tokens.insert(peer.token, Arc::clone(peer));
+    }
+
+    /// The peer can be reached. Whatever connection of the same name there was is ended first.
+    pub(crate) fn install(&self, peer: &Arc<Peer>) {
+        let mut table = self.table();
+        let name = peer.info.name.clone();
+        if let Some(old) = table.peers.insert(name.clone(), Arc::clone(peer)) {
+            table.tokens.remove(&old.token);
+            let reason = "a newer connection took its place";
+            old.end(reason);
+            self.emit(&mut table, MeshEvent::PeerDown { name: name.clone(), reason: reason.into() });
+        }
+        let PeerInfo { roles, incarnation, .. } = peer.info.clone();
+        self.emit(&mut table, MeshEvent::PeerUp { name, roles, incarnation });
+    }
+
+    /// The peer is lost, if it was not replaced already.
+    pub(crate) fn remove(&self, peer: &Arc<Peer>, reason: &str) {
+        peer.end(reason);
+        let mut table = self.table();
+        table.tokens.remove(&peer.token);
+        let name = &peer.info.name;
+        if table.peers.get(name).is_some_and(|held| Arc::ptr_eq(held, peer)) {
+            table.peers.remove(name);
+            let event = MeshEvent::PeerDown { name: name.clone(), reason: reason.into() };
+            self.emit(&mut table, event);
+        }
+    }
+
+    pub(crate) fn watch(&self, watcher: Watcher) {
+        let mut table = self.table();
+        for peer in table.peers.values() {
+            let PeerInfo { name, roles, incarnation } = peer.info.clone();
+            if !watcher(MeshEvent::PeerUp { name, roles, incarnation }) {
+                return;
+            }
+        }
+        table.watchers.push(watcher);
+    }
+
+    /// Under the table's lock, so that everyone sees events in the order they happened.
+    fn emit(&self, table: &mut Table, event: MeshEvent) {
+        match &event {
+            MeshEvent::PeerUp { name, incarnation, .. } => {
+                tracing::info!(peer = %name, incarnation, "peer up");
+            }
+            MeshEvent::PeerDown { name, reason } => tracing::info!(peer = %name, reason, "peer down"),
+        }
+        table.watchers.retain(|watcher| watcher(event.clone()));
+        // No receiver is no error: events() may never have been called.
+        let _ = self.events.send(event);
+    }
+
+    /// Resolves when this node leaves.
+    pub(crate) async fn stopped(&self) {
+        let mut stopping = self.stopping.subscribe();
+        let _ = stopping.wait_for(|stop| *stop).await;
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    pub(crate) async fn stop(&self, reason: &str) {
+        self.stopping.send_replace(true);
+        let peers: Vec<_> = self.table().tokens.values().cloned().collect();
+        for peer in peers {
+            peer.end(reason);
+        }
+        self.endpoint.close(reason).await;
+        self.sessions.stop(None);
+        if let Some(inbox) = self.inbox.get() {
+            inbox.stop(None);
+        }
+    }
+
+    /// Follows the session with this label.
+    pub(crate) fn follow(&self, label: &str) -> watch::Receiver<SessionState> {
+        let (sender, receiver) = watch::channel(SessionState::Opening);
+        lock(&self.session_states).insert(label.to_owned(), sender);
+        receiver
+    }
+}
+
+/// A poisoned lock guards plain data that is valid between any two statements.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

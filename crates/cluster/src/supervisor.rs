@@ -1,0 +1,319 @@
+//! A supervisor of actors: restarts what fails, as [`crate::restart`] decides, and fails itself when
+//! that is too often.
+//!
+//! A child that ends by itself, without failing, is not started again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use ractor::{
+    Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr,
+    SupervisionEvent,
+};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::restart::{Backoff, Intensity, Restarts, Strategy, Verdict};
+
+/// How long a child may take to stop before it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Start =
+    Arc<dyn Fn(ActorCell) -> BoxFuture<'static, Result<ActorCell, SpawnErr>> + Send + Sync>;
+
+/// A child: its name, and how it is started under a supervisor.
+#[derive(Clone)]
+pub struct ChildSpec {
+    name: String,
+    start: Start,
+}
+
+impl ChildSpec {
+    /// A child that `start` spawns linked to the supervisor it is given
+    /// ([`Actor::spawn_linked`]); it is called again for every restart.
+    pub fn new<F, S>(name: impl Into<String>, start: S) -> Self
+    where
+        F: Future<Output = Result<ActorCell, SpawnErr>> + Send + 'static,
+        S: Fn(ActorCell) -> F + Send + Sync + 'static,
+    {
+        let start: Start = Arc::new(move |supervisor| Box::pin(start(supervisor)));
+        Self { name: name.into(), start }
+    }
+}
+
+/// Restarts: by its own supervisor, if it has one. Give the children their order: with
+/// [`Strategy::RestForOne`] later ones may rely on earlier ones.
+pub struct Supervisor;
+
+/// What a supervisor starts with.
+pub struct SupervisorArgs {
+    /// Children, in the order they are started.
+    pub children: Vec<ChildSpec>,
+    /// Who is restarted with a child that failed.
+    pub strategy: Strategy,
+    /// How often.
+    pub intensity: Intensity,
+    /// How soon.
+    pub backoff: Backoff,
+    /// Seed of the backoff's jitter.
+    pub seed: u64,
+}
+
+/// What a supervisor is told and asked.
+#[derive(Debug)]
+pub enum SupervisorMsg {
+    /// The wait before a restart is over. The number tells an outdated one.
+    Restart {
+        /// Indices of children.
+        children: Vec<usize>,
+        /// Which plan this belongs to.
+        plan: u64,
+    },
+    /// Names of the children that are up, and how often each was restarted.
+    Children(RpcReplyPort<Vec<(String, u32)>>),
+}
+
+impl ractor::Message for SupervisorMsg {}
+
+struct Child {
+    spec: ChildSpec,
+    running: Option<ActorCell>,
+    restarts: u32,
+}
+
+/// A supervisor's state.
+pub struct SupervisorState {
+    children: Vec<Child>,
+    restarts: Restarts,
+    started: Instant,
+    rng: StdRng,
+    plan: u64,
+}
+
+impl Actor for Supervisor {
+    type Msg = SupervisorMsg;
+    type State = SupervisorState;
+    type Arguments = SupervisorArgs;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        args: SupervisorArgs,
+    ) -> Result<SupervisorState, ActorProcessingErr> {
+        let SupervisorArgs { children, strategy, intensity, backoff, seed } = args;
+        let restarts = Restarts::new(strategy, intensity, backoff, children.len());
+        let mut up = Vec::with_capacity(children.len());
+        for spec in children {
+            let cell = (spec.start)(myself.get_cell()).await.map_err(|error| {
+                ActorProcessingErr::from(format!("{} did not start: {error}", spec.name))
+            })?;
+            up.push(Child { spec, running: Some(cell), restarts: 0 });
+        }
+        Ok(SupervisorState {
+            children: up,
+            restarts,
+            started: Instant::now(),
+            rng: StdRng::seed_from_u64(seed),
+            plan: 0,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            SupervisorMsg::Restart { children, plan } if plan == state.plan => {
+                restart(&myself, &children, state).await
+            }
+            SupervisorMsg::Restart { children, .. } => {
+                // A later failure made a plan of its own; what that one does not cover, this does.
+                let waiting: Vec<usize> =
+                    children.into_iter().filter(|i| state.children[*i].running.is_none()).collect();
+                restart(&myself, &waiting, state).await
+            }
+            SupervisorMsg::Children(reply) => {
+                let up = state.children.iter().filter(|child| child.running.is_some());
+                let _ = reply.send(up.map(|c| (c.spec.name.clone(), c.restarts)).collect());
+                Ok(())
+            }
+        }
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        event: SupervisionEvent,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorFailed(actor, error) => {
+                failed(&myself, actor.get_id(), &error.to_string(), state).await
+            }
+            SupervisionEvent::ActorTerminated(actor, _, reason) => {
+                if let Some(child) = state.index(actor.get_id()) {
+                    let child = &mut state.children[child];
+                    child.running = None;
+                    tracing::debug!(child = child.spec.name, ?reason, "ended by itself");
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl SupervisorState {
+    fn index(&self, id: ActorId) -> Option<usize> {
+        let is = |child: &Child| child.running.as_ref().is_some_and(|cell| cell.get_id() == id);
+        self.children.iter().position(is)
+    }
+}
+
+async fn failed(
+    myself: &ActorRef<SupervisorMsg>,
+    id: ActorId,
+    error: &str,
+    state: &mut SupervisorState,
+) -> Result<(), ActorProcessingErr> {
+    // A child that this supervisor stopped itself is not in the table any more.
+    let Some(index) = state.index(id) else { return Ok(()) };
+    state.children[index].running = None;
+    let name = state.children[index].spec.name.clone();
+    let jitter = state.rng.random();
+    match state.restarts.failed(index, state.started.elapsed(), jitter) {
+        Verdict::Restart { children, after } => {
+            tracing::warn!(child = name, error, after_ms = after.as_millis() as u64, "failed; will be restarted");
+            // Those that relied on it are stopped at once, the last first.
+            for later in children.iter().rev() {
+                if let Some(cell) = state.children[*later].running.take() {
+                    stop(&cell).await;
+                }
+            }
+            state.plan += 1;
+            let plan = state.plan;
+            myself.send_after(after, move || SupervisorMsg::Restart { children, plan });
+            Ok(())
+        }
+        Verdict::Escalate { restarts, .. } => Err(format!(
+            "{name} failed again after {restarts} restarts in the window: {error}"
+        )
+        .into()),
+    }
+}
+
+async fn restart(
+    myself: &ActorRef<SupervisorMsg>,
+    children: &[usize],
+    state: &mut SupervisorState,
+) -> Result<(), ActorProcessingErr> {
+    for index in children {
+        let child = &mut state.children[*index];
+        if child.running.is_some() {
+            continue;
+        }
+        match (child.spec.start)(myself.get_cell()).await {
+            Ok(cell) => {
+                child.restarts += 1;
+                tracing::info!(child = child.spec.name, restarts = child.restarts, "restarted");
+                child.running = Some(cell);
+            }
+            Err(error) => {
+                return Err(format!("{} could not be restarted: {error}", child.spec.name).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn stop(cell: &ActorCell) {
+    let stopped = cell.stop_and_wait(Some("restarted with another".into()), Some(STOP_TIMEOUT));
+    if stopped.await.is_err() {
+        cell.kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    struct Worker;
+
+    #[derive(Debug)]
+    struct Fail;
+    impl ractor::Message for Fail {}
+
+    impl Actor for Worker {
+        type Msg = Fail;
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(&self, _: ActorRef<Fail>, (): ()) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+
+        async fn handle(&self, _: ActorRef<Fail>, _: Fail, (): &mut ()) -> Result<(), ActorProcessingErr> {
+            Err("told to fail".into())
+        }
+    }
+
+    /// Names of workers in the order they were started, and the newest of each.
+    type Log = Arc<Mutex<Vec<(String, ActorRef<Fail>)>>>;
+
+    fn worker(name: &str, log: &Log) -> ChildSpec {
+        let (name, log) = (name.to_owned(), Arc::clone(log));
+        ChildSpec::new(name.clone(), move |supervisor| {
+            let (name, log) = (name.clone(), Arc::clone(&log));
+            async move {
+                let (actor, _) = Actor::spawn_linked(None, Worker, (), supervisor).await?;
+                log.lock().unwrap().push((name, actor.clone()));
+                Ok(actor.get_cell())
+            }
+        })
+    }
+
+    async fn until(what: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !what() {
+            assert!(Instant::now() < deadline, "did not come about");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    fn fail_newest(log: &Log, name: &str) {
+        let log = log.lock().unwrap();
+        let (_, actor) = log.iter().rev().find(|(n, _)| n == name).expect("was started");
+        actor.cast(Fail).expect("is running");
+    }
+
+    #[tokio::test]
+    async fn the_rest_is_restarted_in_order_and_too_many_failures_end_the_supervisor() {
+        let log: Log = Log::default();
+        let args = SupervisorArgs {
+            children: ["a", "b", "c"].map(|name| worker(name, &log)).to_vec(),
+            strategy: Strategy::RestForOne,
+            intensity: Intensity { restarts_max: 2, window: Duration::from_secs(60) },
+            backoff: Backoff { min: Duration::from_millis(1), max: Duration::from_millis(2) },
+            seed: 7,
+        };
+        let (supervisor, handle) =
+            Actor::spawn(None, Supervisor, args).await.expect("children start");
+        for wanted in [5, 7] {
+            fail_newest(&log, "b");
+            until(|| log.lock().unwrap().len() == wanted).await;
+        }
+        let order: Vec<String> = log.lock().unwrap().iter().map(|(name, _)| name.clone()).collect();
+        assert_eq!(order, ["a", "b", "c", "b", "c", "b", "c"]);
+        fail_newest(&log, "b");
+        tokio::time::timeout(Duration::from_secs(10), handle)
+            .await
+            .expect("gives up")
+            .expect("no panic");
+        assert_eq!(supervisor.get_status(), ractor::ActorStatus::Stopped);
+    }
+}
