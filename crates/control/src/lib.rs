@@ -6,6 +6,7 @@
 //! - [`results`]: what it found out (`results.json`)
 //! - [`coordinator`]: tasks out on credit, results in, batches to the learner
 //! - [`ledger`]: every episode's life
+//! - [`parameter_server`]: what is published, and who gets it
 //! - [`cursor`]: the order of tasks
 //!
 //! This crate never does I/O and never reads a clock.
@@ -13,6 +14,7 @@
 pub mod coordinator;
 pub mod cursor;
 pub mod ledger;
+pub mod parameter_server;
 pub mod plan;
 pub mod results;
 pub mod wire;
