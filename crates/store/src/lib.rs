@@ -1,1 +1,25 @@
-//! Placeholder.
+//! The run store: what a run must not forget, in one SQLite file, and its history in one
+//! append-only file.
+//!
+//! - [`row`]: what is stored, as plain rows
+//! - [`writer`]: one thread that writes, in batches, and says so when it is durable
+//! - [`read`]: for reports, and for a run that goes on
+//! - [`event_log`]: `events.jsonl`
+//! - [`schema`]: tables and their version
+//! - [`error`]: what can go wrong with a disk, and what to do
+//!
+//! This crate decides nothing: what a row means is the coordinator's business.
+
+pub mod error;
+pub mod event_log;
+pub mod read;
+pub mod row;
+pub mod schema;
+mod write;
+pub mod writer;
+
+pub use error::StoreError;
+pub use event_log::EventLog;
+pub use read::{Reader, StateCount};
+pub use row::{BatchRow, EpisodeRow, Op, StepRow};
+pub use writer::{Options, Writer, WriterClosed};
