@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use crrl_rl::diff::{self, Patch};
-use crrl_rl::reward::{Conduct, Weights, compose};
+use crrl_rl::reward::{Conduct, RewardOptions, compose};
 use crrl_rl::similarity::{self, Similarity};
 use crrl_types::Reward;
 
@@ -92,11 +92,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn weights(given: &[(Part, f64)]) -> Weights {
+fn weights(given: &[(Part, f64)]) -> RewardOptions {
     if given.is_empty() {
-        return Weights::default();
+        return RewardOptions::default();
     }
-    let mut weights = Weights { line: 0.0, ..Weights::default() };
+    let mut weights = RewardOptions { line: 0.0, ..RewardOptions::default() };
     for (part, value) in given {
         match part {
             Part::Line => weights.line = *value,

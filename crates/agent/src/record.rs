@@ -21,6 +21,20 @@ pub struct Conduct {
     pub nudges: u32,
 }
 
+impl Conduct {
+    /// Share of `apply_patch` calls that found their text; 0 where none was made.
+    #[must_use]
+    pub fn edit_share(&self) -> f64 {
+        f64::from(self.edits_ok) / f64::from(self.edits.max(1))
+    }
+
+    /// Share of calls that were malformed; 0 where none was made.
+    #[must_use]
+    pub fn malformed_share(&self) -> f64 {
+        f64::from(self.malformed) / f64::from(self.calls.max(1))
+    }
+}
+
 /// A finished episode. The first three have one entry a token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EpisodeRecord {

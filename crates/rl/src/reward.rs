@@ -3,13 +3,14 @@
 use crrl_types::{Component, Reward};
 use serde::{Deserialize, Serialize};
 
-use crate::similarity::Similarity;
+use crate::diff::ParseError;
+use crate::similarity::{self, Similarity};
 
 /// What each component counts. Those of the first group are divided by their sum, so that an exact
 /// repair earns 1 whatever they are; penalties are taken off as they stand.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Weights {
+pub struct RewardOptions {
     /// Patch similarity by lines.
     pub line: f64,
     /// Patch similarity by characters.
@@ -26,7 +27,7 @@ pub struct Weights {
     pub overlong: f64,
 }
 
-impl Default for Weights {
+impl Default for RewardOptions {
     fn default() -> Self {
         Self {
             line: 1.0,
@@ -40,7 +41,7 @@ impl Default for Weights {
     }
 }
 
-/// Weights that make no reward.
+/// RewardOptions that make no reward.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum WeightsError {
     /// A weight is negative or not a number.
@@ -56,6 +57,17 @@ pub enum WeightsError {
     AllZero,
 }
 
+/// An episode that cannot be scored, through no fault of the policy's.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ScoreError {
+    /// The task's gold patch cannot be read.
+    #[error("gold patch: {0}")]
+    Gold(#[from] ParseError),
+    /// The weights make no reward.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+}
+
 /// How the agent behaved, as far as rewards may be shaped with it.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Conduct {
@@ -67,7 +79,7 @@ pub struct Conduct {
     pub overlong: f64,
 }
 
-impl Weights {
+impl RewardOptions {
     /// Checks the weights.
     ///
     /// # Errors
@@ -102,13 +114,28 @@ impl Weights {
     }
 }
 
+/// The reward of a patch: compares it with the gold patch and composes the components.
+///
+/// # Errors
+/// When the gold patch or the weights are bad. A bad `patch` scores 0.
+pub fn score(
+    gold: &str,
+    patch: &str,
+    options: &RewardOptions,
+    conduct: &Conduct,
+) -> Result<Reward, ScoreError> {
+    options.validate()?;
+    let similarity = similarity::compare(gold, patch, options.needs_gestalt())?;
+    Ok(compose(options, &similarity, conduct)?)
+}
+
 /// Composes the reward. An exact repair has every component at 1, a patch that is empty or cannot
 /// be read has all at 0. A measure that was not computed is left out of the components.
 ///
 /// # Errors
 /// When the weights make no reward.
 pub fn compose(
-    weights: &Weights,
+    weights: &RewardOptions,
     similarity: &Similarity,
     conduct: &Conduct,
 ) -> Result<Reward, WeightsError> {
@@ -147,7 +174,7 @@ pub fn compose(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::similarity::{Nothing, compare};
+    use crate::similarity::Nothing;
 
     fn similarity(line: f64, exact: bool) -> Similarity {
         Similarity { line, gestalt: Some(0.5), file_match: 1.0, exact, ..Similarity::default() }
@@ -155,7 +182,8 @@ mod tests {
 
     #[test]
     fn the_default_is_line_similarity() {
-        let reward = compose(&Weights::default(), &similarity(0.25, false), &Conduct::default());
+        let reward =
+            compose(&RewardOptions::default(), &similarity(0.25, false), &Conduct::default());
         let reward = reward.expect("good weights");
         assert_eq!((reward.total, reward.success), (0.25, false));
         assert_eq!(reward.get("file_match"), Some(1.0));
@@ -163,7 +191,8 @@ mod tests {
 
     #[test]
     fn an_exact_repair_earns_one_whatever_the_weights() {
-        let weights = Weights { gestalt: 3.0, exact: 0.7, edit: 2.0, ..Weights::default() };
+        let weights =
+            RewardOptions { gestalt: 3.0, exact: 0.7, edit: 2.0, ..RewardOptions::default() };
         let reward = compose(&weights, &similarity(0.9, true), &Conduct::default());
         let reward = reward.expect("good weights");
         assert!((reward.total - 1.0).abs() < 1e-12 && reward.success);
@@ -171,7 +200,8 @@ mod tests {
 
     #[test]
     fn components_are_weighted_and_penalties_taken_off() {
-        let weights = Weights { line: 3.0, edit: 1.0, malformed: 0.5, ..Weights::default() };
+        let weights =
+            RewardOptions { line: 3.0, edit: 1.0, malformed: 0.5, ..RewardOptions::default() };
         let conduct = Conduct { edit: 0.5, malformed: 0.2, overlong: -1.0 };
         let reward = compose(&weights, &similarity(0.4, false), &conduct).expect("good weights");
         assert!((reward.total - (0.75 * 0.4 + 0.25 * 0.5 - 0.5 * 0.2)).abs() < 1e-12);
@@ -180,7 +210,7 @@ mod tests {
 
     #[test]
     fn nothing_earns_nothing_even_where_edits_were_made() {
-        let weights = Weights { edit: 1.0, ..Weights::default() };
+        let weights = RewardOptions { edit: 1.0, ..RewardOptions::default() };
         let nothing = Similarity { nothing: Some(Nothing::Empty), ..Similarity::default() };
         let conduct = Conduct { edit: 1.0, ..Conduct::default() };
         assert_eq!(compose(&weights, &nothing, &conduct).expect("good weights").total, 0.0);
@@ -189,16 +219,28 @@ mod tests {
     #[test]
     fn a_measure_that_was_not_asked_for_is_left_out() {
         let gold = "--- a/f\n+++ b/f\n@@ -1 +1 @@\n-a\n+b\n";
-        let similarity = compare(gold, gold, false).expect("a patch");
-        let reward = compose(&Weights::default(), &similarity, &Conduct::default());
-        assert_eq!(reward.expect("good weights").get("gestalt"), None);
+        let plain = RewardOptions::default();
+        let reward = score(gold, gold, &plain, &Conduct::default()).expect("a patch");
+        assert_eq!((reward.total, reward.get("gestalt")), (1.0, None));
+        let both = RewardOptions { gestalt: 1.0, ..plain };
+        let reward = score(gold, gold, &both, &Conduct::default()).expect("a patch");
+        assert_eq!((reward.total, reward.get("gestalt")), (1.0, Some(1.0)));
+        assert!(score("no patch", gold, &plain, &Conduct::default()).is_err());
     }
 
     #[test]
     fn weights_that_make_no_reward_are_refused() {
-        let said = |weights: Weights| weights.validate().expect_err("was taken").to_string();
-        assert!(said(Weights { line: 0.0, ..Weights::default() }).contains("every reward weight"));
-        assert!(said(Weights { exact: -1.0, ..Weights::default() }).contains("exact is -1"));
-        assert!(said(Weights { overlong: f64::NAN, ..Weights::default() }).contains("overlong"));
+        let said = |weights: RewardOptions| weights.validate().expect_err("was taken").to_string();
+        assert!(
+            said(RewardOptions { line: 0.0, ..RewardOptions::default() })
+                .contains("every reward weight")
+        );
+        assert!(
+            said(RewardOptions { exact: -1.0, ..RewardOptions::default() }).contains("exact is -1")
+        );
+        assert!(
+            said(RewardOptions { overlong: f64::NAN, ..RewardOptions::default() })
+                .contains("overlong")
+        );
     }
 }
