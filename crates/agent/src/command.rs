@@ -31,7 +31,7 @@ pub fn refusal(cmd: &str) -> Option<String> {
 fn refuse_simple(command: &str) -> Option<String> {
     let mut words = command
         .split_whitespace()
-        .map(|word| word.trim_start_matches(['(', '{', '!']))
+        .map(|word| word.trim_matches(['(', ')', '{', '}', '!', '`', '$']))
         .skip_while(|word| word.is_empty() || is_assignment(word));
     let program = words.next()?;
     let program = program.rsplit('/').next().unwrap_or(program);
