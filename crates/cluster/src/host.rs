@@ -1,1 +1,304 @@
-//! to come
+//! The process that starts, watches and stops nodes, and what brings it up and down.
+//!
+//! - [`state`]: what it writes down: pids, restarts, exits
+//! - [`prepare`]: certificates and addresses, before anything starts
+//! - [`child`]: one node's process, which ends when the host does
+//! - [`log`]: a node's log, bounded
+//! - [`process`]: the host itself
+//!
+//! One host for each run folder, ensured by a lock the system releases when its holder dies.
+
+pub mod child;
+pub mod log;
+pub mod prepare;
+pub mod process;
+pub mod state;
+
+use std::fs::OpenOptions;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::operator::OperatorClient;
+use crate::run_dir::{RunDir, RunDirError};
+
+pub use prepare::PrepareError;
+pub use process::run;
+pub use state::{HostState, NodeProcess, state};
+
+/// The binary's hidden subcommand for [`run`]; called with `--run-dir DIR`.
+pub const HOST_SUBCOMMAND: &str = "host";
+/// The binary's hidden subcommand for one node; called with `--run-dir DIR --name NAME`.
+pub const NODE_SUBCOMMAND: &str = "node";
+
+/// How long the host may take to start every process.
+const UP_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long nodes may take to leave once they were asked to.
+const ASKED_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the host may take to end nodes once it got SIGTERM: longer than it gives them.
+const TERM_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the system may take to clean up after SIGKILL.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time between two looks at a process that is ending or starting.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Bytes of the host's log that are quoted when it does not start.
+const QUOTE_BYTES: u64 = 2000;
+
+/// What [`up`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Up {
+    /// Every node's process was started.
+    Started {
+        /// The host.
+        pid: u32,
+    },
+    /// A host was running already; nothing was changed.
+    Already {
+        /// The host.
+        pid: u32,
+    },
+}
+
+/// What [`down`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Down {
+    /// No host was running.
+    NotRunning,
+    /// Nodes left when the coordinator asked them to.
+    Asked,
+    /// The host had to be told by signal.
+    Terminated,
+    /// The host had to be killed; its nodes died with it.
+    Killed,
+}
+
+/// Why a cluster could not be brought up or down.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// Another `up` of the same run.
+    #[error("another `up` of {run} is running (pid {pid}); wait for it, or end it", run = .run.display())]
+    UpRuns {
+        /// The run folder.
+        run: PathBuf,
+        /// Who runs it.
+        pid: u32,
+    },
+    /// The host that was to be started found another.
+    #[error("a host of {run} is running already (pid {pid})", run = .run.display())]
+    HostRuns {
+        /// The run folder.
+        run: PathBuf,
+        /// The host.
+        pid: u32,
+    },
+    /// Certificates or addresses.
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] crrl_config::ConfigError),
+    /// A file of the run folder.
+    #[error(transparent)]
+    RunDir(#[from] RunDirError),
+    /// The host ended before it had started every node.
+    #[error("the host did not start ({how}); its log {log} ends with:\n{tail}", log = .log.display())]
+    NotStarted {
+        /// How it ended.
+        how: String,
+        /// Its log.
+        log: PathBuf,
+        /// The end of that.
+        tail: String,
+    },
+    /// The system refused something.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It is still there after everything was tried.
+    #[error("the host (pid {pid}) cannot be ended")]
+    Immortal {
+        /// The host.
+        pid: u32,
+    },
+}
+
+fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> HostError {
+    let what = what.into();
+    move |source| HostError::System { what, source }
+}
+
+/// Brings the cluster of a run folder up, by the `cluster.toml` in it: a host process that goes on
+/// when the caller ends. Twice changes nothing. Returns once every node's process was started.
+///
+/// # Errors
+/// [`HostError`], with what to do about it.
+pub fn up(run: &RunDir) -> Result<Up, HostError> {
+    let config = run.config()?;
+    let _lock = match Lock::take(&run.path().join("up.lock"))? {
+        Ok(lock) => lock,
+        Err(pid) => return Err(HostError::UpRuns { run: run.path().to_owned(), pid }),
+    };
+    if let Some(pid) = host_pid(run)? {
+        return Ok(Up::Already { pid });
+    }
+    prepare::prepare(run, &config)?;
+    let log = run.log("host");
+    std::fs::create_dir_all(run.logs()).map_err(system("make the folder of logs"))?;
+    // The state of an earlier host would be taken for the new one's.
+    let _ = std::fs::remove_file(run.host_state());
+    let mut host = spawn_host(run, &log)?;
+    let deadline = Instant::now() + UP_TIMEOUT;
+    loop {
+        if let Some(status) = host.try_wait().map_err(system("watch the host"))? {
+            let how = describe_exit(status.code(), status.signal());
+            return Err(HostError::NotStarted { how, tail: tail(&log), log });
+        }
+        let started = state(run).is_ok_and(|s| s.host_pid == host.id() && s.started);
+        if started {
+            return Ok(Up::Started { pid: host.id() });
+        }
+        if Instant::now() > deadline {
+            end(host.id(), Signal::SIGKILL);
+            let how = format!("nothing after {} s", UP_TIMEOUT.as_secs());
+            return Err(HostError::NotStarted { how, tail: tail(&log), log });
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn spawn_host(run: &RunDir, log: &Path) -> Result<Child, HostError> {
+    let executable = std::env::current_exe().map_err(system("find this program's own file"))?;
+    let out = OpenOptions::new().create(true).append(true).open(log);
+    let out = out.map_err(system(format!("open {}", log.display())))?;
+    let err = out.try_clone().map_err(system("open the host's log"))?;
+    Command::new(executable)
+        .arg(HOST_SUBCOMMAND)
+        .arg("--run-dir")
+        .arg(run.path())
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(err)
+        .spawn()
+        .map_err(system("start the host process"))
+}
+
+/// Takes the cluster of a run folder down: asks, then SIGTERM, then SIGKILL, each with a deadline.
+/// When it returns, no process of the run is left.
+///
+/// # Errors
+/// [`HostError`].
+pub fn down(run: &RunDir) -> Result<Down, HostError> {
+    let Some(pid) = host_pid(run)? else { return Ok(Down::NotRunning) };
+    if ask(run) && gone(run, ASKED_TIMEOUT)? {
+        return Ok(Down::Asked);
+    }
+    end(pid, Signal::SIGTERM);
+    if gone(run, TERM_TIMEOUT)? {
+        return Ok(Down::Terminated);
+    }
+    end(pid, Signal::SIGKILL);
+    if gone(run, KILL_TIMEOUT)? { Ok(Down::Killed) } else { Err(HostError::Immortal { pid }) }
+}
+
+/// Asks the coordinator to end the run; whether it agreed.
+fn ask(run: &RunDir) -> bool {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        return false;
+    };
+    let asking = async {
+        let client = OperatorClient::connect(run).await?;
+        let agreed = client.stop("the cluster is taken down").await;
+        client.close().await;
+        agreed
+    };
+    runtime.block_on(async {
+        tokio::time::timeout(Duration::from_secs(5), asking).await.is_ok_and(|asked| asked.is_ok())
+    })
+}
+
+fn gone(run: &RunDir, within: Duration) -> Result<bool, HostError> {
+    let deadline = Instant::now() + within;
+    while host_pid(run)?.is_some() {
+        if Instant::now() > deadline {
+            return Ok(false);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Ok(true)
+}
+
+/// The host of a run folder, if one is running.
+///
+/// # Errors
+/// The lock cannot be looked at.
+pub fn host_pid(run: &RunDir) -> Result<Option<u32>, HostError> {
+    if !run.host_lock().exists() {
+        return Ok(None);
+    }
+    Ok(Lock::take(&run.host_lock())?.err())
+}
+
+fn end(pid: u32, signal: Signal) {
+    if let Ok(pid) = i32::try_from(pid) {
+        // Already gone is what is wanted.
+        let _ = kill(Pid::from_raw(pid), signal);
+    }
+}
+
+/// A lock file that names its holder; the system releases it when the holder ends, however it does.
+pub(crate) struct Lock(#[expect(dead_code, reason = "held until it is dropped")] Flock<std::fs::File>);
+
+impl Lock {
+    /// Takes the lock, or says who has it.
+    pub(crate) fn take(path: &Path) -> Result<Result<Self, u32>, HostError> {
+        let what = || system(format!("open {}", path.display()));
+        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
+        match Flock::lock(file.map_err(what())?, FlockArg::LockExclusiveNonblock) {
+            Ok(mut file) => {
+                let pid = std::process::id().to_string();
+                file.set_len(0).and_then(|()| file.write_all(pid.as_bytes())).map_err(what())?;
+                Ok(Ok(Self(file)))
+            }
+            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+                let mut text = String::new();
+                file.read_to_string(&mut text).map_err(what())?;
+                Ok(Err(text.trim().parse().unwrap_or_default()))
+            }
+            Err((_, errno)) => Err(what()(errno.into())),
+        }
+    }
+}
+
+/// How a process ended, in words.
+pub(crate) fn describe_exit(code: Option<i32>, signal: Option<i32>) -> String {
+    match (code, signal) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => match Signal::try_from(signal) {
+            Ok(signal) => format!("killed by {signal}"),
+            Err(_) => format!("killed by signal {signal}"),
+        },
+        (None, None) => "ended".into(),
+    }
+}
+
+fn tail(path: &Path) -> String {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(path)?;
+        let len = file.metadata()?.len();
+        file.seek(SeekFrom::Start(len.saturating_sub(QUOTE_BYTES)))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    String::from_utf8_lossy(&read().unwrap_or_default()).trim_end().to_owned()
+}

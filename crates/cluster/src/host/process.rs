@@ -1,0 +1,327 @@
+//! The host itself: one process for each node, restarted as [`crate::restart`] decides, until every
+//! node has ended or it is told to stop.
+//!
+//! Everything runs on the calling thread: nodes die with the thread that started them.
+
+use std::ffi::OsStr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crrl_config::{ClusterConfig, Node, Role};
+use crrl_transport::random_bytes;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, setsid};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::Child;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::host::child;
+use crate::host::log::{LOG_BYTES_MAX, NodeLog};
+use crate::host::prepare::role_texts;
+use crate::host::state::{HostState, NodeProcess};
+use crate::host::{HostError, Lock, NODE_SUBCOMMAND, describe_exit, system};
+use crate::peer::lock;
+use crate::restart::{Backoff, Intensity, Restarts, Strategy, Verdict};
+use crate::run_dir::RunDir;
+
+/// How long nodes may take to end after SIGTERM.
+const TERM_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a dead node's last lines may take to come through the pipe. A grandchild that inherited
+/// the pipe may hold it open for ever.
+const LAST_LINES_TIMEOUT: Duration = Duration::from_millis(200);
+/// Exit codes that starting again cannot help: usage or configuration, failed preflight.
+const HOPELESS: [i32; 2] = [2, 4];
+/// Longest line of a log.
+const LINE_BYTES_MAX: usize = 64 << 10;
+
+/// Runs the host of a run folder until every node has ended.
+///
+/// # Errors
+/// [`HostError`]: another host runs, or nothing can be started at all.
+pub fn run(run: &RunDir) -> Result<(), HostError> {
+    // Away from the terminal it was started from: Ctrl-C there is not meant for the nodes. Fails
+    // only where the process leads a session already, which is as good.
+    let _ = setsid();
+    let _lock = match Lock::take(&run.host_lock())? {
+        Ok(lock) => lock,
+        Err(pid) => return Err(HostError::HostRuns { run: run.path().to_owned(), pid }),
+    };
+    let config = run.config()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("start the host's event loop"))?;
+    runtime.block_on(async { Host::new(run.clone(), &config)?.run().await })
+}
+
+enum Event {
+    Exited { node: usize, status: std::io::Result<ExitStatus> },
+    RestartDue { node: usize },
+}
+
+struct Host {
+    run: RunDir,
+    executable: PathBuf,
+    nodes: Vec<Node>,
+    logs: Vec<Arc<Mutex<NodeLog>>>,
+    restarts: Restarts,
+    state: HostState,
+    waiting: Vec<bool>,
+    started: Instant,
+    rng: StdRng,
+    sender: mpsc::Sender<Event>,
+    events: mpsc::Receiver<Event>,
+}
+
+impl Host {
+    fn new(run: RunDir, config: &ClusterConfig) -> Result<Self, HostError> {
+        let nodes = config.nodes();
+        std::fs::create_dir_all(run.logs()).map_err(system("make the folder of logs"))?;
+        let mut logs = Vec::new();
+        for node in &nodes {
+            let path = run.log(&node.name);
+            let log = NodeLog::open(&path, LOG_BYTES_MAX)
+                .map_err(system(format!("open {}", path.display())))?;
+            logs.push(Arc::new(Mutex::new(log)));
+        }
+        let cluster = &config.cluster;
+        let intensity = Intensity {
+            restarts_max: cluster.restarts_max,
+            window: Duration::from_secs_f64(cluster.restart_window_s.max(0.0)),
+        };
+        let backoff = Backoff {
+            min: Duration::from_millis(cluster.backoff_min_ms),
+            max: Duration::from_millis(cluster.backoff_max_ms),
+        };
+        let processes = nodes.iter().map(|node| NodeProcess {
+            name: node.name.clone(),
+            roles: role_texts(node),
+            pid: None,
+            restarts: 0,
+            given_up: false,
+            last_exit: None,
+        });
+        let state = HostState {
+            host_pid: std::process::id(),
+            started: false,
+            stopping: false,
+            nodes: processes.collect(),
+        };
+        // A node sends one event at a time, so this never fills.
+        let (sender, events) = mpsc::channel(2 * nodes.len().max(1));
+        Ok(Self {
+            restarts: Restarts::new(Strategy::OneForOne, intensity, backoff, nodes.len()),
+            waiting: vec![false; nodes.len()],
+            started: Instant::now(),
+            rng: StdRng::from_seed(random_bytes().unwrap_or_default()),
+            executable: std::env::current_exe().map_err(system("find this program's own file"))?,
+            run,
+            nodes,
+            logs,
+            state,
+            sender,
+            events,
+        })
+    }
+
+    async fn run(mut self) -> Result<(), HostError> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(system("listen for SIGTERM"))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(system("listen for SIGINT"))?;
+        let mut hang_up = signal(SignalKind::hangup()).map_err(system("listen for SIGHUP"))?;
+        for node in 0..self.nodes.len() {
+            self.start(node);
+        }
+        self.state.started = true;
+        self.write()?;
+        let mut deadline: Option<Instant> = None;
+        while self.is_busy() {
+            let late = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            tokio::select! {
+                event = self.events.recv() => match event {
+                    Some(Event::Exited { node, status }) => self.exited(node, status).await,
+                    Some(Event::RestartDue { node }) => self.restart(node),
+                    None => break,
+                },
+                _ = terminate.recv() => self.stop(),
+                _ = interrupt.recv() => self.stop(),
+                _ = hang_up.recv() => {}
+                () = tokio::time::sleep_until(late.into()), if deadline.is_some() => {
+                    self.signal_all(Signal::SIGKILL);
+                    deadline = Some(Instant::now() + TERM_TIMEOUT);
+                }
+            }
+            if self.state.stopping && deadline.is_none() {
+                deadline = Some(Instant::now() + TERM_TIMEOUT);
+            }
+            self.write()?;
+        }
+        self.write()
+    }
+
+    /// Whether a node runs or is about to.
+    fn is_busy(&self) -> bool {
+        self.state.nodes.iter().any(|n| n.pid.is_some()) || self.waiting.contains(&true)
+    }
+
+    fn start(&mut self, node: usize) {
+        let name = self.nodes[node].name.clone();
+        let arguments: [&OsStr; 5] = [
+            NODE_SUBCOMMAND.as_ref(),
+            "--run-dir".as_ref(),
+            self.run.path().as_os_str(),
+            "--name".as_ref(),
+            name.as_ref(),
+        ];
+        match child::spawn(&self.executable, &arguments) {
+            Ok(process) => {
+                self.state.nodes[node].pid = process.id();
+                self.note(node, &format!("started, pid {}", process.id().unwrap_or_default()));
+                self.attend(node, process);
+            }
+            Err(error) => self.failed(node, &format!("could not be started: {error}")),
+        }
+    }
+
+    /// Copies a node's output into its log and waits for its end.
+    fn attend(&self, node: usize, mut process: Child) {
+        let pump = |stream: Option<Box<dyn AsyncRead + Unpin + Send>>| {
+            stream.map(|stream| tokio::spawn(copy_lines(stream, Arc::clone(&self.logs[node]))))
+        };
+        let out = pump(process.stdout.take().map(|s| Box::new(s) as _));
+        let err = pump(process.stderr.take().map(|s| Box::new(s) as _));
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            let status = process.wait().await;
+            for pump in [out, err].into_iter().flatten() {
+                finish(pump).await;
+            }
+            let _ = sender.send(Event::Exited { node, status }).await;
+        });
+    }
+
+    async fn exited(&mut self, node: usize, status: std::io::Result<ExitStatus>) {
+        self.state.nodes[node].pid = None;
+        let (code, by) = match &status {
+            Ok(status) => (status.code(), status.signal()),
+            Err(_) => (None, None),
+        };
+        let mut how = describe_exit(code, by);
+        if code != Some(0) {
+            let last = lock(&self.logs[node]).last().to_owned();
+            if !last.is_empty() {
+                how = format!("{how}; last line: {last}");
+            }
+        }
+        self.note(node, &how);
+        self.state.nodes[node].last_exit = Some(how.clone());
+        if self.state.stopping || code == Some(0) {
+            return;
+        }
+        if code.is_some_and(|code| HOPELESS.contains(&code)) {
+            return self.give_up(node);
+        }
+        self.failed(node, &how);
+    }
+
+    fn failed(&mut self, node: usize, how: &str) {
+        self.state.nodes[node].last_exit = Some(how.to_owned());
+        let jitter = self.rng.random();
+        match self.restarts.failed(node, self.started.elapsed(), jitter) {
+            Verdict::Restart { after, .. } => {
+                self.waiting[node] = true;
+                let sender = self.sender.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(after).await;
+                    let _ = sender.send(Event::RestartDue { node }).await;
+                });
+            }
+            Verdict::Escalate { restarts, .. } => {
+                self.note(node, &format!("given up after {restarts} restarts"));
+                self.give_up(node);
+            }
+        }
+    }
+
+    /// A cluster can do without a rollout node for a while, never without the others.
+    fn give_up(&mut self, node: usize) {
+        self.state.nodes[node].given_up = true;
+        let roles = &self.nodes[node].roles;
+        if roles.iter().any(|role| *role != Role::Rollout) {
+            self.stop();
+        }
+    }
+
+    fn restart(&mut self, node: usize) {
+        self.waiting[node] = false;
+        if !self.state.stopping {
+            self.state.nodes[node].restarts += 1;
+            self.start(node);
+        }
+    }
+
+    fn stop(&mut self) {
+        if !self.state.stopping {
+            self.state.stopping = true;
+            self.signal_all(Signal::SIGTERM);
+        }
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        for pid in self.state.nodes.iter().filter_map(|node| node.pid) {
+            if let Ok(pid) = i32::try_from(pid) {
+                let _ = kill(Pid::from_raw(pid), signal);
+            }
+        }
+    }
+
+    /// A line of the host about a node, in the host's log.
+    fn note(&self, node: usize, what: &str) {
+        tracing::info!(node = self.nodes[node].name, what);
+    }
+
+    fn write(&self) -> Result<(), HostError> {
+        Ok(self.state.write(&self.run)?)
+    }
+}
+
+async fn finish(mut pump: JoinHandle<()>) {
+    if tokio::time::timeout(LAST_LINES_TIMEOUT, &mut pump).await.is_err() {
+        pump.abort();
+    }
+}
+
+async fn copy_lines(stream: Box<dyn AsyncRead + Unpin + Send>, log: Arc<Mutex<NodeLog>>) {
+    let mut stream = BufReader::new(stream);
+    let mut line = Vec::new();
+    loop {
+        let (used, ended) = match stream.fill_buf().await {
+            Ok([]) | Err(_) => break,
+            Ok(bytes) => match bytes.iter().position(|byte| *byte == b'\n') {
+                Some(end) => {
+                    line.extend_from_slice(&bytes[..end]);
+                    (end + 1, true)
+                }
+                None => {
+                    line.extend_from_slice(bytes);
+                    (bytes.len(), false)
+                }
+            },
+        };
+        stream.consume(used);
+        if ended || line.len() >= LINE_BYTES_MAX {
+            // A full disk must not stop the node: its lines are lost, it goes on.
+            let _ = lock(&log).line(&line);
+            line.clear();
+        }
+    }
+    if !line.is_empty() {
+        let _ = lock(&log).line(&line);
+    }
+}

@@ -1,0 +1,58 @@
+//! What the host writes down: `host.json` in the run folder, replaced whole at every change.
+
+use serde::{Deserialize, Serialize};
+
+use crate::run_dir::{RunDir, RunDirError, write_atomic};
+
+/// Processes of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HostState {
+    /// The host itself.
+    pub host_pid: u32,
+    /// Whether every node was started once.
+    pub started: bool,
+    /// Whether the host is ending its nodes.
+    pub stopping: bool,
+    /// Every node, in the configuration's order.
+    pub nodes: Vec<NodeProcess>,
+}
+
+/// One node's process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeProcess {
+    /// Name of the node.
+    pub name: String,
+    /// Its roles, as the configuration writes them.
+    pub roles: Vec<String>,
+    /// Its process; none while it is not running.
+    pub pid: Option<u32>,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// Whether it failed too often to be started again.
+    pub given_up: bool,
+    /// How it ended last, with the last line it wrote.
+    pub last_exit: Option<String>,
+}
+
+/// Reads the state of a run's host, running or not.
+///
+/// # Errors
+/// No host has ever run, or the file cannot be read.
+pub fn state(run: &RunDir) -> Result<HostState, RunDirError> {
+    let path = run.host_state();
+    std::fs::read(&path)
+        .and_then(|bytes| serde_json::from_slice(&bytes).map_err(std::io::Error::other))
+        .map_err(|source| RunDirError { what: "read", path, source })
+}
+
+impl HostState {
+    pub(crate) fn write(&self, run: &RunDir) -> Result<(), RunDirError> {
+        let path = run.host_state();
+        let json = serde_json::to_vec_pretty(self).map_err(|error| RunDirError {
+            what: "write",
+            path: path.clone(),
+            source: std::io::Error::other(error),
+        })?;
+        write_atomic(&path, &json)
+    }
+}
