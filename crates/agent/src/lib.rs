@@ -9,7 +9,7 @@
 //! - [`command`]: the short list of commands that are not worth running
 //! - [`observation`]: what the policy is shown: cut, defused, with warnings
 //! - [`prompt`]: the scaffold's own words
-//! - [`options`]: limits
+//! - [`options`]: limits of an episode
 //! - [`supervised`]: a scripted trace through exactly the same token path, for fine-tuning
 //!
 //! Invariants: a sampled id is never turned into text and back; text is appended to the transcript

@@ -145,7 +145,7 @@ fn the_gradient_is_the_slope_of_the_loss() {
         let mut golden = Golden::new(Scale::Group);
         let grad = golden.run(&which).grad;
         let cispo = matches!(which.surrogate, Surrogate::Cispo { .. });
-        for k in 0..golden.lp.len() {
+        for (k, grad) in grad.into_iter().enumerate() {
             let h = 1e-6;
             let at = golden.lp[k];
             // CISPO stops the gradient of its ratio: move the proximal policy along, so that the
@@ -162,7 +162,7 @@ fn the_gradient_is_the_slope_of_the_loss() {
                 loss
             };
             let slope = (loss_at(at + h) - loss_at(at - h)) / (2.0 * h);
-            assert!((slope - grad[k]).abs() < 1e-7, "{name}: token {k}: {slope} for {}", grad[k]);
+            assert!((slope - grad).abs() < 1e-7, "{name}: token {k}: {slope} for {grad}");
         }
     }
 }
