@@ -30,7 +30,7 @@ pub struct Episode {
     turns: Vec<Turn>,
     conduct: Conduct,
     phase: Phase,
-    /// No nudge any more: time, calls or tokens are up.
+    /// No nudge any more: time or tokens are up.
     closing: bool,
 }
 
@@ -109,7 +109,10 @@ impl Episode {
             }
             (Phase::Collecting(finish), Input::Diff(diff)) => self.collected(finish, diff),
             (Phase::Over, Input::DeadlinePassed) => self.fail("the episode is over".to_owned()),
-            (Phase::Collecting(finish), Input::DeadlinePassed) => self.collect(finish),
+            (Phase::Collecting(finish), Input::DeadlinePassed) => {
+                self.closing = true;
+                self.collect(finish)
+            }
             (_, Input::DeadlinePassed) => self.collect(Finish::TimeLimit),
             (_, input) => self.fail(format!("unexpected input: {}", input_name(&input))),
         }
@@ -244,7 +247,6 @@ impl Episode {
     fn reply(&mut self, mut answers: Vec<Message>) -> Action {
         let calls_left = self.options.calls_max - self.conduct.calls;
         if calls_left == 0 {
-            self.closing = true;
             return self.collect(Finish::CallLimit);
         }
         let tokens_left = self.options.tokens_max.saturating_sub(self.transcript.len());
@@ -286,7 +288,6 @@ impl Episode {
     }
 
     fn collect(&mut self, finish: Finish) -> Action {
-        self.closing |= finish != Finish::Done;
         self.phase = Phase::Collecting(finish);
         Action::CollectDiff
     }
