@@ -142,12 +142,7 @@ fn judge(peer: &Peer, head: &[u8], length: u64) -> Result<(), String> {
     }
 }
 
-async fn handle(
-    shared: &Shared,
-    peer: &Peer,
-    blob: ReceivedBlob,
-    deadline: std::time::Duration,
-) {
+async fn handle(shared: &Shared, peer: &Peer, blob: ReceivedBlob, deadline: std::time::Duration) {
     let ReceivedBlob { head, body, receipt, .. } = blob;
     let wire = match message(&head, &body) {
         Ok(wire) => wire,

@@ -256,13 +256,16 @@ fn end(pid: u32, signal: Signal) {
 }
 
 /// A lock file that names its holder; the system releases it when the holder ends, however it does.
-pub(crate) struct Lock(#[expect(dead_code, reason = "held until it is dropped")] Flock<std::fs::File>);
+pub(crate) struct Lock(
+    #[expect(dead_code, reason = "held until it is dropped")] Flock<std::fs::File>,
+);
 
 impl Lock {
     /// Takes the lock, or says who has it.
     pub(crate) fn take(path: &Path) -> Result<Result<Self, u32>, HostError> {
         let what = || system(format!("open {}", path.display()));
-        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
+        let file =
+            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
         match Flock::lock(file.map_err(what())?, FlockArg::LockExclusiveNonblock) {
             Ok(mut file) => {
                 let pid = std::process::id().to_string();

@@ -41,9 +41,7 @@ pub(crate) async fn spawn(shared: &Arc<Shared>) -> Result<ActorRef<InboxMsg>, Sp
 
 /// The inbox of the peer whose session has this id.
 pub(crate) fn of_peer(name: &NodeName, node_id: u64) -> Option<ActorRef<InboxMsg>> {
-    let is_of_session = |cell: &ActorCell| {
-        matches!(cell.get_id(), ActorId::Remote { node_id: id, .. } if id == node_id)
-    };
+    let is_of_session = |cell: &ActorCell| matches!(cell.get_id(), ActorId::Remote { node_id: id, .. } if id == node_id);
     pg::get_scoped_members(&SCOPE.into(), &group(name))
         .into_iter()
         .find(is_of_session)

@@ -99,7 +99,11 @@ async fn dial_forever(shared: Arc<Shared>, name: NodeName, address: SocketAddr) 
 }
 
 /// One connection, from dialling to its end. The reason it ended, or why it did not come about.
-async fn dial(shared: &Arc<Shared>, name: &NodeName, address: SocketAddr) -> Result<String, String> {
+async fn dial(
+    shared: &Arc<Shared>,
+    name: &NodeName,
+    address: SocketAddr,
+) -> Result<String, String> {
     let control = shared.endpoint.dial(name, address, Purpose::Control).await.map_err(text)?;
     let greeted = within(greet(shared, name, address, &control)).await;
     match greeted {

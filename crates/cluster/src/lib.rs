@@ -38,4 +38,3 @@ pub use restart::{Backoff, Intensity, Restarts, Strategy, Verdict};
 pub use router::{Inbound, Receipt, Router};
 pub use run_dir::RunDir;
 pub use supervisor::{ChildSpec, Supervisor, SupervisorArgs, SupervisorMsg};
-

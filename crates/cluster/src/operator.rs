@@ -160,10 +160,8 @@ impl OperatorClient {
         let net = NetThread::start(OPERATOR).map_err(|e| unreachable(&e))?;
         let endpoint = Endpoint::bind(&net, &credentials, None, Options::default())
             .map_err(|e| unreachable(&e))?;
-        let connection = endpoint
-            .dial(&name, address, Purpose::Operator)
-            .await
-            .map_err(|e| unreachable(&e))?;
+        let connection =
+            endpoint.dial(&name, address, Purpose::Operator).await.map_err(|e| unreachable(&e))?;
         Ok(Self { connection, endpoint })
     }
 

@@ -323,7 +323,10 @@ impl Shared {
             table.tokens.remove(&old.token);
             let reason = "a newer connection took its place";
             old.end(reason);
-            self.emit(&mut table, MeshEvent::PeerDown { name: name.clone(), reason: reason.into() });
+            self.emit(
+                &mut table,
+                MeshEvent::PeerDown { name: name.clone(), reason: reason.into() },
+            );
         }
         let PeerInfo { roles, incarnation, .. } = peer.info.clone();
         self.emit(&mut table, MeshEvent::PeerUp { name, roles, incarnation });
@@ -359,7 +362,9 @@ impl Shared {
             MeshEvent::PeerUp { name, incarnation, .. } => {
                 tracing::info!(peer = %name, incarnation, "peer up");
             }
-            MeshEvent::PeerDown { name, reason } => tracing::info!(peer = %name, reason, "peer down"),
+            MeshEvent::PeerDown { name, reason } => {
+                tracing::info!(peer = %name, reason, "peer down")
+            }
         }
         table.watchers.retain(|watcher| watcher(event.clone()));
         // No receiver is no error: events() may never have been called.

@@ -72,7 +72,12 @@ pub struct Restarts {
 impl Restarts {
     /// No restart yet, of `children` children.
     #[must_use]
-    pub fn new(strategy: Strategy, intensity: Intensity, backoff: Backoff, children: usize) -> Self {
+    pub fn new(
+        strategy: Strategy,
+        intensity: Intensity,
+        backoff: Backoff,
+        children: usize,
+    ) -> Self {
         Self { strategy, intensity, backoff, history: vec![VecDeque::new(); children] }
     }
 

@@ -130,11 +130,8 @@ impl Router {
         A: Fn(&Wire) -> bool + Send + Sync + 'static,
         D: Fn(Inbound) -> Result<(), String> + Send + Sync + 'static,
     {
-        let route = Route {
-            name: name.to_owned(),
-            accepts: Box::new(accepts),
-            deliver: Box::new(deliver),
-        };
+        let route =
+            Route { name: name.to_owned(), accepts: Box::new(accepts), deliver: Box::new(deliver) };
         let mut routes = self.0.routes.write().unwrap_or_else(PoisonError::into_inner);
         match routes.iter_mut().find(|held| held.name == name) {
             Some(held) => *held = route,

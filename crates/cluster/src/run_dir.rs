@@ -149,7 +149,8 @@ impl RunDir {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
             Err(error) => Err(error),
         };
-        let last = last.map_err(|source| RunDirError { what: "read", path: path.clone(), source })?;
+        let last =
+            last.map_err(|source| RunDirError { what: "read", path: path.clone(), source })?;
         let life = last.saturating_add(1);
         write_atomic(&path, life.to_string().as_bytes())?;
         Ok(life)

@@ -186,7 +186,12 @@ async fn failed(
     let jitter = state.rng.random();
     match state.restarts.failed(index, state.started.elapsed(), jitter) {
         Verdict::Restart { children, after } => {
-            tracing::warn!(child = name, error, after_ms = after.as_millis() as u64, "failed; will be restarted");
+            tracing::warn!(
+                child = name,
+                error,
+                after_ms = after.as_millis() as u64,
+                "failed; will be restarted"
+            );
             // Those that relied on it are stopped at once, the last first.
             for later in children.iter().rev() {
                 if let Some(cell) = state.children[*later].running.take() {
@@ -198,10 +203,10 @@ async fn failed(
             myself.send_after(after, move || SupervisorMsg::Restart { children, plan });
             Ok(())
         }
-        Verdict::Escalate { restarts, .. } => Err(format!(
-            "{name} failed again after {restarts} restarts in the window: {error}"
-        )
-        .into()),
+        Verdict::Escalate { restarts, .. } => {
+            Err(format!("{name} failed again after {restarts} restarts in the window: {error}")
+                .into())
+        }
     }
 }
 
@@ -257,7 +262,12 @@ mod tests {
             Ok(())
         }
 
-        async fn handle(&self, _: ActorRef<Fail>, _: Fail, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        async fn handle(
+            &self,
+            _: ActorRef<Fail>,
+            _: Fail,
+            (): &mut (),
+        ) -> Result<(), ActorProcessingErr> {
             Err("told to fail".into())
         }
     }

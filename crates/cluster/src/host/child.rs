@@ -1,6 +1,9 @@
 //! One node's process. It ends when the host does, however the host ends.
 
-#![expect(unsafe_code, reason = "only between fork and exec can a process ask to die with its parent")]
+#![expect(
+    unsafe_code,
+    reason = "only between fork and exec can a process ask to die with its parent"
+)]
 
 use std::io;
 use std::path::Path;

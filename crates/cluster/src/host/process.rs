@@ -132,7 +132,8 @@ impl Host {
     }
 
     async fn run(mut self) -> Result<(), HostError> {
-        let mut terminate = signal(SignalKind::terminate()).map_err(system("listen for SIGTERM"))?;
+        let mut terminate =
+            signal(SignalKind::terminate()).map_err(system("listen for SIGTERM"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system("listen for SIGINT"))?;
         let mut hang_up = signal(SignalKind::hangup()).map_err(system("listen for SIGHUP"))?;
         for node in 0..self.nodes.len() {

@@ -1,0 +1,259 @@
+//! A real cluster of small processes: this program is the test, the host and the nodes.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use crrl_cluster::host::{self, Down, Up};
+use crrl_cluster::{
+    Inbound, Mesh, MeshEvent, MeshOptions, OperatorClient, Router, RunDir, Snapshot, StatusBoard,
+};
+use crrl_control::wire::{NodeReport, NodeRole, NodeState, Wire};
+use crrl_types::{AdapterVersion, Digest, NodeName};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::sync::mpsc;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+const CONFIG: &str = r#"
+[run]
+dir = "RUN"
+[cluster]
+backoff_min_ms = 20
+backoff_max_ms = 100
+keep_alive_ms = 200
+idle_timeout_ms = 1500
+restarts_max = 3
+"#;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[1..] {
+        ["host", "--run-dir", dir] => match host::run(&RunDir::new(dir)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        },
+        ["node", "--run-dir", dir, "--name", name] => node(dir, name),
+        // A listing, as test runners ask for it.
+        [.., "--list"] | ["--list", ..] => ExitCode::SUCCESS,
+        _ => {
+            for (name, test) in TESTS {
+                print!("test {name} ... ");
+                test();
+                println!("ok");
+            }
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+const TESTS: [(&str, fn()); 4] = [
+    ("a_killed_node_comes_back_and_down_leaves_nothing", a_killed_node_comes_back),
+    ("nodes_die_with_a_host_that_is_killed", nodes_die_with_their_host),
+    ("a_node_that_cannot_start_is_given_up_with_its_reason", a_broken_node_is_given_up),
+    ("a_port_in_use_is_said_before_anything_starts", a_port_in_use),
+];
+
+fn prepared(more: &str) -> (tempfile::TempDir, RunDir) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let run = RunDir::new(folder.path().join("run"));
+    std::fs::create_dir_all(run.path()).expect("can be made");
+    let text = CONFIG.replace("RUN", &run.path().display().to_string()) + more;
+    let text = format!("{text}\n[learner]\nmicro_batch_tokens = 20000\n");
+    std::fs::write(run.config_path(), text).expect("can be written");
+    (folder, run)
+}
+
+fn until<T>(what: &str, run: &RunDir, look: impl Fn() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{what} did not come about\n{:?}\n{}",
+            host::state(run),
+            std::fs::read_to_string(run.log("coordinator")).unwrap_or_default()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn snapshot(run: &RunDir) -> Option<Snapshot> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    runtime.block_on(async {
+        let client = OperatorClient::connect(run).await.ok()?;
+        let mut snapshots = client.subscribe().await.ok()?;
+        let snapshot = snapshots.next().await.ok();
+        client.close().await;
+        snapshot
+    })
+}
+
+fn ready(run: &RunDir) -> Option<Snapshot> {
+    snapshot(run).filter(|s| s.nodes.len() == 4)
+}
+
+fn pids(run: &RunDir) -> Vec<u32> {
+    host::state(run).expect("was started").nodes.iter().filter_map(|node| node.pid).collect()
+}
+
+fn is_alive(pid: u32) -> bool {
+    // A zombie is dead, whoever has not asked for its status yet.
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().starts_with(" Z"))
+}
+
+fn end(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(pid).expect("a pid")), signal).expect("is ours");
+}
+
+fn a_killed_node_comes_back() {
+    let (_folder, run) = prepared("");
+    let Up::Started { pid: host } = host::up(&run).expect("comes up") else {
+        panic!("nothing ran before")
+    };
+    let before = until("a ready cluster", &run, || ready(&run));
+    assert_eq!(host::up(&run).expect("no error"), Up::Already { pid: host });
+    let old = before.nodes.iter().find(|n| n.node.as_str() == "rollout-1").expect("reports");
+    end(old.pid, Signal::SIGKILL);
+    let new = until("a restarted node", &run, || {
+        let found = snapshot(&run)?.nodes.into_iter().find(|n| n.node.as_str() == "rollout-1")?;
+        (found.incarnation > old.incarnation).then_some(found)
+    });
+    assert_ne!(new.pid, old.pid);
+    let state = host::state(&run).expect("is there");
+    let node = state.nodes.iter().find(|n| n.name == "rollout-1").expect("is there");
+    assert_eq!(node.restarts, 1);
+    assert!(node.last_exit.as_deref().is_some_and(|e| e.contains("SIGKILL")), "{node:?}");
+    // The coordinator too: its peers dial it again at its old port.
+    let coordinator = state.nodes.iter().find(|n| n.name == "coordinator").expect("is there");
+    end(coordinator.pid.expect("runs"), Signal::SIGKILL);
+    until("a cluster that is whole again", &run, || {
+        let again = ready(&run)?;
+        let found = again.nodes.iter().find(|n| n.node.as_str() == "coordinator")?;
+        (Some(found.pid) != coordinator.pid).then_some(())
+    });
+    let pids = pids(&run);
+    assert_eq!(host::down(&run).expect("goes down"), Down::Asked);
+    assert!(!pids.iter().any(|pid| is_alive(*pid)), "left something behind");
+    assert_eq!(host::down(&run).expect("no error"), Down::NotRunning);
+}
+
+fn nodes_die_with_their_host() {
+    let (_folder, run) = prepared("");
+    let Up::Started { pid: host } = host::up(&run).expect("comes up") else {
+        panic!("nothing ran before")
+    };
+    let pids = pids(&run);
+    assert_eq!(pids.len(), 4);
+    end(host, Signal::SIGKILL);
+    until("the end of every node", &run, || (!pids.iter().any(|pid| is_alive(*pid))).then_some(()));
+    assert_eq!(host::down(&run).expect("no error"), Down::NotRunning);
+    assert!(matches!(host::up(&run).expect("comes up again"), Up::Started { .. }));
+    until("a ready cluster", &run, || ready(&run));
+    host::down(&run).expect("goes down");
+}
+
+fn a_broken_node_is_given_up() {
+    let node =
+        |name: &str, roles: &str| format!("[[node]]\nname = \"{name}\"\nroles = [{roles}]\n");
+    let more = node("coordinator", "\"coordinator\", \"parameter-server\"")
+        + &node("learner", "\"learner\"")
+        + &node("crashes", "\"rollout\"")
+        + &node("hopeless", "\"rollout\"");
+    let (_folder, run) = prepared(&more);
+    host::up(&run).expect("comes up");
+    let state = until("two nodes that are given up", &run, || {
+        let state = host::state(&run).ok()?;
+        (state.nodes.iter().filter(|n| n.given_up).count() == 2).then_some(state)
+    });
+    let [_, _, crashes, hopeless] = &state.nodes[..] else { panic!("{state:?}") };
+    assert_eq!((crashes.restarts, hopeless.restarts), (3, 0));
+    let why = hopeless.last_exit.as_deref().unwrap_or_default();
+    assert_eq!(why, "exit code 2; last line: there is no such model");
+    assert_eq!(pids(&run).len(), 2, "the others go on");
+    host::down(&run).expect("goes down");
+}
+
+fn a_port_in_use() {
+    let (_folder, run) = prepared("");
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("is bound");
+    let text = std::fs::read_to_string(run.config_path()).expect("is there");
+    let text = text.replace("[cluster]", &format!("[cluster]\nlisten = \"{address}\""));
+    std::fs::write(run.config_path(), text).expect("can be written");
+    let error = host::up(&run).expect_err("the port is taken").to_string();
+    assert!(error.contains(&format!("UDP port {}", address.port())), "{error}");
+}
+
+/// A node that does nothing but report, and leave when it is told to.
+fn node(dir: &str, name: &str) -> ExitCode {
+    match name {
+        "hopeless" => {
+            eprintln!("there is no such model");
+            return ExitCode::from(2);
+        }
+        "crashes" => return ExitCode::from(1),
+        _ => {}
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(serve(Path::new(dir), &name.into()));
+    ExitCode::SUCCESS
+}
+
+async fn serve(dir: &Path, name: &NodeName) {
+    let options = MeshOptions::for_node(&RunDir::new(dir), name).expect("prepared");
+    let (sender, mut got) = mpsc::unbounded_channel::<Inbound>();
+    let router = Router::new();
+    router.register_fn("node", |_| true, move |i| sender.send(i).map_err(|e| e.to_string()));
+    let mesh = Mesh::start(options, router, StatusBoard::new()).await.expect("joins");
+    let mut events = mesh.events();
+    let mut beat = tokio::time::interval(Duration::from_millis(50));
+    loop {
+        tokio::select! {
+            _ = beat.tick() => {
+                if let Some(coordinator) = mesh.of_role(NodeRole::Coordinator) {
+                    let _ = mesh.cast(&coordinator, Wire::Report(report(&mesh)));
+                }
+            }
+            event = events.recv() => if let Ok(MeshEvent::PeerDown { name, reason }) = event {
+                println!("lost {name}: {reason}");
+            },
+            message = got.recv() => match message.map(|inbound| inbound.wire) {
+                Some(Wire::Report(report)) => mesh.board().report(report),
+                Some(Wire::Stop { reason }) => {
+                    for peer in mesh.peers() {
+                        let _ = mesh.cast(&peer.name, Wire::Stop { reason: reason.clone() });
+                    }
+                    // Time for what was cast to leave.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    return mesh.stop(&reason).await;
+                }
+                _ => {}
+            },
+        }
+    }
+}
+
+fn report(mesh: &Mesh) -> NodeReport {
+    NodeReport {
+        node: mesh.name().clone(),
+        roles: mesh.roles().to_vec(),
+        pid: std::process::id(),
+        incarnation: mesh.incarnation(),
+        state: NodeState::Ready,
+        adapter_version: AdapterVersion(0),
+        adapter_digest: Digest::default(),
+        tokens_per_s: 0.0,
+        episodes: 0,
+        rss_bytes: 0,
+        activity: String::new(),
+    }
+}
