@@ -211,3 +211,34 @@ fn table(similarity: &Similarity, reward: &Reward) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_read_and_refused_by_name() {
+        assert!(matches!(weight("exact=0.5"), Ok((Part::Exact, value)) if value == 0.5));
+        assert!(weight("exact").expect_err("was taken").contains("NAME=WEIGHT"));
+        assert!(weight("lines=1").expect_err("was taken").contains("there are line"));
+        assert!(weight("line=x").expect_err("was taken").contains("not a number"));
+    }
+
+    #[test]
+    fn results_on_a_base_decide_exactness() {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::write(dir.path().join("m"), "a\nb\n").expect("written");
+        let gold = "--- a/m\n+++ b/m\n@@ -2 +2 @@\n-b\n+c\n";
+        // The position is wrong; the place where its lines stand is not.
+        let moved = gold.replace("@@ -2 +2 @@", "@@ -7 +7 @@");
+        let mut similarity = similarity::compare(gold, &moved, true).expect("a patch");
+        assert!(!similarity.exact);
+        compare_results(dir.path(), gold, &moved, &mut similarity).expect("a base");
+        let reward = compose(&RewardOptions::default(), &similarity, &Conduct::default());
+        let printed = json(&similarity, &reward.expect("good weights"));
+        assert_eq!((&printed["exact"], &printed["total"]), (&1.0.into(), &1.0.into()));
+
+        let refused = compare_results(&dir.path().join("none"), gold, &moved, &mut similarity);
+        assert!(refused.expect_err("was taken").to_string().contains("is not a folder"));
+    }
+}

@@ -6,6 +6,10 @@
 
 use std::collections::HashMap;
 
+/// Comparisons after which the search is given up, about ten seconds' worth: what is left then counts
+/// as unmatched. No patch a person would read comes near; one made to waste time does.
+const COMPARISONS_MAX: u64 = 5_000_000_000;
+
 /// From this many characters on, frequent ones begin no match.
 const AUTOJUNK_FROM: usize = 200;
 
@@ -34,6 +38,7 @@ struct Matcher<'a> {
     /// with the row it was written in, so that nothing has to be cleared.
     runs: [Vec<(u32, u32)>; 2],
     row: u32,
+    comparisons: u64,
 }
 
 const NOWHERE: u32 = u32::MAX;
@@ -60,7 +65,7 @@ impl<'a> Matcher<'a> {
         }
         let entry = a.iter().map(|c| index.get(c).copied().unwrap_or(NOWHERE)).collect();
         let empty = vec![(0, 0); b.len()];
-        Self { a, b, entry, places, runs: [empty.clone(), empty], row: 0 }
+        Self { a, b, entry, places, runs: [empty.clone(), empty], row: 0, comparisons: 0 }
     }
 
     /// Characters in matching blocks: the longest one, then left and right of it.
@@ -68,6 +73,11 @@ impl<'a> Matcher<'a> {
         let mut left = vec![(0, self.a.len(), 0, self.b.len())];
         let mut matched = 0;
         while let Some((a_from, a_to, b_from, b_to)) = left.pop() {
+            // Row numbers end there too; a text of that many rows is no patch either.
+            let rows = u64::from(self.row) + (a_to - a_from) as u64 + 2;
+            if self.comparisons > COMPARISONS_MAX || rows >= u64::from(u32::MAX) {
+                break;
+            }
             let (i, j, size) = self.longest(a_from, a_to, b_from, b_to);
             if size == 0 {
                 continue;
@@ -103,6 +113,7 @@ impl<'a> Matcher<'a> {
             }
             let list = &self.places[self.entry[i] as usize];
             let first = list.partition_point(|j| (*j as usize) < b_from);
+            self.comparisons += 1 + (list.len() - first) as u64;
             let [even, odd] = &mut self.runs;
             let (before, now) =
                 if self.row.is_multiple_of(2) { (&*odd, even) } else { (&*even, odd) };
