@@ -5,3 +5,12 @@
 //! so that an actor finds everything in one place.
 
 pub use crrl_cluster::{host, mesh, restart, router, supervisor};
+
+pub mod adapter_shelf;
+pub mod chat_codec;
+pub mod coordinator;
+pub mod engine;
+pub mod ledger_rows;
+pub mod live;
+pub mod parameter_server;
+pub mod task_file;

@@ -22,6 +22,9 @@ pub struct Options {
     pub backoff_min: Duration,
     /// Longest wait. Default 5 s.
     pub backoff_max: Duration,
+    /// An engine that came up and has not said within this what it has, is sent the newest
+    /// unasked. Default 500 ms.
+    pub greeting: Duration,
 }
 
 impl Default for Options {
@@ -30,6 +33,7 @@ impl Default for Options {
             activation_timeout: Duration::from_secs(30),
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(5),
+            greeting: Duration::from_millis(500),
         }
     }
 }
@@ -177,7 +181,9 @@ impl ParameterServer {
                 self.offered(&from, *manifest, found, &mut out);
             }
             Input::EngineUp(name) => {
-                self.engines.insert(name, Engine::new());
+                let until = now + self.options.greeting;
+                let delivery = Delivery::Backoff { until };
+                self.engines.insert(name, Engine { delivery, ..Engine::new() });
             }
             Input::Down(name) => {
                 self.engines.remove(&name);
@@ -262,12 +268,12 @@ impl ParameterServer {
             out.push(Effect::Send(from.clone(), Wire::Published { version, digest }));
             return;
         };
+        // Version 0 may also mean that it has none at all.
+        let has_it = have == newest.version && have != AdapterVersion(0);
         // It asks because it lacks it, whatever it said before.
-        if have != newest.version {
-            engine.serves = None;
-            if !matches!(engine.delivery, Delivery::Sending(_)) {
-                engine.delivery = Delivery::Idle;
-            }
+        engine.serves = has_it.then_some(newest);
+        if !matches!(engine.delivery, Delivery::Sending(_)) {
+            engine.delivery = Delivery::Idle;
         }
     }
 

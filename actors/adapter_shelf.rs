@@ -1,0 +1,199 @@
+//! The newest adapter on disk: `RUN/adapters/VERSION.safetensors` and `newest.json`, its manifest.
+//! After a crash it is the previous adapter or the new one, whole.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crrl_cluster::run_dir::{RunDirError, write_atomic};
+use crrl_control::parameter_server::Found;
+use crrl_types::{AdapterManifest, AdapterVersion, Digest};
+
+/// Adapters kept on disk: the newest, and one a reader may have open.
+const KEPT: usize = 2;
+const MANIFEST: &str = "newest.json";
+
+/// An adapter that cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum ShelfError {
+    /// The disk.
+    #[error("cannot {what} {path}: {source}; free some space and resume", path = .path.display())]
+    Disk {
+        /// `read` or `write`.
+        what: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// What is on disk is not what was put there.
+    #[error("{path} is not the adapter its manifest names: remove the folder it is in; the learner publishes again", path = .path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+    },
+}
+
+impl From<RunDirError> for ShelfError {
+    fn from(error: RunDirError) -> Self {
+        Self::Disk { what: error.what, path: error.path, source: error.source }
+    }
+}
+
+/// The folder adapters are kept in.
+#[derive(Debug, Clone)]
+pub struct AdapterShelf(PathBuf);
+
+impl AdapterShelf {
+    /// A shelf in the folder of a run.
+    #[must_use]
+    pub fn new(run: &Path) -> Self {
+        Self(run.join("adapters"))
+    }
+
+    fn file(&self, version: AdapterVersion) -> PathBuf {
+        self.0.join(format!("{version}.safetensors"))
+    }
+
+    /// The newest adapter; `None` before the first.
+    ///
+    /// # Errors
+    /// [`ShelfError`].
+    pub fn newest(&self) -> Result<Option<(AdapterManifest, Vec<u8>)>, ShelfError> {
+        let path = self.0.join(MANIFEST);
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(ShelfError::Disk { what: "read", path, source }),
+        };
+        let Ok(manifest) = serde_json::from_slice::<AdapterManifest>(&text) else {
+            return Err(ShelfError::Damaged { path });
+        };
+        let path = self.file(manifest.version);
+        let bytes = std::fs::read(&path).map_err(|source| ShelfError::Disk {
+            what: "read",
+            path: path.clone(),
+            source,
+        })?;
+        if Digest::of(&bytes) != manifest.digest {
+            return Err(ShelfError::Damaged { path });
+        }
+        Ok(Some((manifest, bytes)))
+    }
+
+    /// Brings bytes to the disk beside the newest; [`AdapterShelf::publish`] makes them it.
+    ///
+    /// # Errors
+    /// [`ShelfError::Disk`].
+    pub fn put(&self, version: AdapterVersion, bytes: &[u8]) -> Result<(), ShelfError> {
+        let path = self.candidate(version);
+        let write = || {
+            std::fs::create_dir_all(&self.0)?;
+            let mut file = File::create(&path)?;
+            file.write_all(bytes)?;
+            file.sync_all()
+        };
+        write().map_err(|source| ShelfError::Disk { what: "write", path: path.clone(), source })
+    }
+
+    /// Makes bytes that were put the newest adapter, durably, and lets old ones go.
+    ///
+    /// # Errors
+    /// [`ShelfError::Disk`].
+    pub fn publish(&self, manifest: &AdapterManifest) -> Result<(), ShelfError> {
+        let (from, path) = (self.candidate(manifest.version), self.file(manifest.version));
+        std::fs::rename(from, &path).map_err(|source| ShelfError::Disk {
+            what: "write",
+            path,
+            source,
+        })?;
+        let text = serde_json::to_vec(manifest).expect("a manifest has string keys only");
+        // Syncs the folder too, and with it the renamed file.
+        write_atomic(&self.0.join(MANIFEST), &text)?;
+        self.clear();
+        Ok(())
+    }
+
+    fn candidate(&self, version: AdapterVersion) -> PathBuf {
+        self.0.join(format!("{version}.candidate"))
+    }
+
+    /// Removes all but the last adapters. What cannot be removed is tried again next time.
+    fn clear(&self) {
+        let Ok(entries) = std::fs::read_dir(&self.0) else { return };
+        let mut versions: Vec<(u64, PathBuf)> = entries
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|e| e == "safetensors"))
+            .filter_map(|path| Some((path.file_stem()?.to_str()?.parse().ok()?, path)))
+            .collect();
+        versions.sort_unstable();
+        let old = versions.len().saturating_sub(KEPT);
+        for (_, path) in versions.drain(..old) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// What the bytes of an adapter are, whatever their manifest says: a safetensors file of finite
+/// numbers, or not.
+#[must_use]
+pub fn inspect(bytes: &[u8]) -> Found {
+    let finite = finite(bytes).unwrap_or(false);
+    Found { digest: Digest::of(bytes), bytes: bytes.len() as u64, finite }
+}
+
+/// `None` if it is no safetensors file of F32, BF16 or F16.
+fn finite(bytes: &[u8]) -> Option<bool> {
+    let (length, rest) = bytes.split_first_chunk::<8>()?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+    let header: serde_json::Value = serde_json::from_slice(rest.get(..length)?).ok()?;
+    let data = rest.get(length..)?;
+    for (name, tensor) in header.as_object()? {
+        if name == "__metadata__" {
+            continue;
+        }
+        let range = tensor.get("data_offsets")?.as_array()?;
+        let [start, end] = range.as_slice() else { return None };
+        let (start, end) = (start.as_u64()? as usize, end.as_u64()? as usize);
+        let values = data.get(start..end)?;
+        // A number is not finite when all bits of its exponent are set.
+        let finite = match tensor.get("dtype")?.as_str()? {
+            "F32" => values.as_chunks().0.iter().all(|b| f32::from_le_bytes(*b).is_finite()),
+            "BF16" => {
+                values.as_chunks().0.iter().all(|b| u16::from_le_bytes(*b) & 0x7f80 != 0x7f80)
+            }
+            "F16" => values.as_chunks().0.iter().all(|b| u16::from_le_bytes(*b) & 0x7c00 != 0x7c00),
+            _ => return None,
+        };
+        if !finite {
+            return Some(false);
+        }
+    }
+    Some(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adapter(values: &[f32]) -> Vec<u8> {
+        let header = format!(
+            r#"{{"a":{{"dtype":"F32","shape":[{}],"data_offsets":[0,{}]}}}}"#,
+            values.len(),
+            4 * values.len()
+        );
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+        bytes
+    }
+
+    #[test]
+    fn a_value_that_is_not_finite_is_found() {
+        assert!(inspect(&adapter(&[1.0, -2.0])).finite);
+        assert!(!inspect(&adapter(&[1.0, f32::NAN])).finite);
+        assert!(!inspect(&adapter(&[f32::NEG_INFINITY])).finite);
+        assert!(!inspect(b"no safetensors file").finite);
+    }
+}

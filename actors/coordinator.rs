@@ -1,0 +1,539 @@
+//! The actor of the coordinator: carries out what [`crrl_control::Coordinator`] decides. Records
+//! become durable first; only then are the messages that follow them sent.
+//!
+//! Restart row: permanent. It fails when the store fails (disk full, say) or an invariant is
+//! broken; a new one goes on from the store. Without a `plan.json` it waits for one and remembers
+//! who is there.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crrl_cluster::board::{EpisodeCounts, RewardPoint};
+use crrl_cluster::run_dir::write_atomic;
+use crrl_cluster::{CastError, Inbound, Mesh, MeshEvent, RunDir, StatusBoard};
+use crrl_control::Coordinator as Machine;
+use crrl_control::coordinator::{Assign, Effect, Input, Record, Status, Waiting};
+use crrl_control::plan::{PLAN_FILE, Phase, Plan};
+use crrl_control::results::{RESULTS_FILE, Results};
+use crrl_control::wire::{Assignment, Wire};
+use crrl_store::{EventLog, Op, Options, Reader, StoreError, Writer};
+use crrl_types::{EpisodeId, Event, NodeName, Sampling, Step, Trajectory};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor_cluster::RactorMessage;
+
+use crate::ledger_rows;
+use crate::task_file::TaskFile;
+
+/// Time between two looks at deadlines, the board and the plan's file.
+const TICK: Duration = Duration::from_millis(200);
+/// The history is brought to the disk this often; the ledger with every commit.
+const HISTORY_SYNC: Duration = Duration::from_secs(1);
+/// Messages kept for peers that have too much unhandled. Past it they are left to their lease.
+const LATER_MAX: usize = 4096;
+/// Messages kept from before there is a plan.
+const EARLY_MAX: usize = 1024;
+
+/// Sends a message to a peer, or says why it cannot. Must not block.
+pub type Post = Arc<dyn Fn(&NodeName, Wire) -> Result<(), CastError> + Send + Sync>;
+
+/// The way out through a mesh.
+#[must_use]
+pub fn post(mesh: Mesh) -> Post {
+    Arc::new(move |to, wire| mesh.cast(to, wire))
+}
+
+/// Whether a message is for this actor.
+#[must_use]
+pub fn takes(wire: &Wire) -> bool {
+    matches!(
+        wire,
+        Wire::Join { .. }
+            | Wire::Credit { .. }
+            | Wire::Finished { .. }
+            | Wire::Failed { .. }
+            | Wire::BatchWanted(_)
+            | Wire::Committed { .. }
+            | Wire::Activated { .. }
+            | Wire::Published { .. }
+            | Wire::Report(_)
+            | Wire::Stop { .. }
+    )
+}
+
+/// What the actor is started with.
+pub struct Args {
+    /// Name of this node.
+    pub name: NodeName,
+    /// The folder of the run: plan, store, history and results.
+    pub run: RunDir,
+    /// What people's tools are shown.
+    pub board: StatusBoard,
+    /// The way out.
+    pub post: Post,
+    /// How the store is written.
+    pub store: Options,
+}
+
+/// What it is told.
+#[derive(Debug, RactorMessage)]
+pub enum Msg {
+    /// From a peer whose role allows it.
+    Inbound(Box<Inbound>),
+    /// A peer came or went.
+    Peer(MeshEvent),
+    /// Something is durable: now it may be said.
+    Durable(Box<Words>),
+    /// The store or a file of the run failed.
+    StoreFailed(StoreError),
+    /// From whoever drives the run on this node.
+    Control(RunControl),
+    /// Time has passed.
+    Tick,
+}
+
+/// What whoever drives a run on this node may ask.
+#[derive(Debug)]
+pub enum RunControl {
+    /// How the run stands; `None` while there is no plan.
+    Status(RpcReplyPort<Option<Status>>),
+    /// End the run now; it can be resumed.
+    Abort {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What may be said once the changes before it are durable.
+#[derive(Debug, Default)]
+pub struct Words {
+    posts: Vec<(NodeName, Wire)>,
+    events: Vec<Event>,
+    results: Option<Box<Results>>,
+    over: Option<Option<String>>,
+}
+
+/// The coordinator's actor.
+pub struct Coordinator;
+
+/// What it knows.
+pub struct State {
+    args: Args,
+    started: Instant,
+    run: Option<Run>,
+    /// What came before there was a plan, the newest of each kind from each peer.
+    early: Vec<Input>,
+    /// For peers that have too much unhandled.
+    later: VecDeque<(NodeName, Wire)>,
+}
+
+/// A run under way.
+struct Run {
+    machine: Machine,
+    plan: Plan,
+    tasks: Vec<Arc<TaskFile>>,
+    /// Tokens of results that are not yet in a batch.
+    trajectories: BTreeMap<EpisodeId, Trajectory>,
+    writer: Writer<Words>,
+}
+
+impl Actor for Coordinator {
+    type Msg = Msg;
+    type State = State;
+    type Arguments = Args;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Msg>,
+        args: Args,
+    ) -> Result<State, ActorProcessingErr> {
+        myself.send_interval(TICK, || Msg::Tick);
+        let mut state = State {
+            args,
+            started: Instant::now(),
+            run: None,
+            early: Vec::new(),
+            later: VecDeque::new(),
+        };
+        state.board_phase("starting");
+        state.start_run(&myself)?;
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Msg>,
+        message: Msg,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Msg::Inbound(inbound) => state.inbound(*inbound),
+            Msg::Peer(MeshEvent::PeerUp { .. }) => Ok(()),
+            Msg::Peer(MeshEvent::PeerDown { name, reason }) => {
+                state.early.retain(|input| input.sender() != Some(&name));
+                state.input(Input::NodeDown { node: name, reason }, None)
+            }
+            Msg::Durable(words) => {
+                state.say(*words);
+                Ok(())
+            }
+            Msg::StoreFailed(error) => {
+                state.board_phase(&format!("failed: {error}"));
+                Err(Box::new(error))
+            }
+            Msg::Control(RunControl::Status(reply)) => {
+                // Whoever asked may have gone away.
+                let _ = reply.send(state.run.as_ref().map(|run| run.machine.status()));
+                Ok(())
+            }
+            Msg::Control(RunControl::Abort { reason }) => {
+                state.input(Input::Abort { reason }, None)
+            }
+            Msg::Tick => state.tick(&myself),
+        }
+    }
+}
+
+impl State {
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Starts or goes on with the run, if there is a plan.
+    fn start_run(&mut self, myself: &ActorRef<Msg>) -> Result<(), ActorProcessingErr> {
+        let folder = self.args.run.path();
+        let path = folder.join(PLAN_FILE);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(format!("cannot read {}: {error}", path.display()).into()),
+        };
+        let plan = Plan::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        let tasks = TaskFile::of_plan(&plan, folder)?;
+        let ids = plan.phases.iter().zip(&tasks).map(|(phase, file)| file.ids_of(phase)).collect();
+        let mut history = EventLog::open(&self.args.run.events(), HISTORY_SYNC)?;
+        let results_path = folder.join(RESULTS_FILE);
+        let results = read_results(&results_path)?;
+        let actor = myself.clone();
+        let writer = Writer::start(&self.args.run.store(), self.args.store, move |said| {
+            let message = match said.and_then(|words| keep(words, &mut history, &results_path)) {
+                Ok(words) => Msg::Durable(Box::new(words)),
+                Err(error) => Msg::StoreFailed(error),
+            };
+            // An actor that has stopped says nothing more.
+            let _ = actor.cast(message);
+        })?;
+        let reader = Reader::open(&self.args.run.store())?;
+        let recovered = ledger_rows::recover(&reader, results)?;
+        self.fill_history(&reader)?;
+        let machine = Machine::recover(plan.clone(), ids, recovered, self.now())?;
+        self.run = Some(Run { machine, plan, tasks, trajectories: BTreeMap::new(), writer });
+        for input in std::mem::take(&mut self.early) {
+            self.input(input, None)?;
+        }
+        self.input(Input::Timer, None)
+    }
+
+    fn inbound(&mut self, inbound: Inbound) -> Result<(), ActorProcessingErr> {
+        let Inbound { from, wire, receipt: _receipt, .. } = inbound;
+        match wire {
+            Wire::Report(report) => {
+                self.args.board.report(report);
+                Ok(())
+            }
+            Wire::Stop { reason } => self.input(Input::Abort { reason }, None),
+            Wire::Finished { attempt, trajectory } => {
+                let message = Wire::Finished { attempt, trajectory };
+                let input = Input::from_wire(&from, &message);
+                let Wire::Finished { trajectory, .. } = message else { return Ok(()) };
+                match input {
+                    Some(input) => self.input(input, Some(*trajectory)),
+                    None => Ok(()),
+                }
+            }
+            wire => match Input::from_wire(&from, &wire) {
+                Some(input) => self.input(input, None),
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn input(
+        &mut self,
+        input: Input,
+        trajectory: Option<Trajectory>,
+    ) -> Result<(), ActorProcessingErr> {
+        let now = self.now();
+        let Some(run) = &mut self.run else {
+            self.remember(input);
+            return Ok(());
+        };
+        let effects = run.machine.handle(input, now).map_err(|broken| {
+            tracing::error!(%broken, "stopping before harm is done");
+            broken.to_string()
+        })?;
+        self.carry_out(effects, trajectory)
+    }
+
+    /// Keeps what says who is there; anything else is said again by its sender.
+    fn remember(&mut self, input: Input) {
+        let says_who_is_there = matches!(
+            input,
+            Input::Join { .. }
+                | Input::Credit { .. }
+                | Input::Activated { .. }
+                | Input::BatchWanted { .. }
+                | Input::Published { .. }
+        );
+        if !says_who_is_there {
+            return;
+        }
+        if let Some(from) = input.sender() {
+            let kind = std::mem::discriminant(&input);
+            self.early
+                .retain(|held| held.sender() != Some(from) || std::mem::discriminant(held) != kind);
+        }
+        if self.early.len() < EARLY_MAX {
+            self.early.push(input);
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        effects: Vec<Effect>,
+        mut trajectory: Option<Trajectory>,
+    ) -> Result<(), ActorProcessingErr> {
+        let at_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        let mut ops: Vec<Op> = Vec::new();
+        let mut words = Words::default();
+        for effect in effects {
+            let Some(run) = &mut self.run else { return Ok(()) };
+            match effect {
+                Effect::Record(record) => {
+                    if let Record::Step { step, metrics, .. } = &record {
+                        self.board_step(*step, metrics);
+                    }
+                    ops.push(ledger_rows::op(record));
+                }
+                Effect::Keep(episode) => {
+                    if let Some(trajectory) = trajectory.take() {
+                        self.args.board.update(|s| s.progress.push_line(&line(&trajectory)));
+                        ops.push(Op::Trajectory(Box::new(trajectory.clone())));
+                        run.trajectories.insert(episode, trajectory);
+                    }
+                }
+                Effect::Forget(episode) => drop(run.trajectories.remove(&episode)),
+                Effect::Send(to, wire) => words.posts.push((to, wire)),
+                Effect::Assign(assign) => {
+                    let to = assign.to.clone();
+                    if let Some(assignment) = run.assignment(assign) {
+                        words.posts.push((to, Wire::Assign(Box::new(assignment))));
+                    }
+                }
+                Effect::SendBatch { to, step, episodes } => {
+                    let trajectories = run.batch(&episodes, &self.args.run)?;
+                    words.posts.push((to, Wire::Batch { step, trajectories }));
+                }
+                Effect::Event(kind) => {
+                    words.events.push(Event { at_ms, node: self.args.name.clone(), kind });
+                }
+                Effect::Results(results) => words.results = Some(results),
+                Effect::Over { error } => words.over = Some(error),
+            }
+        }
+        let Some(run) = &self.run else { return Ok(()) };
+        run.writer.submit(ops, words)?;
+        Ok(())
+    }
+
+    /// Everything before these words is durable.
+    fn say(&mut self, words: Words) {
+        for (to, wire) in words.posts {
+            self.post(to, wire);
+        }
+        if let Some(error) = words.over {
+            match &error {
+                None => tracing::info!("the run is over"),
+                Some(error) => tracing::error!(error, "the run ended early"),
+            }
+            self.board_phase(&error.map_or("done".to_owned(), |error| format!("failed: {error}")));
+        }
+    }
+
+    fn post(&mut self, to: NodeName, wire: Wire) {
+        let again = wire.clone();
+        match (self.args.post)(&to, wire) {
+            Ok(()) => {}
+            Err(CastError::Congested(_)) if self.later.len() < LATER_MAX => {
+                self.later.push_back((to, again));
+            }
+            // Its leases are taken back when it is reported lost; it asks again when it is back.
+            Err(error) => tracing::debug!(%to, %error, "not sent"),
+        }
+    }
+
+    fn tick(&mut self, myself: &ActorRef<Msg>) -> Result<(), ActorProcessingErr> {
+        for (to, wire) in std::mem::take(&mut self.later) {
+            self.post(to, wire);
+        }
+        let Some(run) = &self.run else { return self.start_run(myself) };
+        run.machine.check().map_err(|broken| broken.to_string())?;
+        if run.machine.next_deadline().is_some_and(|at| at <= self.now()) {
+            self.input(Input::Timer, None)?;
+        }
+        self.refresh_board();
+        Ok(())
+    }
+
+    fn board_phase(&self, phase: &str) {
+        self.args.board.update(|s| s.progress.phase = phase.to_owned());
+    }
+
+    fn board_step(&self, step: Step, metrics: &[(String, f64)]) {
+        self.args.board.update(|s| {
+            if let Some(point) = point(step, metrics) {
+                s.progress.history.retain(|held| held.step < step.0);
+                s.progress.push_point(point);
+                s.progress.metrics = metrics.to_vec();
+            }
+        });
+    }
+
+    fn fill_history(&self, reader: &Reader) -> Result<(), StoreError> {
+        let steps = reader.steps()?;
+        self.args.board.update(|s| {
+            for point in steps.iter().filter_map(|row| point(row.step, &row.metrics)) {
+                s.progress.push_point(point);
+            }
+        });
+        Ok(())
+    }
+
+    fn refresh_board(&self) {
+        let Some(run) = &self.run else { return };
+        let status = run.machine.status();
+        let phase = match (run.plan.phases.get(status.phase as usize - 1), &status.error) {
+            (_, Some(error)) => format!("failed: {error}"),
+            (None, _) => "done".to_owned(),
+            (Some(Phase::Evaluate(evaluate)), _) => {
+                let (done, all) = status.evaluated.unwrap_or_default();
+                format!("evaluating {} ({done}/{all})", evaluate.label)
+            }
+            (Some(Phase::Train(_)), _) => "training".to_owned(),
+        };
+        let waiting = match status.waiting {
+            Waiting::Learner => ", waiting for the learner".to_owned(),
+            Waiting::Nodes => ", waiting for a rollout node".to_owned(),
+            Waiting::Adapter { version } => format!(", waiting for adapter {version}"),
+            _ => String::new(),
+        };
+        let totals = status.totals;
+        let finished = totals.trained + totals.measured + totals.dropped;
+        let counts = EpisodeCounts {
+            dispatched: totals.created.saturating_sub(u64::from(status.queued)),
+            in_flight: status.leased.into(),
+            finished,
+            trained: totals.trained,
+            dropped: totals.dropped,
+            failed: totals.failed + totals.quarantined,
+        };
+        self.args.board.update(|s| {
+            s.progress.phase = phase + &waiting;
+            s.progress.step = status.step.0;
+            s.progress.steps = status.steps;
+            s.progress.adapter_version = status.version.0;
+            s.progress.episodes = counts;
+        });
+    }
+}
+
+impl Run {
+    fn assignment(&self, assign: Assign) -> Option<Assignment> {
+        let Assign { episode, attempt, group, phase, task, seed, evaluation, .. } = assign;
+        let of_plan = self.plan.phases.get(phase as usize)?;
+        Some(Assignment {
+            episode,
+            attempt,
+            group,
+            task_json: self.tasks.get(phase as usize)?.lines.get(&task)?.clone(),
+            sampling: Sampling { seed, ..of_plan.sampling().clone() },
+            lease_ms: self.plan.limits.lease_ms,
+            evaluation,
+        })
+    }
+
+    /// The trajectories of a batch: at hand, or from the store after a restart.
+    fn batch(
+        &self,
+        episodes: &[EpisodeId],
+        run: &RunDir,
+    ) -> Result<Vec<Trajectory>, ActorProcessingErr> {
+        let mut reader = None;
+        episodes
+            .iter()
+            .map(|id| {
+                if let Some(trajectory) = self.trajectories.get(id) {
+                    return Ok(trajectory.clone());
+                }
+                let reader = match &reader {
+                    Some(reader) => reader,
+                    None => &*reader.insert(Reader::open(&run.store())?),
+                };
+                let found = reader.trajectory(*id)?;
+                Ok(found.ok_or_else(|| format!("the run store has no trajectory {id}"))?)
+            })
+            .collect()
+    }
+}
+
+/// Writes history and results, before anything is said.
+fn keep(mut words: Words, history: &mut EventLog, results: &Path) -> Result<Words, StoreError> {
+    history.append(&std::mem::take(&mut words.events))?;
+    if let Some(new) = words.results.take() {
+        let text = serde_json::to_vec_pretty(&*new).map_err(|error| StoreError::Other {
+            path: results.to_owned(),
+            detail: error.to_string(),
+        })?;
+        write_atomic(results, &text).map_err(|error| StoreError::Other {
+            path: results.to_owned(),
+            detail: error.to_string(),
+        })?;
+    }
+    Ok(words)
+}
+
+fn read_results(path: &Path) -> Result<Results, ActorProcessingErr> {
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map_err(|error| format!("{}: {error}", path.display()).into()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Results::default()),
+        Err(error) => Err(format!("cannot read {}: {error}", path.display()).into()),
+    }
+}
+
+fn point(step: Step, metrics: &[(String, f64)]) -> Option<RewardPoint> {
+    let value = |name: &str| metrics.iter().find(|(n, _)| n == name).map(|(_, value)| *value);
+    let (reward, success) = (value("reward_mean")?, value("success_rate")?);
+    Some(RewardPoint { step: step.0, reward, success })
+}
+
+fn line(trajectory: &Trajectory) -> String {
+    let solved = if trajectory.reward.success { " solved" } else { "" };
+    let calls: Vec<&str> = trajectory
+        .turns
+        .iter()
+        .flat_map(|turn| &turn.tools)
+        .map(|tool| if tool.name.is_empty() { "?" } else { tool.name.as_str() })
+        .take(8)
+        .collect();
+    format!(
+        "{} {} reward {:.2}{solved} · {}",
+        trajectory.node,
+        trajectory.task,
+        trajectory.reward.total,
+        calls.join(" ")
+    )
+}
