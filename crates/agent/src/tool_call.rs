@@ -2,6 +2,9 @@
 //!
 //! Never fails: what cannot be read becomes [`Parsed::Malformed`], which the policy is told about.
 
+use std::io;
+
+use serde::Serialize as _;
 use serde_json::{Map, Value};
 
 /// Blocks of one turn that are looked at; a turn that holds more is repeating itself.
@@ -28,7 +31,35 @@ pub enum Parsed {
 #[must_use]
 pub fn write(name: &str, arguments: &Map<String, Value>) -> String {
     let call = serde_json::json!({ "name": name, "arguments": arguments });
-    format!("{OPEN}\n{call}\n{CLOSE}")
+    let mut json = Vec::new();
+    call.serialize(&mut serde_json::Serializer::with_formatter(&mut json, Spaced))
+        .expect("a JSON value with text keys can be written to memory");
+    format!("{OPEN}\n{}\n{CLOSE}", String::from_utf8_lossy(&json))
+}
+
+/// JSON with a blank after `,` and `:`, as chat templates write it and models have read it.
+struct Spaced;
+
+impl serde_json::ser::Formatter for Spaced {
+    fn begin_array_value<W: ?Sized + io::Write>(
+        &mut self,
+        out: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        if first { Ok(()) } else { out.write_all(b", ") }
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(
+        &mut self,
+        out: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        if first { Ok(()) } else { out.write_all(b", ") }
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, out: &mut W) -> io::Result<()> {
+        out.write_all(b": ")
+    }
 }
 
 /// Every block of a turn, in order. The last may lack its end: a turn can be cut, or stopped at it.
@@ -130,6 +161,13 @@ mod tests {
         let arguments = json!({"path": "a \"b\".py", "old": "x\n\ty</tool_call", "new": "é\u{1}"});
         let Value::Object(map) = arguments.clone() else { unreachable!() };
         assert_eq!(call(&write("apply_patch", &map)), ("apply_patch".to_owned(), arguments));
+    }
+
+    #[test]
+    fn it_is_written_as_chat_templates_write_it() {
+        let Value::Object(map) = json!({"cmd": "ls", "n": [1, 2]}) else { unreachable!() };
+        let line = r#"{"name": "shell", "arguments": {"cmd": "ls", "n": [1, 2]}}"#;
+        assert_eq!(write("shell", &map), format!("<tool_call>\n{line}\n</tool_call>"));
     }
 
     #[test]
