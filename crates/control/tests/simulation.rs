@@ -1,0 +1,112 @@
+//! The coordinator among crashes, lost, doubled and late messages: nothing is lost, nothing is
+//! trained on twice, and once the faults stop the plan is carried out.
+
+mod world;
+
+use crrl_control::plan::{Evaluate, Phase, Plan, StalePolicy, Train};
+use crrl_types::Sampling;
+use world::{Faults, World};
+
+fn evaluate(label: &str) -> Phase {
+    Phase::Evaluate(Evaluate {
+        label: label.into(),
+        tasks: "held-out".into(),
+        tasks_max: 0,
+        samples: 2,
+        sampling: Sampling::default(),
+    })
+}
+
+fn train(steps: u64, sync: bool, stale: StalePolicy) -> Phase {
+    Phase::Train(Train {
+        tasks: "train".into(),
+        steps,
+        group_size: 4,
+        groups_per_step: 3,
+        sampling: Sampling::default(),
+        staleness_max: 2,
+        stale,
+        sync,
+        skip_equal_groups: true,
+    })
+}
+
+fn plan(seed: u64, steps: u64) -> Plan {
+    let stale = if seed % 2 == 0 { StalePolicy::TrainRest } else { StalePolicy::Refill };
+    let train = train(steps, seed % 3 == 0, stale);
+    let mut plan = Plan::new(seed, vec![evaluate("before"), train, evaluate("after")]);
+    plan.limits.lease_ms = 3_000;
+    plan.limits.attempts_max = 50;
+    // Nodes die by chance here: no task is to blame.
+    plan.limits.kills_max = 1_000;
+    plan
+}
+
+const CALM: Faults = Faults { loss: 0.0, crash: 0.0, poison: None };
+const STORM: Faults = Faults { loss: 0.05, crash: 0.02, poison: None };
+
+fn all_accounted_for(world: &World) {
+    let (seed, totals) = (world.seed, world.coordinator.status().totals);
+    assert_eq!(totals.created, totals.terminal(), "seed {seed}: {totals:?}");
+    for entry in world.disk.episodes.values() {
+        assert!(entry.state.is_terminal(), "seed {seed}: left over: {entry:?}");
+    }
+    world.agrees_with_learner();
+    for evaluation in &world.disk.results.evaluations {
+        assert_eq!(evaluation.attempts().count(), 2 * 10, "seed {seed}: {}", evaluation.label);
+    }
+    assert_eq!(world.disk.results.evaluations.len(), 2, "seed {seed}");
+    assert!(world.disk.results.complete, "seed {seed}");
+}
+
+#[test]
+fn a_plan_is_carried_out() {
+    for seed in 0..6 {
+        let mut world = World::new(seed, plan(seed, 6), 10, CALM);
+        world.run_until_over(20_000);
+        assert_eq!(world.over, Some(None), "seed {seed}");
+        all_accounted_for(&world);
+        let trained = &world.disk.results.trainings[0];
+        assert_eq!(trained.steps, 6);
+        assert!(trained.trained >= 6 * 3 * 2, "seed {seed}: {trained:?}");
+        assert_eq!(trained.failed, 0, "seed {seed}: {trained:?}");
+    }
+}
+
+#[test]
+fn storms_lose_nothing_and_train_nothing_twice() {
+    let mut crashes = 0;
+    for seed in 0..40 {
+        println!("seed {seed}");
+        let mut world = World::new(seed, plan(seed, 25), 10, STORM);
+        for _ in 0..4_000 {
+            if world.over.is_some() {
+                break;
+            }
+            world.step();
+        }
+        world.faults = CALM;
+        world.run_until_over(60_000);
+        assert_eq!(world.over, Some(None), "seed {seed}");
+        all_accounted_for(&world);
+        crashes += world.crashes;
+    }
+    assert!(crashes > 40, "the coordinator crashed only {crashes} times");
+}
+
+#[test]
+fn a_task_that_kills_nodes_is_quarantined() {
+    for seed in 0..10 {
+        println!("seed {seed}");
+        let mut plan = plan(seed, 4);
+        plan.limits.kills_max = 3;
+        plan.phases.remove(0);
+        let mut world = World::new(seed, plan, 10, Faults { poison: Some(4), ..CALM });
+        world.run_until_over(40_000);
+        assert_eq!(world.over, Some(None), "seed {seed}");
+        assert!(world.coordinator.status().quarantined >= 1, "seed {seed}");
+        let evaluation = &world.disk.results.evaluations[0];
+        let task = &evaluation.tasks[4];
+        assert!(task.attempts.iter().all(Option::is_none), "seed {seed}: {task:?}");
+    }
+}
