@@ -13,4 +13,7 @@ pub mod engine;
 pub mod ledger_rows;
 pub mod live;
 pub mod parameter_server;
+pub mod repair;
+pub mod rollout;
+pub mod sandboxes;
 pub mod task_file;

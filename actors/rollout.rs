@@ -1,0 +1,408 @@
+//! The actor of a rollout node: takes episodes, rolls each out in a task of its own, sends the
+//! results and keeps them until they are acknowledged; swaps adapters into the engine.
+//!
+//! Restart row: permanent. It stops with an error when the engine is gone; its supervisor starts
+//! engine and actor anew and the coordinator hands the lost episodes out again. A failed or
+//! panicking episode is reported as failed and hurts nobody else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crrl_cluster::{Inbound, Mesh, MeshEvent, Receipt};
+use crrl_control::wire::{Assignment, Held, NodeRole, Serving, Wire};
+use crrl_types::{AdapterManifest, EpisodeId, Task, Trajectory};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::task::{AbortHandle, JoinError};
+
+use crate::engine::{ActivateError, EngineGone, panic_text};
+use crate::repair::{Attempt, RepairError, Repairer};
+
+/// Time between two looks at what has to be sent again.
+const TICK: Duration = Duration::from_millis(500);
+/// A result that is not acknowledged by then is sent again.
+const RESEND_AFTER: Duration = Duration::from_secs(3);
+/// An adapter that was asked for and has not come by then is asked for again.
+const ADAPTER_RETRY: Duration = Duration::from_secs(5);
+/// Results that wait for an acknowledgement at most, for each episode of capacity. Beyond it
+/// assignments are left to their lease: nobody hears us.
+const UNACKED_PER_PLACE_MAX: usize = 4;
+/// Part of the lease that is left for sending the result.
+const SEND_SHARE: f64 = 0.1;
+
+/// Sends a message to whichever peer has a role. Must not block; a peer that is away misses it.
+pub type Outbox = Arc<dyn Fn(NodeRole, Wire) + Send + Sync>;
+
+/// The way out through a mesh. What cannot be sent is sent again later by whoever needs it to
+/// arrive, so a failure is only noted.
+#[must_use]
+pub fn outbox(mesh: Mesh) -> Outbox {
+    Arc::new(move |role, wire| {
+        let Some(peer) = mesh.of_role(role) else {
+            return tracing::debug!(?role, "not sent: no such peer is connected");
+        };
+        if let Err(error) = mesh.cast(&peer, wire) {
+            tracing::debug!(%error, "not sent");
+        }
+    })
+}
+
+/// Whether a message is for this actor.
+#[must_use]
+pub fn takes(wire: &Wire) -> bool {
+    matches!(
+        wire,
+        Wire::JoinWanted
+            | Wire::Assign(_)
+            | Wire::Cancel { .. }
+            | Wire::Ack { .. }
+            | Wire::Adapter { .. }
+            | Wire::Drain
+            | Wire::Stop { .. }
+    )
+}
+
+/// What the actor is started with.
+pub struct Args {
+    /// Rolls episodes out.
+    pub repairer: Repairer,
+    /// Episodes at once.
+    pub capacity: u32,
+    /// Which life of the node this is.
+    pub incarnation: u64,
+    /// The way out.
+    pub outbox: Outbox,
+}
+
+/// What it is told.
+#[derive(Debug)]
+pub enum Msg {
+    /// From a peer whose role allows it.
+    Inbound(Box<Inbound>),
+    /// A peer came or went.
+    Peer(MeshEvent),
+    /// An episode's task has ended.
+    Ended {
+        /// The lease it was under.
+        held: Held,
+        /// What came of it; `None` where it was cancelled.
+        outcome: Option<Result<Box<Trajectory>, String>>,
+    },
+    /// The engine took an adapter, or did not.
+    Activated(Result<Serving, String>),
+    /// The engine's thread has ended.
+    EngineGone(EngineGone),
+    /// Time has passed.
+    Tick,
+}
+
+/// The rollout actor.
+pub struct Rollout;
+
+/// A result that waits for its acknowledgement.
+struct Unacked {
+    attempt: u32,
+    message: Wire,
+    sent: Instant,
+}
+
+/// What it knows.
+pub struct State {
+    args: Args,
+    running: BTreeMap<EpisodeId, (u32, AbortHandle)>,
+    unacked: BTreeMap<EpisodeId, Unacked>,
+    serving: Option<Serving>,
+    adapter_asked: Option<Instant>,
+    activating: bool,
+    draining: bool,
+}
+
+impl Actor for Rollout {
+    type Msg = Msg;
+    type State = State;
+    type Arguments = Args;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Msg>,
+        args: Args,
+    ) -> Result<State, ActorProcessingErr> {
+        let engine = args.repairer.engine().clone();
+        let watcher = myself.clone();
+        tokio::spawn(async move {
+            let gone = engine.gone().await;
+            // An actor that has stopped needs no news.
+            let _ = watcher.cast(Msg::EngineGone(gone));
+        });
+        myself.send_interval(TICK, || Msg::Tick);
+        Ok(State::new(args))
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Msg>,
+        message: Msg,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Msg::Inbound(inbound) => state.inbound(*inbound, &myself),
+            Msg::Peer(MeshEvent::PeerUp { roles, .. }) => state.peer_up(&roles),
+            // Whatever a lost peer has not acknowledged is sent again once it is back.
+            Msg::Peer(MeshEvent::PeerDown { .. }) => {}
+            Msg::Ended { held, outcome } => state.ended(held, outcome),
+            Msg::Activated(result) => state.activated(result),
+            Msg::EngineGone(gone) => return Err(Box::new(gone)),
+            Msg::Tick => state.tick(),
+        }
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<Msg>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        for (_, abort) in state.running.values() {
+            abort.abort();
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn new(args: Args) -> Self {
+        Self {
+            serving: Some(serving(args.repairer.engine().status().serving)),
+            args,
+            running: BTreeMap::new(),
+            unacked: BTreeMap::new(),
+            adapter_asked: None,
+            activating: false,
+            draining: false,
+        }
+    }
+
+    fn send(&self, role: NodeRole, message: Wire) {
+        (self.args.outbox)(role, message);
+    }
+
+    fn inbound(&mut self, inbound: Inbound, myself: &ActorRef<Msg>) {
+        let Inbound { wire, receipt, .. } = inbound;
+        match wire {
+            Wire::JoinWanted => self.join(),
+            Wire::Assign(assignment) => self.assign(*assignment, myself),
+            Wire::Cancel { episode, reason } => self.cancel(episode, &reason),
+            Wire::Ack { episode } => drop(self.unacked.remove(&episode)),
+            Wire::Adapter { manifest, payload } => {
+                self.adapter(manifest, payload, receipt, myself);
+            }
+            Wire::Drain => {
+                self.draining = true;
+                self.send(NodeRole::Coordinator, Wire::Credit { episodes: 0 });
+            }
+            Wire::Stop { reason } => myself.stop(Some(reason)),
+            other => tracing::warn!(?other, "a message that is not for a rollout node"),
+        }
+    }
+
+    /// A peer of these roles can be reached (again).
+    fn peer_up(&mut self, roles: &[NodeRole]) {
+        if roles.contains(&NodeRole::Coordinator) {
+            self.join();
+        }
+        if roles.contains(&NodeRole::ParameterServer) {
+            self.ask_for_adapter();
+        }
+    }
+
+    fn join(&mut self) {
+        let join = Wire::Join {
+            incarnation: self.args.incarnation,
+            capacity: if self.draining { 0 } else { self.args.capacity },
+            holding: self.holding(),
+            serving: self.serving,
+        };
+        self.send(NodeRole::Coordinator, join);
+        // Whatever was sent while it was away is lost.
+        for unacked in self.unacked.values_mut() {
+            unacked.sent = Instant::now();
+            (self.args.outbox)(NodeRole::Coordinator, unacked.message.clone());
+        }
+    }
+
+    /// Everything the coordinator may believe to be with us.
+    fn holding(&self) -> Vec<Held> {
+        let running = self.running.iter().map(|(episode, (attempt, _))| (*episode, *attempt));
+        let unacked = self.unacked.iter().map(|(episode, u)| (*episode, u.attempt));
+        running.chain(unacked).map(|(episode, attempt)| Held { episode, attempt }).collect()
+    }
+
+    fn assign(&mut self, assignment: Assignment, myself: &ActorRef<Msg>) {
+        let Assignment { episode, attempt, .. } = assignment;
+        let places = self.args.capacity as usize;
+        if self.draining || self.unacked.len() >= places * UNACKED_PER_PLACE_MAX {
+            tracing::warn!(%episode, "assignment left to its lease: no room");
+            return;
+        }
+        match self.running.get(&episode) {
+            // Sent twice.
+            Some((running, _)) if *running >= attempt => return,
+            // A new lease on what we still work on: the old one's result would be refused.
+            Some((_, abort)) => abort.abort(),
+            None => {}
+        }
+        if self.unacked.get(&episode).is_some_and(|unacked| unacked.attempt >= attempt) {
+            return;
+        }
+        self.unacked.remove(&episode);
+        if self.running.len() >= places {
+            let reason = format!("the node has {places} places and all are taken");
+            self.report(Held { episode, attempt }, Err(reason));
+            return;
+        }
+        let held = Held { episode, attempt };
+        let abort = start(held, assignment, self.args.repairer.clone(), myself.clone());
+        self.running.insert(episode, (attempt, abort));
+    }
+
+    fn cancel(&mut self, episode: EpisodeId, reason: &str) {
+        self.unacked.remove(&episode);
+        if let Some((_, abort)) = self.running.remove(&episode) {
+            tracing::info!(%episode, reason, "cancelled");
+            abort.abort();
+        }
+    }
+
+    fn ended(&mut self, held: Held, outcome: Option<Result<Box<Trajectory>, String>>) {
+        // A later lease may have taken its place.
+        if self.running.get(&held.episode).is_none_or(|(attempt, _)| *attempt != held.attempt) {
+            return;
+        }
+        self.running.remove(&held.episode);
+        if let Some(outcome) = outcome {
+            self.report(held, outcome);
+        }
+    }
+
+    /// Sends a result and keeps it until it is acknowledged.
+    fn report(&mut self, held: Held, outcome: Result<Box<Trajectory>, String>) {
+        let Held { episode, attempt } = held;
+        let message = match outcome {
+            Ok(trajectory) => Wire::Finished { attempt, trajectory },
+            Err(reason) => {
+                tracing::warn!(%episode, reason, "episode failed");
+                Wire::Failed { episode, attempt, reason }
+            }
+        };
+        self.send(NodeRole::Coordinator, message.clone());
+        self.unacked.insert(episode, Unacked { attempt, message, sent: Instant::now() });
+    }
+
+    fn adapter(
+        &mut self,
+        manifest: AdapterManifest,
+        payload: Vec<u8>,
+        receipt: Receipt,
+        myself: &ActorRef<Msg>,
+    ) {
+        self.activating = true;
+        let engine = self.args.repairer.engine().clone();
+        let myself = myself.clone();
+        tokio::spawn(async move {
+            let result = match engine.activate(manifest, payload).await {
+                Ok(now) => Ok(serving(now)),
+                Err(ActivateError::Gone(gone)) => return receipt.refuse(gone.to_string()),
+                Err(ActivateError::Stage(error)) => Err(error.to_string()),
+            };
+            match &result {
+                Ok(_) => receipt.accept(),
+                Err(reason) => receipt.refuse(reason.clone()),
+            }
+            // An actor that has stopped needs no answer.
+            let _ = myself.cast(Msg::Activated(result));
+        });
+    }
+
+    fn activated(&mut self, result: Result<Serving, String>) {
+        self.activating = false;
+        match result {
+            Ok(now) => {
+                self.serving = Some(now);
+                self.adapter_asked = None;
+                let Serving { version, digest } = now;
+                for role in [NodeRole::ParameterServer, NodeRole::Coordinator] {
+                    self.send(role, Wire::Activated { version, digest });
+                }
+            }
+            // The one in use goes on serving; a fresh copy is asked for at the next look.
+            Err(reason) => {
+                tracing::warn!(reason, "an adapter was refused");
+                self.adapter_asked.get_or_insert_with(Instant::now);
+            }
+        }
+    }
+
+    fn ask_for_adapter(&mut self) {
+        self.adapter_asked = Some(Instant::now());
+        let have = self.args.repairer.engine().status().serving.version;
+        self.send(NodeRole::ParameterServer, Wire::AdapterWanted { have });
+    }
+
+    fn tick(&mut self) {
+        let Self { unacked, args, .. } = self;
+        for waiting in unacked.values_mut().filter(|u| u.sent.elapsed() >= RESEND_AFTER) {
+            waiting.sent = Instant::now();
+            (args.outbox)(NodeRole::Coordinator, waiting.message.clone());
+        }
+        let asked_long_ago = self.adapter_asked.is_some_and(|at| at.elapsed() >= ADAPTER_RETRY);
+        if asked_long_ago && !self.activating {
+            self.ask_for_adapter();
+        }
+    }
+}
+
+fn serving(now: crrl_engine::Serving) -> Serving {
+    Serving { version: now.version, digest: now.digest }
+}
+
+/// Starts an episode in a task of its own, and another that reports its end however it ends.
+fn start(
+    held: Held,
+    assignment: Assignment,
+    repairer: Repairer,
+    myself: ActorRef<Msg>,
+) -> AbortHandle {
+    let work = tokio::spawn(run(assignment, repairer));
+    let abort = work.abort_handle();
+    tokio::spawn(async move {
+        let outcome = match work.await {
+            Ok(Ok(trajectory)) => Some(Ok(Box::new(trajectory))),
+            Ok(Err(reason)) => Some(Err(reason)),
+            Err(ended) if ended.is_cancelled() => None,
+            Err(ended) => Some(Err(panicked(ended))),
+        };
+        // An actor that has stopped needs no result: its episodes are handed out again.
+        let _ = myself.cast(Msg::Ended { held, outcome });
+    });
+    abort
+}
+
+fn panicked(ended: JoinError) -> String {
+    match ended.try_into_panic() {
+        Ok(panic) => format!("the episode panicked: {}", panic_text(panic.as_ref())),
+        Err(ended) => ended.to_string(),
+    }
+}
+
+async fn run(assignment: Assignment, repairer: Repairer) -> Result<Trajectory, String> {
+    let Assignment { episode, group, task_json, sampling, lease_ms, .. } = assignment;
+    let task: Task = serde_json::from_str(&task_json)
+        .map_err(|error| format!("the task cannot be read: {error}"))?;
+    let lease = Duration::from_millis(lease_ms);
+    let time_max = Some(lease.mul_f64(1.0 - SEND_SHARE));
+    let attempt = Attempt { episode, group, task, sampling, time_max };
+    match tokio::time::timeout(lease, repairer.repair(attempt)).await {
+        Ok(result) => result.map_err(|error: RepairError| error.to_string()),
+        Err(_) => Err(format!("it outlived its lease of {lease:?}")),
+    }
+}

@@ -1,0 +1,233 @@
+//! The pool of sandboxes of a rollout node: lease, return, reap; and the templates they are opened
+//! from, one for each task, kept as long as they are of use.
+//!
+//! A sandbox serves one episode and is never used again. A lease that is dropped instead of closed
+//! (a cancelled or panicking episode) is closed all the same, by a task of its own.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crrl_agent::Invocation;
+use crrl_sandbox::{LocalBackend, Sandbox, Template};
+use crrl_types::{Digest, Task};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+
+/// A sandbox could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// The task's base could not be laid out.
+    #[error("its base cannot be laid out: {0}")]
+    Base(String),
+    /// The sandbox could not be opened.
+    #[error("no sandbox: {0}")]
+    Open(String),
+    /// It took too long.
+    #[error("no sandbox within {0:?}")]
+    Timeout(Duration),
+    /// The node is shutting down.
+    #[error("the pool of sandboxes is closed")]
+    Closed,
+}
+
+/// A tool call could not be carried out, through no fault of the policy's.
+#[derive(Debug, thiserror::Error)]
+#[error("sandbox: {0}")]
+pub struct ToolError(String);
+
+/// Bounds of the pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolOptions {
+    /// Sandboxes open at once; further leases wait.
+    pub sandboxes_max: usize,
+    /// Templates kept; the least recently used goes first. At least the tasks in flight at once.
+    pub templates_max: usize,
+    /// Folder the templates are kept in.
+    pub cache: PathBuf,
+}
+
+/// The pool. Cloning shares it.
+#[derive(Clone)]
+pub struct Sandboxes(Arc<Pool>);
+
+struct Pool {
+    backend: LocalBackend,
+    options: PoolOptions,
+    places: Arc<Semaphore>,
+    templates: Mutex<Templates>,
+}
+
+#[derive(Default)]
+struct Templates {
+    kept: HashMap<Digest, Kept>,
+    uses: u64,
+}
+
+struct Kept {
+    /// Filled once by whoever comes first; a group's other attempts wait for it.
+    template: Arc<OnceCell<Arc<Template>>>,
+    used: u64,
+}
+
+impl Sandboxes {
+    /// A pool over a backend.
+    #[must_use]
+    pub fn new(backend: LocalBackend, options: PoolOptions) -> Self {
+        let places = Arc::new(Semaphore::new(options.sandboxes_max));
+        Self(Arc::new(Pool { backend, options, places, templates: Mutex::default() }))
+    }
+
+    /// Opens a sandbox with the task's base in it; waits while all places are taken.
+    ///
+    /// # Errors
+    /// When the base cannot be laid out or the sandbox cannot be opened.
+    pub async fn lease(&self, task: &Task) -> Result<Lease, LeaseError> {
+        let places = Arc::clone(&self.0.places);
+        let place = places.acquire_owned().await.map_err(|_| LeaseError::Closed)?;
+        let template = self.0.template(task).await?;
+        let sandbox = self.0.backend.open(&template).await;
+        let sandbox = sandbox.map_err(|error| LeaseError::Open(error.to_string()))?;
+        Ok(Lease { sandbox: Some(sandbox), _template: template, place: Some(place) })
+    }
+
+    /// Sandboxes open now.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.0.options.sandboxes_max - self.0.places.available_permits()
+    }
+
+    /// Templates kept now.
+    #[must_use]
+    pub fn templates(&self) -> usize {
+        self.0.templates().kept.len()
+    }
+}
+
+impl Pool {
+    fn templates(&self) -> MutexGuard<'_, Templates> {
+        // Nothing panics under the lock that could leave the map half written.
+        self.templates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn template(&self, task: &Task) -> Result<Arc<Template>, LeaseError> {
+        let key = key(task)?;
+        let cell = self.templates().get(key, self.options.templates_max);
+        let made = cell.get_or_try_init(|| make_template(task.clone(), self.options.cache.clone()));
+        match made.await {
+            Ok(template) => Ok(Arc::clone(template)),
+            Err(error) => {
+                self.templates().kept.remove(&key);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Templates {
+    fn get(&mut self, key: Digest, max: usize) -> Arc<OnceCell<Arc<Template>>> {
+        self.uses += 1;
+        let used = self.uses;
+        if let Some(kept) = self.kept.get_mut(&key) {
+            kept.used = used;
+            return Arc::clone(&kept.template);
+        }
+        if self.kept.len() >= max.max(1)
+            && let Some(oldest) = self.kept.iter().min_by_key(|(_, kept)| kept.used).map(|(k, _)| *k)
+        {
+            // Its files go when the last sandbox opened from it is closed.
+            self.kept.remove(&oldest);
+        }
+        let template = Arc::new(OnceCell::new());
+        self.kept.insert(key, Kept { template: Arc::clone(&template), used });
+        template
+    }
+}
+
+/// What decides a task's base: where it comes from, not what is asked.
+fn key(task: &Task) -> Result<Digest, LeaseError> {
+    let parts = (&task.instance_id, &task.repo, &task.base_commit, &task.base);
+    let text = serde_json::to_vec(&parts).map_err(|error| LeaseError::Base(error.to_string()))?;
+    Ok(Digest::of(&text))
+}
+
+/// Lays a task's base out and makes a template of it, off the async threads.
+async fn make_template(task: Task, cache: PathBuf) -> Result<Arc<Template>, LeaseError> {
+    let made = tokio::task::spawn_blocking(move || {
+        let base = |error: &dyn std::fmt::Display| LeaseError::Base(error.to_string());
+        std::fs::create_dir_all(&cache).map_err(|error| base(&error))?;
+        let folder = tempfile::tempdir_in(&cache).map_err(|error| base(&error))?;
+        crrl_tasks::materialize(&task, folder.path()).map_err(|error| base(&error))?;
+        Template::prepare(folder.path(), &cache).map_err(|error| base(&error)).map(Arc::new)
+    });
+    made.await.unwrap_or_else(|panic| Err(LeaseError::Base(panic.to_string())))
+}
+
+/// A sandbox that is somebody's.
+pub struct Lease {
+    sandbox: Option<Sandbox>,
+    /// Keeps the template's files.
+    _template: Arc<Template>,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl Lease {
+    /// Carries a tool call out; gives its output and whether it did what it was meant to.
+    ///
+    /// # Errors
+    /// When the sandbox failed, not the call.
+    pub async fn run(&mut self, invocation: &Invocation) -> Result<(String, bool), ToolError> {
+        let sandbox = self.sandbox();
+        let failed = |error: &dyn std::fmt::Display| ToolError(error.to_string());
+        match invocation {
+            Invocation::Shell { cmd } => {
+                let ran = sandbox.exec(cmd).await.map_err(|error| failed(&error))?;
+                Ok((ran.output, ran.ok))
+            }
+            Invocation::ApplyPatch { path, old, new } => {
+                let applied = sandbox.apply_patch(path, old, new).await;
+                let applied = applied.map_err(|error| failed(&error))?;
+                Ok((applied.output, applied.ok))
+            }
+        }
+    }
+
+    /// What was changed, by our git against our pristine base.
+    ///
+    /// # Errors
+    /// When the sandbox failed.
+    pub async fn diff(&mut self) -> Result<String, ToolError> {
+        self.sandbox().diff().await.map_err(|error| ToolError(error.to_string()))
+    }
+
+    /// Ends the sandbox: everything in it is killed and removed.
+    pub async fn close(mut self) {
+        let (sandbox, place) = (self.sandbox.take(), self.place.take());
+        end(sandbox, place).await;
+    }
+
+    fn sandbox(&mut self) -> &mut Sandbox {
+        self.sandbox.as_mut().expect("taken only where the lease itself ends")
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let (sandbox, place) = (self.sandbox.take(), self.place.take());
+        if sandbox.is_none() {
+            return;
+        }
+        // Without a runtime the process is ending, and its sandboxes end with it.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(end(sandbox, place));
+        }
+    }
+}
+
+/// The place is free once the sandbox is gone.
+async fn end(sandbox: Option<Sandbox>, place: Option<OwnedSemaphorePermit>) {
+    if let Some(sandbox) = sandbox {
+        sandbox.close().await;
+    }
+    drop(place);
+}
