@@ -209,9 +209,9 @@ fn up(mut config: ClusterConfig, wait: Duration) -> anyhow::Result<ExitCode> {
 fn coded(error: HostError) -> anyhow::Error {
     match error {
         HostError::Config(error) => error.into(),
-        error @ (HostError::Prepare(_) | HostError::NotStarted { .. } | HostError::UpRuns { .. }) => {
-            Coded { code: PREFLIGHT, message: error.to_string() }.into()
-        }
+        error @ (HostError::Prepare(_)
+        | HostError::NotStarted { .. }
+        | HostError::UpRuns { .. }) => Coded { code: PREFLIGHT, message: error.to_string() }.into(),
         other => other.into(),
     }
 }
@@ -319,10 +319,15 @@ fn print_lines(
         writeln!(
             out,
             "{:<16} {:<28} {pid:>8} {:<10} {:>7} {:>8} {:>9.0}  {doing}",
-            line.name, line.role, line.state, line.adapter_version, line.restarts, line.tokens_per_s
+            line.name,
+            line.role,
+            line.state,
+            line.adapter_version,
+            line.restarts,
+            line.tokens_per_s
         )?;
     }
-    if let Some(Snapshot { progress, .. }) = snapshot {
+    if let Some(Snapshot { progress, .. }) = snapshot.filter(|s| !s.progress.phase.is_empty()) {
         let counts = &progress.episodes;
         writeln!(
             out,
@@ -509,7 +514,8 @@ fn down(run: &RunDir) -> anyhow::Result<ExitCode> {
 fn running(run: &RunDir) -> anyhow::Result<Option<HostState>> {
     match host::host_pid(run)? {
         None => Ok(None),
-        Some(_) => Ok(Some(host::state(run)?)),
+        // A host that has only just begun has not written anything down yet.
+        Some(_) => Ok(Some(host::state(run).unwrap_or_default())),
     }
 }
 

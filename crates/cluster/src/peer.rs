@@ -363,7 +363,7 @@ impl Shared {
                 tracing::info!(peer = %name, incarnation, "peer up");
             }
             MeshEvent::PeerDown { name, reason } => {
-                tracing::info!(peer = %name, reason, "peer down")
+                tracing::info!(peer = %name, reason, "peer down");
             }
         }
         table.watchers.retain(|watcher| watcher(event.clone()));

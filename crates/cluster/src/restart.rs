@@ -126,9 +126,9 @@ mod tests {
         Restarts::new(strategy, intensity, backoff, 3)
     }
 
-    fn after(verdict: Verdict) -> Duration {
+    fn after(verdict: &Verdict) -> Duration {
         match verdict {
-            Verdict::Restart { after, .. } => after,
+            Verdict::Restart { after, .. } => *after,
             Verdict::Escalate { .. } => panic!("gave up: {verdict:?}"),
         }
     }
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn waits_double_and_stay_below_the_longest() {
         let mut group = restarts(Strategy::OneForOne);
-        let waits = [0, 1, 2].map(|at| after(group.failed(0, SECOND * at, 0.0)).as_millis());
+        let waits = [0, 1, 2].map(|at| after(&group.failed(0, SECOND * at, 0.0)).as_millis());
         assert_eq!(waits, [100, 200, 400]);
         let backoff = Backoff { min: Duration::from_millis(100), max: SECOND };
         assert_eq!(backoff.wait(60, 0.0), SECOND);
@@ -147,11 +147,11 @@ mod tests {
     fn too_many_restarts_in_the_window_escalate_and_older_ones_are_forgotten() {
         let mut group = restarts(Strategy::OneForOne);
         for at in 0..3 {
-            after(group.failed(1, SECOND * at, 0.5));
+            after(&group.failed(1, SECOND * at, 0.5));
         }
         assert_eq!(group.failed(1, SECOND * 9, 0.5), Verdict::Escalate { child: 1, restarts: 3 });
-        after(group.failed(0, SECOND * 9, 0.5));
-        after(group.failed(1, SECOND * 10, 0.5));
+        after(&group.failed(0, SECOND * 9, 0.5));
+        after(&group.failed(1, SECOND * 10, 0.5));
     }
 
     #[test]

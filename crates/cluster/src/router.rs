@@ -30,7 +30,9 @@ pub struct Inbound {
 
 /// The duty to say that a message was handled. Dropping it says so; until then the message counts
 /// against what its sender may have on its way here. Keep it until the work is done.
-pub struct Receipt(Option<Box<dyn FnOnce(Result<(), String>) + Send>>);
+pub struct Receipt(Option<Done>);
+
+type Done = Box<dyn FnOnce(Result<(), String>) + Send>;
 
 impl Receipt {
     /// A receipt that reports to `done`.

@@ -1,1 +1,120 @@
+use std::net::SocketAddr;
+use std::path::Path;
 
+use crrl_types::NodeName;
+
+use super::*;
+use crate::{Authority, Connection, Credentials, Endpoint, NetThread, Purpose};
+
+fn endpoint(dir: &Path, name: &str, listen: bool) -> Endpoint {
+    let name = NodeName::from(name);
+    Authority::open_or_create(dir)
+        .and_then(|authority| authority.issue(&name, &["rollout".into()]))
+        .expect("certificates can be made");
+    let credentials = Credentials::load(dir, &name).expect("was issued");
+    let net = NetThread::start(name.as_str()).expect("a thread");
+    let listen = listen.then_some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    Endpoint::bind(&net, &credentials, listen, Options::default()).expect("a free port")
+}
+
+/// Two ends of a bulk connection; the endpoints must be held.
+async fn joined(dir: &Path) -> (Connection, Connection, [Endpoint; 2]) {
+    let (here, there) = (endpoint(dir, "here", false), endpoint(dir, "there", true));
+    let address = there.local_addr().expect("is bound");
+    let name = "there".into();
+    let accepting = async {
+        let handshake = there.accept().await.expect("is open");
+        handshake.finish().await.expect("one of ours")
+    };
+    let (dialled, accepted) = tokio::join!(here.dial(&name, address, Purpose::Bulk), accepting);
+    (dialled.expect("answers"), accepted, [here, there])
+}
+
+async fn receive(connection: &Connection) -> Result<ReceivedBlob, BlobError> {
+    let stream = connection.quic.accept_bi().await.expect("connected");
+    receive_blob(stream, &Options::default(), |_, _| Ok(())).await
+}
+
+#[tokio::test]
+async fn a_blob_arrives_whole_and_is_acknowledged_when_it_was_handled() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (here, there, _held) = joined(folder.path()).await;
+    let body = Bytes::from((0..3_000_000u32).map(|n| (n * n % 253) as u8).collect::<Vec<u8>>());
+    let sending = {
+        let (quic, body) = (here.quic.clone(), body.clone());
+        tokio::spawn(async move { send_blob(&quic, &Options::default(), 7, b"head", &body).await })
+    };
+    let blob = receive(&there).await.expect("whole");
+    assert_eq!((blob.id, blob.head.as_slice(), &blob.body), (7, b"head".as_slice(), &body));
+    assert!(!sending.is_finished());
+    blob.receipt.accept().await.expect("connected");
+    sending.await.expect("no panic").expect("handled");
+}
+
+#[tokio::test]
+async fn a_corrupt_blob_is_refused_by_its_hash_and_sent_again() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (here, there, _held) = joined(folder.path()).await;
+    let body = Bytes::from(vec![5; 200_000]);
+    let quic = here.quic.clone();
+    let sent = body.clone();
+    let sending = tokio::spawn(async move {
+        let options = Options::default();
+        // What a flipped bit on the way would look like: the content is not what was hashed.
+        let wrong = Digest::of(b"something else");
+        let first = attempt(&quic, &options, 1, b"", wrong, &sent).await;
+        assert!(matches!(first, Err(BlobError::Corrupt)), "{first:?}");
+        send_blob(&quic, &options, 1, b"", &sent).await
+    });
+    assert!(matches!(receive(&there).await, Err(BlobError::Corrupt)));
+    let blob = receive(&there).await.expect("whole this time");
+    assert_eq!(blob.body, body);
+    blob.receipt.accept().await.expect("connected");
+    sending.await.expect("no panic").expect("handled");
+}
+
+#[tokio::test]
+async fn a_blob_that_is_always_corrupt_is_given_up() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (here, there, _held) = joined(folder.path()).await;
+    let refusing = tokio::spawn(async move {
+        let mut seen = 0;
+        while let Ok((mut send, mut recv)) = there.quic.accept_bi().await {
+            seen += 1;
+            recv.read_to_end(1 << 20).await.expect("small");
+            answer(&mut send, Verdict::Corrupt).await.expect("connected");
+        }
+        seen
+    });
+    let body = Bytes::from_static(b"content");
+    let outcome = send_blob(&here.quic, &Options::default(), 1, b"", &body).await;
+    assert!(matches!(outcome, Err(BlobError::Corrupt)));
+    here.close("the test is over");
+    assert_eq!(refusing.await.expect("no panic"), ATTEMPTS_MAX);
+}
+
+#[tokio::test]
+async fn a_refusal_says_why_and_costs_no_transfer() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (here, there, _held) = joined(folder.path()).await;
+    let refusing = tokio::spawn(async move {
+        let stream = there.quic.accept_bi().await.expect("connected");
+        let judge = |_: &[u8], _| Err("not today".to_owned());
+        receive_blob(stream, &Options::default(), judge).await.map(|blob| blob.body.len())
+    });
+    let body = Bytes::from(vec![0; 50_000_000]);
+    let outcome = send_blob(&here.quic, &Options::default(), 1, b"", &body).await;
+    assert!(matches!(&outcome, Err(BlobError::Refused(why)) if why == "not today"), "{outcome:?}");
+    assert!(refusing.await.expect("no panic").is_err());
+    assert!(here.quic.stats().udp_tx.bytes < 40_000_000);
+}
+
+#[tokio::test]
+async fn a_blob_beyond_the_bound_is_not_even_sent() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (here, _there, _held) = joined(folder.path()).await;
+    let options = Options { blob_bytes_max: 10, ..Options::default() };
+    let body = Bytes::from_static(b"eleven byte");
+    let outcome = send_blob(&here.quic, &options, 1, b"", &body).await;
+    assert!(matches!(outcome, Err(BlobError::TooLarge { len: 11, max: 10 })));
+}
