@@ -39,7 +39,7 @@ async fn receive(connection: &Connection) -> Result<ReceivedBlob, BlobError> {
 async fn a_blob_arrives_whole_and_is_acknowledged_when_it_was_handled() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (here, there, _held) = joined(folder.path()).await;
-    let body = Bytes::from((0..3_000_000u32).map(|n| (n * n % 253) as u8).collect::<Vec<u8>>());
+    let body = Bytes::from((0..3_000_000u32).map(|n| (n.wrapping_mul(n) % 253) as u8).collect::<Vec<u8>>());
     let sending = {
         let (quic, body) = (here.quic.clone(), body.clone());
         tokio::spawn(async move { send_blob(&quic, &Options::default(), 7, b"head", &body).await })
@@ -97,8 +97,9 @@ async fn a_blob_that_is_always_corrupt_is_given_up() {
 async fn a_refusal_says_why_and_costs_no_transfer() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (here, there, _held) = joined(folder.path()).await;
+    let quic = there.quic.clone();
     let refusing = tokio::spawn(async move {
-        let stream = there.quic.accept_bi().await.expect("connected");
+        let stream = quic.accept_bi().await.expect("connected");
         let judge = |_: &[u8], _| Err("not today".to_owned());
         receive_blob(stream, &Options::default(), judge).await.map(|blob| blob.body.len())
     });
