@@ -1,1 +1,93 @@
-fn main() {}
+//! The binary `crrl`: parses the command line and dispatches; one file per subcommand in
+//! `commands/`, no logic here.
+//!
+//! stdout carries data, stderr everything else. Exit codes: 0 ok, 1 the answer is no, 2 usage or
+//! configuration, 3 a plan has changes, 4 preflight failed, 5 partial, 6 unreachable, 7 denied.
+
+#![expect(clippy::print_stdout, reason = "stdout is where a command's data goes")]
+
+mod commands;
+mod display;
+mod recipe;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// Train language models to repair code by letting them do it.
+#[derive(Debug, Parser)]
+#[command(name = "crrl", version, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The main job: train the shipped policy on real Python code, with a before and an after.
+    Quickstart(commands::quickstart::Args),
+    /// Bring the cluster of a cluster.toml up, look at it, take it down.
+    Cluster(commands::cluster::Args),
+    /// A training run on the cluster of a cluster.toml.
+    Train(commands::train::Args),
+    /// Success and reward of a policy on a task file, without a cluster.
+    Eval(commands::eval::Args),
+    /// Supervised fine-tuning on oracle traces; also trains a small policy from scratch.
+    Sft(commands::sft::Args),
+    /// Make, list, show and verify repair tasks.
+    Tasks(commands::tasks::Args),
+    /// Check, merge and export models.
+    Model(commands::model::Args),
+    /// Score a patch against the gold patch.
+    Reward(commands::reward::Args),
+    /// Write or print the configuration.
+    Config(commands::config::Args),
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    #[command(hide = true)]
+    Man,
+    /// Supervises the node processes of a run (started by `cluster up`).
+    #[command(hide = true)]
+    Host(commands::host::Args),
+    /// One node of a run (started by the host).
+    #[command(hide = true)]
+    Node(commands::node::Args),
+}
+
+fn main() -> ExitCode {
+    // The launcher must be a fresh single-threaded process: nothing may run before this.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == crrl_sandbox::launcher::SUBCOMMAND) {
+        crrl_sandbox::launcher::main();
+    }
+    let result = match Cli::parse().command {
+        Command::Quickstart(args) => commands::quickstart::run(args),
+        Command::Cluster(args) => commands::cluster::run(args),
+        Command::Train(args) => commands::train::run(args),
+        Command::Eval(args) => commands::eval::run(args),
+        Command::Sft(args) => commands::sft::run(args),
+        Command::Tasks(args) => commands::tasks::run(args),
+        Command::Model(args) => commands::model::run(args),
+        Command::Reward(args) => commands::reward::run(args),
+        Command::Config(args) => commands::config::run(args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "crrl", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man => clap_mangen::Man::new(Cli::command())
+            .render(&mut std::io::stdout())
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(Into::into),
+        Command::Host(args) => commands::host::run(args),
+        Command::Node(args) => commands::node::run(args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("crrl: {}", commands::failure::describe(&error));
+        commands::failure::exit_code(&error)
+    })
+}

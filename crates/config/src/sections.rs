@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crrl_rl::reward::RewardOptions;
 use serde::{Deserialize, Serialize};
 
 /// The whole of `cluster.toml`.
@@ -19,9 +20,11 @@ pub struct ClusterConfig {
     /// `[sandbox]`
     pub sandbox: SandboxSection,
     /// `[reward]`
-    pub reward: RewardSection,
+    pub reward: RewardOptions,
     /// `[rollout]`
     pub rollout: RolloutSection,
+    /// `[engine]`
+    pub engine: EngineSection,
     /// `[learner]`
     pub learner: LearnerSection,
     /// `[lora]`
@@ -133,7 +136,7 @@ pub struct SandboxSection {
     /// Size of everything the sandbox may write.
     pub disk_mib: u64,
     /// Output of one command that is kept.
-    pub output_kib: u64,
+    pub output_kib: usize,
     /// Go on with no isolation where namespaces cannot be had: whatever the policy types then runs
     /// as you, on your files.
     pub run_without_isolation: bool,
@@ -148,43 +151,8 @@ impl Default for SandboxSection {
             processes_max: 64,
             file_mib: 16,
             disk_mib: 64,
-            output_kib: 256,
+            output_kib: 64,
             run_without_isolation: false,
-        }
-    }
-}
-
-/// Measure of similarity between two patches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Similarity {
-    /// Line by line.
-    Line,
-    /// Character by character, as Python's difflib.
-    Gestalt,
-}
-
-/// What an episode earns.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RewardSection {
-    /// Measure of patch similarity.
-    pub similarity: Similarity,
-    /// Weight of patch similarity.
-    pub similarity_weight: f64,
-    /// Weight of touching the right files.
-    pub file_match_weight: f64,
-    /// Weight of an exact repair.
-    pub exact_weight: f64,
-}
-
-impl Default for RewardSection {
-    fn default() -> Self {
-        Self {
-            similarity: Similarity::Line,
-            similarity_weight: 1.0,
-            file_match_weight: 0.0,
-            exact_weight: 0.0,
         }
     }
 }
@@ -226,6 +194,26 @@ impl Default for RolloutSection {
             lease_s: 120.0,
             skip_equal_groups: true,
         }
+    }
+}
+
+/// How an engine generates.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EngineSection {
+    /// Prompt tokens computed in one step beside the sequences that decode.
+    pub prefill_tokens_max: usize,
+    /// Prompts of ended episodes kept for later ones.
+    pub prefixes_max: usize,
+    /// Keys and values of episodes under way when an adapter is swapped: `keep` or `recompute`.
+    pub on_swap: String,
+    /// Memory for keys and values at most.
+    pub kv_mib_max: u64,
+}
+
+impl Default for EngineSection {
+    fn default() -> Self {
+        Self { prefill_tokens_max: 512, prefixes_max: 4, on_swap: "keep".into(), kv_mib_max: 8_192 }
     }
 }
 
@@ -288,9 +276,7 @@ pub struct LearnerSection {
     pub micro_batch_tokens: u32,
     /// Recompute activations layer by layer instead of keeping them.
     pub checkpoint_activations: bool,
-    /// Steps between checkpoints.
-    pub checkpoint_every: u64,
-    /// Checkpoints kept.
+    /// Checkpoints kept; one is written with every optimizer step.
     pub checkpoints_kept: u32,
 }
 
@@ -313,7 +299,6 @@ impl Default for LearnerSection {
             minibatches: 1,
             micro_batch_tokens: 10_240,
             checkpoint_activations: false,
-            checkpoint_every: 1,
             checkpoints_kept: 3,
         }
     }

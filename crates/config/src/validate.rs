@@ -66,6 +66,15 @@ pub fn validate(config: &ClusterConfig) -> Vec<String> {
     );
     check(agent.time_max_s > 0.0, "agent.time_max_s is not above 0".into());
 
+    if let Err(error) = config.reward.validate() {
+        check(false, format!("[reward]: {error}"));
+    }
+    check(matches!(config.engine.on_swap.as_str(), "keep" | "recompute"), format!(
+        "engine.on_swap is {:?}: it is \"keep\" or \"recompute\"",
+        config.engine.on_swap
+    ));
+    check(config.engine.prefill_tokens_max >= 1, "engine.prefill_tokens_max is 0".into());
+
     let learner = &config.learner;
     check(
         learner.learning_rate > 0.0 && learner.learning_rate.is_finite(),
@@ -85,13 +94,7 @@ pub fn validate(config: &ClusterConfig) -> Vec<String> {
             learner.epochs, learner.minibatches
         ),
     );
-    check(
-        learner.checkpoint_every >= 1 && learner.checkpoints_kept >= 1,
-        format!(
-            "learner.checkpoint_every ({}) and learner.checkpoints_kept ({}) are at least 1",
-            learner.checkpoint_every, learner.checkpoints_kept
-        ),
-    );
+    check(learner.checkpoints_kept >= 1, "learner.checkpoints_kept is 0".into());
     check(
         learner.micro_batch_tokens >= agent.tokens_max,
         format!(

@@ -1,0 +1,283 @@
+//! One node: joins the mesh, starts the actors of its roles under one supervisor, reports what it
+//! does, and leaves when it is told to or its supervisor gives up.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crrl_cluster::{
+    Backoff, ChildSpec, Intensity, Mesh, MeshError, MeshOptions, Router, RunDir, StatusBoard,
+    Strategy, Supervisor,
+};
+use crrl_config::{ClusterConfig, Node, Role};
+use crrl_sandbox::LocalBackend;
+use crrl_types::NodeName;
+use ractor::{Actor, ActorCell};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::chat_codec::ModelCodec;
+use crate::coordinator::{self, Coordinator};
+use crate::engine::EngineHandle;
+use crate::learner::{self, LearnerActor, LearnerBoard};
+use crate::parameter_server::{self, ParameterServer};
+use crate::repair::Repairer;
+use crate::report::{Reporter, Sources};
+use crate::rollout::{self, Rollout};
+use crate::sandboxes::Sandboxes;
+use crate::settings;
+
+/// Restarts of one node's actors within [`RESTART_WINDOW`]; past it the process ends, and the
+/// host decides.
+const RESTARTS_MAX: u32 = 3;
+/// The window restarts are counted in.
+const RESTART_WINDOW: Duration = Duration::from_secs(30);
+
+/// Why a node could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Certificates, port, or the run folder.
+    #[error(transparent)]
+    Mesh(#[from] MeshError),
+    /// The configuration in the run folder.
+    #[error(transparent)]
+    Config(#[from] crrl_config::ConfigError),
+    /// The configuration has no such node.
+    #[error("{file} has no node {name}", file = .file.display())]
+    Unknown {
+        /// The configuration.
+        file: PathBuf,
+        /// The node.
+        name: NodeName,
+    },
+    /// The model.
+    #[error("{0}")]
+    Model(String),
+    /// Sandboxes cannot be had.
+    #[error("{0}")]
+    Sandbox(String),
+    /// An actor did not start.
+    #[error("actors of this node did not start: {0}")]
+    Actors(String),
+    /// The actors failed too often.
+    #[error("actors of this node failed too often: {0}")]
+    GaveUp(String),
+    /// Signals or threads.
+    #[error("the system refused {what}: {source}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// What it said.
+        source: std::io::Error,
+    },
+}
+
+/// Runs node `name` of the run in `dir` until it is told to stop.
+///
+/// # Errors
+/// [`NodeError`], when it cannot start or gives up.
+pub async fn run(dir: &Path, name: &NodeName) -> Result<(), NodeError> {
+    let run = RunDir::new(dir);
+    let config = run.config()?;
+    let node = config
+        .nodes()
+        .into_iter()
+        .find(|node| node.name == name.as_str())
+        .ok_or_else(|| NodeError::Unknown { file: run.config_path(), name: name.clone() })?;
+    let options = MeshOptions::for_node(&run, name)?;
+    let board = StatusBoard::new();
+    let mesh = Mesh::start(options, Router::new(), board.clone()).await?;
+    let parts = Parts { run, config, node, mesh: mesh.clone(), board };
+
+    let mut sources = Sources::default();
+    let mut children = Vec::new();
+    for role in &parts.node.roles {
+        children.push(match role {
+            Role::Coordinator => coordinator(&parts),
+            Role::ParameterServer => parameter_server(&parts),
+            Role::Learner => {
+                let board = LearnerBoard::default();
+                sources.learner = Some(board.clone());
+                learner(&parts, board)
+            }
+            Role::Rollout => {
+                let repairer = repairer(&parts).await?;
+                sources.rollout = Some(repairer.clone());
+                rollout(&parts, repairer)
+            }
+        });
+    }
+    let supervision = crrl_cluster::supervisor::SupervisorArgs {
+        children,
+        strategy: Strategy::OneForOne,
+        intensity: Intensity { restarts_max: RESTARTS_MAX, window: RESTART_WINDOW },
+        backoff: Backoff::default(),
+        seed: parts.config.run.seed,
+    };
+    let (supervisor, actors) = Actor::spawn(Some("node".into()), Supervisor, supervision)
+        .await
+        .map_err(|error| NodeError::Actors(error.to_string()))?;
+    let reporter = Reporter::start(mesh.clone(), sources);
+
+    let stopped = until_told().await?;
+    let outcome = tokio::select! {
+        () = stopped => {
+            tracing::info!("told to stop");
+            Ok(())
+        }
+        ended = actors => Err(NodeError::GaveUp(match ended {
+            Ok(()) => "see the lines above".to_owned(),
+            Err(panic) => panic.to_string(),
+        })),
+    };
+    reporter.stop();
+    // Children stop with their supervisor; those that do not in time are ended with the process.
+    let _ = supervisor.stop_and_wait(None, Some(Duration::from_secs(3))).await;
+    mesh.stop("leaving").await;
+    outcome
+}
+
+/// What every child is started from.
+struct Parts {
+    run: RunDir,
+    config: ClusterConfig,
+    node: Node,
+    mesh: Mesh,
+    board: StatusBoard,
+}
+
+/// Resolves at the first SIGTERM or SIGINT.
+async fn until_told() -> Result<impl Future<Output = ()>, NodeError> {
+    let listen = |kind| {
+        signal(kind).map_err(|source| NodeError::System { what: "a signal handler", source })
+    };
+    let (mut terminate, mut interrupt) =
+        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+fn coordinator(parts: &Parts) -> ChildSpec {
+    let (mesh, run, board) = (parts.mesh.clone(), parts.run.clone(), parts.board.clone());
+    ChildSpec::new("coordinator", move |supervisor: ActorCell| {
+        let (mesh, run, board) = (mesh.clone(), run.clone(), board.clone());
+        async move {
+            let args = coordinator::Args {
+                name: mesh.name().clone(),
+                run,
+                board,
+                post: coordinator::post(mesh.clone()),
+                store: crrl_store::Options::default(),
+            };
+            let (actor, _) =
+                Actor::spawn_linked(None, Coordinator, args, supervisor).await?;
+            mesh.router().register("coordinator", &actor, coordinator::takes, |inbound| {
+                coordinator::Msg::Inbound(Box::new(inbound))
+            });
+            mesh.watch(&actor, coordinator::Msg::Peer);
+            Ok(actor.get_cell())
+        }
+    })
+}
+
+fn parameter_server(parts: &Parts) -> ChildSpec {
+    let (mesh, run) = (parts.mesh.clone(), parts.run.clone());
+    ChildSpec::new("parameter-server", move |supervisor: ActorCell| {
+        let (mesh, run) = (mesh.clone(), run.clone());
+        async move {
+            let args = parameter_server::Args {
+                run,
+                options: Default::default(),
+                post: coordinator::post(mesh.clone()),
+                deliver: parameter_server::deliver(mesh.clone()),
+                find: parameter_server::find(mesh.clone()),
+            };
+            let (actor, _) =
+                Actor::spawn_linked(None, ParameterServer, args, supervisor).await?;
+            mesh.router().register(
+                "parameter-server",
+                &actor,
+                parameter_server::takes,
+                |inbound| parameter_server::Msg::Inbound(Box::new(inbound)),
+            );
+            mesh.watch(&actor, parameter_server::Msg::Peer);
+            Ok(actor.get_cell())
+        }
+    })
+}
+
+fn learner(parts: &Parts, board: LearnerBoard) -> ChildSpec {
+    let (mesh, run, config) = (parts.mesh.clone(), parts.run.clone(), parts.config.clone());
+    ChildSpec::new("learner", move |supervisor: ActorCell| {
+        let (mesh, run, config, board) =
+            (mesh.clone(), run.clone(), config.clone(), board.clone());
+        async move {
+            let args = learner::Args {
+                run,
+                config: Arc::new(config),
+                outbox: rollout::outbox(mesh.clone()),
+                board,
+            };
+            let (actor, _) = Actor::spawn_linked(None, LearnerActor, args, supervisor).await?;
+            mesh.router().register("learner", &actor, learner::takes, |inbound| {
+                learner::Msg::Inbound(Box::new(inbound))
+            });
+            mesh.watch(&actor, learner::Msg::Peer);
+            Ok(actor.get_cell())
+        }
+    })
+}
+
+async fn repairer(parts: &Parts) -> Result<Repairer, NodeError> {
+    let name = parts.mesh.name().clone();
+    let cache = parts.run.path().join("templates").join(name.as_str());
+    local_repairer(&parts.config, &cache, name).await
+}
+
+/// An engine, sandboxes and a scaffold, as a configuration says.
+///
+/// # Errors
+/// When the model cannot be loaded or sandboxes cannot be had.
+pub async fn local_repairer(
+    config: &ClusterConfig,
+    cache: &Path,
+    name: NodeName,
+) -> Result<Repairer, NodeError> {
+    let model = &config.model.path;
+    let refuse = |error: &dyn std::fmt::Display| NodeError::Model(error.to_string());
+    let codec = ModelCodec::open(model).map_err(|error| refuse(&error))?;
+    let engine = EngineHandle::start(model.clone(), settings::engine(config))
+        .await
+        .map_err(|error| refuse(&error))?;
+    let backend = LocalBackend::new(settings::sandbox(&config.sandbox))
+        .map_err(|error| NodeError::Sandbox(error.to_string()))?;
+    let sandboxes = Sandboxes::new(backend, settings::pool(config, cache));
+    let agent = settings::agent(&config.agent);
+    Repairer::new(engine, sandboxes, codec, agent, config.reward, name)
+        .map_err(|error| refuse(&error))
+}
+
+fn rollout(parts: &Parts, repairer: Repairer) -> ChildSpec {
+    let (mesh, capacity) = (parts.mesh.clone(), parts.config.rollout.concurrency);
+    ChildSpec::new("rollout", move |supervisor: ActorCell| {
+        let (mesh, repairer) = (mesh.clone(), repairer.clone());
+        async move {
+            let args = rollout::Args {
+                repairer,
+                capacity,
+                incarnation: mesh.incarnation(),
+                outbox: rollout::outbox(mesh.clone()),
+            };
+            let (actor, _) = Actor::spawn_linked(None, Rollout, args, supervisor).await?;
+            mesh.router().register("rollout", &actor, rollout::takes, |inbound| {
+                rollout::Msg::Inbound(Box::new(inbound))
+            });
+            mesh.watch(&actor, rollout::Msg::Peer);
+            Ok(actor.get_cell())
+        }
+    })
+}
+

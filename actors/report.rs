@@ -1,0 +1,110 @@
+//! What a node says of itself, once a second, to the coordinator.
+
+use std::time::Duration;
+
+use crrl_cluster::Mesh;
+use crrl_control::wire::{NodeReport, NodeRole, NodeState, Wire};
+use crrl_types::{AdapterVersion, Digest};
+use tokio::task::AbortHandle;
+
+use crate::learner::LearnerBoard;
+use crate::repair::Repairer;
+
+/// Time between two reports.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Where the numbers of a report come from, by role.
+#[derive(Default)]
+pub struct Sources {
+    /// The engine and its episodes.
+    pub rollout: Option<Repairer>,
+    /// What the learner last said.
+    pub learner: Option<LearnerBoard>,
+}
+
+/// Reports until it is stopped or dropped.
+pub struct Reporter(AbortHandle);
+
+impl Reporter {
+    /// Begins to report.
+    #[must_use]
+    pub fn start(mesh: Mesh, sources: Sources) -> Self {
+        let task = tokio::spawn(async move {
+            let mut tick = tokio::time::interval(EVERY);
+            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tick.tick().await;
+                let report = Wire::Report(report(&mesh, &sources));
+                if let Some(coordinator) = mesh.of_role(NodeRole::Coordinator)
+                    && let Err(error) = mesh.cast(&coordinator, report)
+                {
+                    tracing::debug!(%error, "a report was not sent");
+                }
+            }
+        });
+        Self(task.abort_handle())
+    }
+
+    /// Ends the reports.
+    pub fn stop(&self) {
+        self.0.abort();
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn report(mesh: &Mesh, sources: &Sources) -> NodeReport {
+    let mut report = NodeReport {
+        node: mesh.name().clone(),
+        roles: mesh.roles().to_vec(),
+        pid: std::process::id(),
+        incarnation: mesh.incarnation(),
+        state: NodeState::Ready,
+        adapter_version: AdapterVersion(0),
+        adapter_digest: Digest::default(),
+        tokens_per_s: 0.0,
+        episodes: 0,
+        rss_bytes: resident_bytes(),
+        activity: String::new(),
+    };
+    if mesh.roles().contains(&NodeRole::Coordinator) {
+        let progress = mesh.board().snapshot().progress;
+        report.adapter_version = AdapterVersion(progress.adapter_version);
+        report.episodes = u32::try_from(progress.episodes.in_flight).unwrap_or(u32::MAX);
+        report.activity = format!(
+            "{} episodes out, {} back, {} trained on",
+            progress.episodes.in_flight, progress.episodes.finished, progress.episodes.trained
+        );
+    }
+    if let Some(repairer) = &sources.rollout {
+        let status = repairer.engine().status();
+        report.adapter_version = status.serving.version;
+        report.adapter_digest = status.serving.digest;
+        report.tokens_per_s = status.tokens_per_s;
+        report.episodes = u32::try_from(repairer.live().snapshot().len()).unwrap_or(u32::MAX);
+        report.activity = repairer.live().line();
+    }
+    if let Some(board) = &sources.learner {
+        let seen = board.seen();
+        report.adapter_version = seen.version;
+        report.adapter_digest = seen.digest;
+        report.tokens_per_s = seen.tokens_per_s;
+        report.activity = seen.doing;
+        if !seen.ready {
+            report.state = NodeState::Starting;
+        }
+    }
+    report
+}
+
+/// Resident memory of this process; 0 where the system does not say.
+fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok());
+    pages.unwrap_or(0) * 4096
+}

@@ -1,0 +1,56 @@
+//! What a failed command says, and the code it exits with.
+
+use std::process::ExitCode;
+
+use crrl_config::ConfigError;
+
+/// Exit code of a usage or configuration error.
+pub(crate) const USAGE: u8 = 2;
+/// Exit code of something that could not be started here.
+pub(crate) const PREFLIGHT: u8 = 4;
+/// Exit code of a cluster that does not answer.
+pub(crate) const UNREACHABLE: u8 = 6;
+
+/// An error that carries its exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Coded {
+    /// One of the codes above.
+    pub(crate) code: u8,
+    /// What happened, to what, and what to do.
+    pub(crate) message: String,
+}
+
+impl Coded {
+    pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
+        Self { code: USAGE, message: message.into() }.into()
+    }
+
+    pub(crate) fn preflight(message: impl Into<String>) -> anyhow::Error {
+        Self { code: PREFLIGHT, message: message.into() }.into()
+    }
+}
+
+/// The error and its causes, on one line each, none said twice.
+pub(crate) fn describe(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}\n  because: {cause}");
+        }
+    }
+    text
+}
+
+/// The code of the first cause that has one; 1 otherwise.
+pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
+    for cause in error.chain() {
+        if let Some(coded) = cause.downcast_ref::<Coded>() {
+            return ExitCode::from(coded.code);
+        }
+        if cause.is::<ConfigError>() {
+            return ExitCode::from(USAGE);
+        }
+    }
+    ExitCode::FAILURE
+}

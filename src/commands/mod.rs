@@ -1,0 +1,16 @@
+//! One file per subcommand. A file parses its arguments, calls the crate that does the work, and
+//! prints what came of it.
+
+pub(crate) mod cluster;
+pub(crate) mod config;
+pub(crate) mod eval;
+pub(crate) mod failure;
+pub(crate) mod host;
+pub(crate) mod logging;
+pub(crate) mod model;
+pub(crate) mod node;
+pub(crate) mod quickstart;
+pub(crate) mod reward;
+pub(crate) mod sft;
+pub(crate) mod tasks;
+pub(crate) mod train;

@@ -1,0 +1,122 @@
+//! `crrl quickstart`: the main job on the embedded default. A local cluster trains the shipped
+//! policy on bugs put into real Python code, measured before and after on source files that no
+//! training of any kind has seen.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use crrl_config::ClusterConfig;
+use crrl_control::plan::Plan;
+
+use super::failure::Coded;
+use crate::display::table::Summary;
+use crate::recipe;
+use crate::run::{Outcome, Run, absolute, phases};
+
+/// Arguments of `crrl quickstart`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Seed of tasks, their order and sampling.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Optimizer steps.
+    #[arg(long, default_value_t = recipe::STEPS)]
+    steps: u64,
+    /// Source tree to make tasks from; without it, Python's standard library, or the tree that
+    /// ships with the project.
+    #[arg(long, value_name = "DIR")]
+    source: Option<PathBuf>,
+    /// Folder of the run; without it, a new one under runs/.
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+    /// Continue an interrupted quickstart in --run-dir.
+    #[arg(long, requires = "run_dir")]
+    resume: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Show no progress.
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let started = Instant::now();
+    recipe::preflight()?;
+    let model = recipe::find_model()?;
+    let dir = absolute(&args.run_dir.clone().unwrap_or_else(|| new_dir(args.seed)));
+    let config = recipe::config(&dir, &model, args.seed, args.steps);
+    if !args.resume {
+        make_tasks(&args, &dir, &config)?;
+    }
+    let mut plan = Plan::new(args.seed, phases(&config, recipe::GREEDY_TASKS));
+    plan.limits.lease_ms = (config.rollout.lease_s * 1e3) as u64;
+    let run = Run { title: "crrl quickstart".into(), dir: dir.clone(), config, plan };
+    run.prepare(args.resume)?;
+    match run.carry_out(args.quiet)? {
+        Outcome::Interrupted => {
+            eprintln!(
+                "stopped; nothing is lost. To continue:\n  crrl quickstart --resume --run-dir {} \
+                 --seed {} --steps {}",
+                dir.display(),
+                args.seed,
+                args.steps
+            );
+            Ok(ExitCode::from(130))
+        }
+        Outcome::Complete(results) => {
+            let summary = Summary::of(&results, args.seed, started.elapsed().as_secs_f64())
+                .context("the run measured nothing; its results.json says what happened")?;
+            if args.json {
+                println!("{}", serde_json::to_string_pretty(&summary)?);
+            } else {
+                println!("\n{}", summary.text());
+                print!("{}", next(&dir, &model));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn new_dir(seed: u64) -> PathBuf {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    PathBuf::from(format!("runs/quickstart-{seed}-{now}"))
+}
+
+fn make_tasks(args: &Args, dir: &Path, config: &ClusterConfig) -> anyhow::Result<()> {
+    if dir.join(crrl_control::plan::PLAN_FILE).exists() {
+        return Err(Coded::usage(format!(
+            "{} already holds a run: --resume continues it, another --run-dir starts another",
+            dir.display()
+        )));
+    }
+    let (source, what) = recipe::find_source(args.source.as_deref())?;
+    let counts = recipe::make_tasks(&source, config)?;
+    if !args.quiet {
+        eprintln!(
+            "tasks    {} to train on, {} held out (other files), from {what}\npolicy   {}\nrun      {}",
+            counts.0,
+            counts.1,
+            config.model.path.display(),
+            dir.display()
+        );
+    }
+    Ok(())
+}
+
+fn next(dir: &Path, model: &Path) -> String {
+    let adapter = dir.join("adapter");
+    format!(
+        "  everything is in {dir}: ledger run.sqlite, history events.jsonl, checkpoints/, logs/\n\n\
+         what next\n  \
+         crrl tasks mine PATH/TO/REPO -o mined.jsonl      tasks from the bug fixes of a git history\n  \
+         crrl config init && crrl train -f cluster.toml   your model, your tasks, every option\n  \
+         crrl eval --model {model} --adapter {adapter} --tasks {held_out}\n",
+        dir = dir.display(),
+        model = model.display(),
+        adapter = adapter.display(),
+        held_out = dir.join("held-out.jsonl").display(),
+    )
+}

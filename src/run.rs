@@ -1,0 +1,304 @@
+//! A run from the outside: prepare its folder, bring its cluster up, watch it, read what came of
+//! it. Shared by `quickstart` and `train`.
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use crrl_cluster::{OperatorClient, RunDir, Snapshot, host};
+use crrl_config::{ClusterConfig, Role};
+use crrl_control::plan::{Evaluate, PLAN_FILE, Phase, Plan, Train};
+use crrl_control::results::{RESULTS_FILE, Results};
+use crrl_types::Sampling;
+
+use crate::commands::failure::Coded;
+use crate::display::lines::Lines;
+use crate::display::screen::Screen;
+use crate::display::table::{AFTER, BEFORE, GREEDY};
+use crate::display::{NodeLine, Progress};
+
+/// Time between two looks at the cluster.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// A cluster that answers nothing for this long is reported as gone.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// A run that is about to be carried out.
+pub(crate) struct Run {
+    pub(crate) title: String,
+    pub(crate) dir: PathBuf,
+    pub(crate) config: ClusterConfig,
+    pub(crate) plan: Plan,
+}
+
+/// How the watching ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// Every phase ended.
+    Complete(Results),
+    /// The person asked to stop; the run can be resumed.
+    Interrupted,
+}
+
+/// The phases of a training run with an evaluation on each side.
+pub(crate) fn phases(config: &ClusterConfig, greedy_tasks: u32) -> Vec<Phase> {
+    let sampling = Sampling {
+        temperature: config.rollout.temperature,
+        top_p: config.rollout.top_p,
+        top_k: config.rollout.top_k,
+        max_tokens: config.agent.turn_tokens_max,
+        ..Sampling::default()
+    };
+    let evaluate = |label: &str, greedy: bool| {
+        let tasks = config.tasks.held_out.clone()?;
+        let temperature = if greedy { 0.0 } else { sampling.temperature };
+        Some(Phase::Evaluate(Evaluate {
+            label: label.to_owned(),
+            tasks: absolute(&tasks),
+            tasks_max: if greedy { greedy_tasks } else { 0 },
+            samples: if greedy { 1 } else { config.tasks.held_out_samples.max(1) },
+            sampling: Sampling { temperature, ..sampling.clone() },
+        }))
+    };
+    let greedy = |label| if greedy_tasks > 0 { evaluate(label, true) } else { None };
+    let train = Phase::Train(Train {
+        tasks: absolute(&config.tasks.train),
+        steps: config.run.steps,
+        group_size: config.rollout.group_size,
+        groups_per_step: config.rollout.groups_per_step,
+        sampling: sampling.clone(),
+        staleness_max: config.rollout.staleness_max,
+        stale: crrl_control::plan::StalePolicy::default(),
+        sync: config.run.sync,
+        skip_equal_groups: config.rollout.skip_equal_groups,
+    });
+    [
+        evaluate(BEFORE, false),
+        greedy(GREEDY[0]),
+        Some(train),
+        evaluate(AFTER, false),
+        greedy(GREEDY[1]),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// The path from the root, so that it means the same in every process.
+pub(crate) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+impl Run {
+    /// Writes configuration and plan into the run's folder. With `resume`, the folder must hold
+    /// the same plan; without, it must hold none.
+    pub(crate) fn prepare(&self, resume: bool) -> anyhow::Result<()> {
+        let plan_path = self.dir.join(PLAN_FILE);
+        let held = std::fs::read_to_string(&plan_path).ok();
+        match (held, resume) {
+            (Some(_), false) => {
+                return Err(Coded::usage(format!(
+                    "{} already holds a run: --resume continues it, --set run.dir=OTHER starts \
+                     another",
+                    self.dir.display()
+                )));
+            }
+            (None, true) => {
+                return Err(Coded::usage(format!(
+                    "{} holds no run to resume; leave --resume out to start one",
+                    self.dir.display()
+                )));
+            }
+            (Some(text), true) => {
+                let held = Plan::parse(&text)
+                    .with_context(|| format!("{} cannot be resumed", plan_path.display()))?;
+                if held != self.plan {
+                    return Err(Coded::usage(format!(
+                        "the configuration no longer says what {} was started with; put it back, \
+                         or start another run with --set run.dir=OTHER",
+                        self.dir.display()
+                    )));
+                }
+            }
+            (None, false) => {}
+        }
+        std::fs::create_dir_all(&self.dir)
+            .with_context(|| format!("cannot make the run folder {}", self.dir.display()))?;
+        let text = toml::to_string(&self.config).context("the configuration cannot be written")?;
+        crrl_cluster::run_dir::write_atomic(&self.dir.join("cluster.toml"), text.as_bytes())?;
+        crrl_cluster::run_dir::write_atomic(&plan_path, self.plan.to_json().as_bytes())?;
+        Ok(())
+    }
+
+    /// Brings the cluster up, shows it until the plan is carried out, and takes it down.
+    pub(crate) fn carry_out(&self, quiet: bool) -> anyhow::Result<Outcome> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let run_dir = RunDir::new(&self.dir);
+        host::up(&run_dir)?;
+        let outcome = runtime.block_on(self.watch(&run_dir, quiet));
+        let down = host::down(&run_dir);
+        let outcome = outcome?;
+        down?;
+        Ok(outcome)
+    }
+
+    async fn watch(&self, run_dir: &RunDir, quiet: bool) -> anyhow::Result<Outcome> {
+        let started = Instant::now();
+        let mut client: Option<OperatorClient> = None;
+        let mut heard = Instant::now();
+        let mut progress = Progress {
+            title: self.title.clone(),
+            run_dir: self.dir.display().to_string(),
+            steps: self.plan.steps(),
+            phase: "starting".into(),
+            ..Progress::default()
+        };
+        let mut view = View::open(quiet)?;
+        let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = &mut interrupt => return Ok(Outcome::Interrupted),
+                _ = look.tick() => {}
+            }
+            if let Some(results) = self.results()?
+                && (results.complete || results.error.is_some())
+            {
+                drop(view);
+                return match results.error {
+                    None => Ok(Outcome::Complete(results)),
+                    Some(reason) => Err(anyhow::anyhow!("the run ended early: {reason}")),
+                };
+            }
+            if client.is_none() {
+                client = OperatorClient::connect(run_dir).await.ok();
+            }
+            let snapshot = match &client {
+                Some(connected) => connected.status().await.ok(),
+                None => None,
+            };
+            match snapshot {
+                Some(snapshot) => {
+                    heard = Instant::now();
+                    fold(&mut progress, &snapshot, &self.config, run_dir);
+                }
+                None => client = None,
+            }
+            progress.notice = self.notice(run_dir, heard)?;
+            progress.elapsed = started.elapsed();
+            if view.show(&progress)? {
+                return Ok(Outcome::Interrupted);
+            }
+        }
+    }
+
+    /// What a person should know about a cluster that does not answer; an error where it is over.
+    fn notice(&self, run_dir: &RunDir, heard: Instant) -> anyhow::Result<String> {
+        let state = host::state(run_dir).context("the host's state cannot be read")?;
+        if let Some(node) = state.nodes.iter().find(|node| node.given_up) {
+            anyhow::bail!(
+                "node {} was given up after {} restarts: {}\n  its log: {}",
+                node.name,
+                node.restarts,
+                node.last_exit.as_deref().unwrap_or("no reason known"),
+                run_dir.log(node.name.as_str()).display()
+            );
+        }
+        if heard.elapsed() > SILENCE_MAX {
+            anyhow::bail!(
+                "the coordinator has not answered for {} s; its log: {}",
+                heard.elapsed().as_secs(),
+                run_dir.log("coordinator").display()
+            );
+        }
+        Ok(if heard.elapsed() > Duration::from_secs(3) {
+            format!("no answer from the coordinator for {} s", heard.elapsed().as_secs())
+        } else {
+            String::new()
+        })
+    }
+
+    /// What the run has found so far; `None` before the first phase ended.
+    pub(crate) fn results(&self) -> anyhow::Result<Option<Results>> {
+        let path = self.dir.join(RESULTS_FILE);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text)
+                .map(Some)
+                .with_context(|| format!("{} is damaged", path.display())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+}
+
+/// The screen, plain lines, or nothing.
+enum View {
+    Screen(Box<Screen>),
+    Lines(Lines),
+    Quiet,
+}
+
+impl View {
+    fn open(quiet: bool) -> anyhow::Result<Self> {
+        Ok(if quiet {
+            Self::Quiet
+        } else if std::io::stderr().is_terminal() && std::io::stdin().is_terminal() {
+            Self::Screen(Box::new(Screen::open(std::env::var_os("NO_COLOR").is_none())?))
+        } else {
+            Self::Lines(Lines::new())
+        })
+    }
+
+    fn show(&mut self, progress: &Progress) -> std::io::Result<bool> {
+        match self {
+            Self::Screen(screen) => screen.show(progress),
+            Self::Lines(lines) => {
+                lines.show(progress);
+                Ok(false)
+            }
+            Self::Quiet => Ok(false),
+        }
+    }
+}
+
+fn fold(progress: &mut Progress, snapshot: &Snapshot, config: &ClusterConfig, run_dir: &RunDir) {
+    let seen = &snapshot.progress;
+    progress.phase.clone_from(&seen.phase);
+    progress.step = seen.step;
+    progress.steps = seen.steps;
+    progress.episodes = (seen.episodes.finished, 0);
+    progress.reward = Progress::curve(seen.history.iter().map(|p| (p.step, p.reward)));
+    progress.success = Progress::curve(seen.history.iter().map(|p| (p.step, p.success)));
+    progress.metrics.clone_from(&seen.metrics);
+    let lines: Vec<String> = seen.lines.iter().cloned().collect();
+    progress.set_episode(&lines);
+    let restarts = host::state(run_dir).map(|state| state.nodes).unwrap_or_default();
+    progress.nodes = config
+        .nodes()
+        .into_iter()
+        .map(|node| {
+            let report = snapshot.nodes.iter().find(|r| r.node.as_str() == node.name);
+            let host = restarts.iter().find(|h| h.name.as_str() == node.name);
+            NodeLine {
+                role: node.roles.iter().map(role_name).collect::<Vec<_>>().join("+"),
+                state: report.map_or("starting".into(), |r| format!("{:?}", r.state).to_lowercase()),
+                adapter_version: report.map_or(0, |r| r.adapter_version.0),
+                tokens_per_s: report.map_or(0.0, |r| f64::from(r.tokens_per_s)),
+                activity: report.map_or(String::new(), |r| r.activity.clone()),
+                restarts: host.map_or(0, |h| h.restarts),
+                name: node.name,
+            }
+        })
+        .collect();
+}
+
+fn role_name(role: &Role) -> &'static str {
+    match role {
+        Role::Coordinator => "coordinator",
+        Role::ParameterServer => "params",
+        Role::Learner => "learner",
+        Role::Rollout => "rollout",
+    }
+}
