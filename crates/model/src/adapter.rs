@@ -133,8 +133,7 @@ impl AdapterWeights {
     /// When the bytes are no such file, or a value is not finite.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, AdapterError> {
         let format = |reason: String| AdapterError::Format(reason);
-        let (_, metadata) =
-            SafeTensors::read_metadata(bytes).map_err(|e| format(e.to_string()))?;
+        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| format(e.to_string()))?;
         let text = metadata
             .metadata()
             .as_ref()
@@ -145,18 +144,15 @@ impl AdapterWeights {
     }
 
     /// Reads a safetensors file with PEFT's names.
-    pub(crate) fn from_safetensors(
-        bytes: &[u8],
-        config: LoraConfig,
-    ) -> Result<Self, AdapterError> {
+    pub(crate) fn from_safetensors(bytes: &[u8], config: LoraConfig) -> Result<Self, AdapterError> {
         if bytes.len() > ADAPTER_BYTES_MAX {
             return Err(AdapterError::Format(format!(
                 "{} bytes are more than the {ADAPTER_BYTES_MAX} allowed",
                 bytes.len()
             )));
         }
-        let file = SafeTensors::deserialize(bytes)
-            .map_err(|e| AdapterError::Format(e.to_string()))?;
+        let file =
+            SafeTensors::deserialize(bytes).map_err(|e| AdapterError::Format(e.to_string()))?;
         if config.targets.is_empty() || config.rank == 0 {
             return Err(AdapterError::Format("an adapter without targets or rank".into()));
         }

@@ -172,7 +172,9 @@ impl<'a> Keys<'a> {
 
     fn number(&self, key: &str) -> Result<Option<f64>, ConfigError> {
         self.get(key)
-            .map(|value| value.as_f64().ok_or_else(|| bad(key, format!("is {value}, not a number"))))
+            .map(|value| {
+                value.as_f64().ok_or_else(|| bad(key, format!("is {value}, not a number")))
+            })
             .transpose()
     }
 

@@ -172,19 +172,7 @@ impl<B: Backend> Decoder<B> {
             };
             let attn_norm = vector(next(&at("input_layernorm.weight"))?);
             let mlp_norm = vector(next(&at("post_attention_layernorm.weight"))?);
-            layers.push(Layer {
-                attn_norm,
-                q,
-                k,
-                v,
-                o,
-                q_norm,
-                k_norm,
-                mlp_norm,
-                gate,
-                up,
-                down,
-            });
+            layers.push(Layer { attn_norm, q, k, v, o, q_norm, k_norm, mlp_norm, gate, up, down });
         }
         let norm = vector(next("model.norm.weight")?);
         let head = match config.tied {

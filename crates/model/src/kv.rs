@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
 use crate::config::ModelConfig;
+use crate::ops::LANES;
 
 /// A sequence's place in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,10 +16,38 @@ pub struct SlotId(pub usize);
 /// Keys and values of one layer of one sequence.
 #[derive(Debug)]
 pub(crate) enum LayerKv<B: Backend> {
-    /// Rows of `kv_heads * head_dim`, one a token, in host memory.
+    /// In host memory. Keys lie in blocks of sixteen tokens, each `[width, 16]`, so that the
+    /// kernels read them like any other matrix; values `[tokens, width]`, with sixteen more at
+    /// the end, because a tile reads that many columns even of a narrow head.
     Host { keys: Vec<f32>, values: Vec<f32> },
     /// `[tokens, kv_heads, head_dim]` on a device, longer than the sequence; `None` before use.
     Device { keys: Option<Tensor<B, 3>>, values: Option<Tensor<B, 3>> },
+}
+
+impl<B: Backend> LayerKv<B> {
+    /// Appends rows of keys and values, each `width` wide, to host storage holding `len` tokens.
+    pub(crate) fn append<'a>(
+        &mut self,
+        len: usize,
+        width: usize,
+        rows: impl Iterator<Item = (&'a [f32], &'a [f32])>,
+    ) {
+        let Self::Host { keys, values } = self else {
+            unreachable!("only backends with host slices append rows")
+        };
+        values.truncate(len * width);
+        for (token, (key, value)) in (len..).zip(rows) {
+            if token % LANES == 0 {
+                keys.resize((token + LANES) * width, 0.0);
+            }
+            let block = &mut keys[token / LANES * LANES * width..];
+            for (column, &key) in block.chunks_exact_mut(LANES).zip(key) {
+                column[token % LANES] = key;
+            }
+            values.extend_from_slice(value);
+        }
+        values.resize(values.len() + LANES, 0.0);
+    }
 }
 
 #[derive(Debug)]
@@ -106,8 +135,8 @@ impl<B: Backend> KvStore<B> {
         slot.len = len;
         for layer in &mut slot.layers {
             if let LayerKv::Host { keys, values } = layer {
-                keys.truncate(len * width);
-                values.truncate(len * width);
+                keys.truncate(len.next_multiple_of(LANES) * width);
+                values.truncate(len * width + LANES);
             }
         }
     }
@@ -122,8 +151,8 @@ impl<B: Backend> KvStore<B> {
         let source = self.slots[from.0].as_ref().expect("its length was read");
         let layers = source.layers.iter().map(|layer| match layer {
             LayerKv::Host { keys, values } => LayerKv::Host {
-                keys: keys[..len * self.width].to_vec(),
-                values: values[..len * self.width].to_vec(),
+                keys: keys[..len.next_multiple_of(LANES) * self.width].to_vec(),
+                values: values[..(len * self.width + LANES).min(values.len())].to_vec(),
             },
             LayerKv::Device { keys, values } => {
                 LayerKv::Device { keys: keys.clone(), values: values.clone() }

@@ -1,6 +1,8 @@
 //! Low-rank adapters (Hu et al. 2021, arXiv:2106.09685) on the linear maps of a decoder:
 //! `y = x W + b + scale * (x A) B`.
 
+use std::sync::{Arc, OnceLock};
+
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use rand::SeedableRng as _;
@@ -8,8 +10,10 @@ use rand::distr::{Distribution as _, StandardUniform};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::config::ModelConfig;
 use crate::adapter::{AdapterTensor, AdapterWeights};
+use crate::config::ModelConfig;
+use crate::decoder::{Decoder, WeightMap};
+use crate::ops::packed::PackedLora;
 use crate::weights::{to_host, transpose};
 
 /// A linear map that can carry an adapter.
@@ -146,6 +150,7 @@ pub struct Lora<B: Backend> {
     pub config: LoraConfig,
     /// One entry a layer.
     pub layers: Vec<LoraLayer<B>>,
+    packed: OnceLock<Arc<PackedLora>>,
 }
 
 impl<B: Backend> Lora<B> {
@@ -219,6 +224,11 @@ impl<B: Backend> Lora<B> {
         })
     }
 
+    /// The pairs in the layout of the host kernels, made on first use.
+    pub(crate) fn packed(&self, make: impl FnOnce() -> PackedLora) -> Arc<PackedLora> {
+        Arc::clone(self.packed.get_or_init(|| Arc::new(make())))
+    }
+
     fn build(
         config: &LoraConfig,
         layers: usize,
@@ -231,6 +241,40 @@ impl<B: Backend> Lora<B> {
             }
             LoraLayer { pairs }
         });
-        Self { config: config.clone(), layers: layers.collect() }
+        Self { config: config.clone(), layers: layers.collect(), packed: OnceLock::new() }
+    }
+}
+
+impl<B: Backend> Decoder<B> {
+    /// The decoder with an adapter added to its weights.
+    #[must_use]
+    pub fn merged(&self, lora: &Lora<B>) -> Self {
+        self.map(&mut Merge { lora })
+    }
+}
+
+struct Merge<'a, B: Backend> {
+    lora: &'a Lora<B>,
+}
+
+impl<B: Backend> WeightMap<B, B> for Merge<'_, B> {
+    fn matrix(&mut self, name: &str, weight: Tensor<B, 2>) -> Tensor<B, 2> {
+        let pair = name.strip_prefix("model.layers.").and_then(|rest| {
+            let (layer, path) = rest.split_once('.')?;
+            let path = path.strip_suffix(".weight")?;
+            let target = Target::ALL.into_iter().find(|target| target.path() == path)?;
+            self.lora.layers.get(layer.parse::<usize>().ok()?)?.pair(target)
+        });
+        match pair {
+            Some(pair) => {
+                let update = pair.a.clone().matmul(pair.b.clone());
+                weight + update.mul_scalar(self.lora.config.scale())
+            }
+            None => weight,
+        }
+    }
+
+    fn vector(&mut self, _name: &str, weight: Tensor<B, 1>) -> Tensor<B, 1> {
+        weight
     }
 }

@@ -330,7 +330,8 @@ mod tests {
 
     #[test]
     fn a_trained_vocabulary_spells_any_text_and_reads_back_from_disk() {
-        let trained = ChatTokenizer::train(CORPUS.into_iter(), 300, &["<tool_call>"]).expect("trains");
+        let trained =
+            ChatTokenizer::train(CORPUS.into_iter(), 300, &["<tool_call>"]).expect("trains");
         let dir = tempfile::tempdir().expect("a folder");
         trained.save(dir.path()).expect("saves");
         let loaded = ChatTokenizer::open(dir.path()).expect("opens");

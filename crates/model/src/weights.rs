@@ -122,9 +122,10 @@ impl FileDtype {
     pub(crate) fn read(self, bytes: &[u8]) -> Vec<f32> {
         let pair = |b: &[u8]| u16::from_le_bytes([b[0], b[1]]);
         match self {
-            Self::F32 => {
-                bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-            }
+            Self::F32 => bytes
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect(),
             Self::Bf16 => {
                 bytes.chunks_exact(2).map(|b| f32::from_bits(u32::from(pair(b)) << 16)).collect()
             }
@@ -293,10 +294,15 @@ impl ModelDir {
         let dtype = FileDtype::of(info.dtype).expect("checked when opened");
         let (begin, end) = info.data_offsets;
         let mut bytes = vec![0; end - begin];
-        shard.file.read_exact_at(&mut bytes, shard.offset + begin as u64).map_err(|source| {
-            ModelDirError::Io { path: shard.path.clone(), source }
-        })?;
-        Ok(HostTensor { name: name.to_owned(), shape: info.shape.clone(), values: dtype.read(&bytes) })
+        shard
+            .file
+            .read_exact_at(&mut bytes, shard.offset + begin as u64)
+            .map_err(|source| ModelDirError::Io { path: shard.path.clone(), source })?;
+        Ok(HostTensor {
+            name: name.to_owned(),
+            shape: info.shape.clone(),
+            values: dtype.read(&bytes),
+        })
     }
 
     /// Every parameter of the model, read one at a time, in the order of [`parameter_shapes`].
@@ -324,14 +330,15 @@ impl Shard {
         let mut file = File::open(&path).map_err(io)?;
         let length = file.metadata().map_err(io)?.len();
         let mut size = [0; 8];
-        file.read_exact(&mut size).map_err(|_| format("shorter than a safetensors header".into()))?;
+        file.read_exact(&mut size)
+            .map_err(|_| format("shorter than a safetensors header".into()))?;
         let header = u64::from_le_bytes(size);
         if header > HEADER_BYTES_MAX || header + 8 > length {
             return Err(format(format!("says its header has {header} bytes of {length}")));
         }
-        let mut buffer = vec![0; header as usize + 8];
-        file.read_exact_at(&mut buffer, 0).map_err(io)?;
-        let (_, metadata) = safetensors::SafeTensors::read_metadata(&buffer)
+        let mut text = vec![0; header as usize];
+        file.read_exact_at(&mut text, 8).map_err(io)?;
+        let metadata: Metadata = serde_json::from_slice(&text)
             .map_err(|e| format(format!("bad safetensors header: {e}")))?;
         let offset = header + 8;
         let needed = offset + metadata.data_len() as u64;
@@ -353,7 +360,8 @@ fn weight_files(path: &Path) -> Result<Vec<String>, ModelDirError> {
     }
     let text = std::fs::read_to_string(&index)
         .map_err(|source| ModelDirError::Io { path: index.clone(), source })?;
-    let format = |reason: &str| ModelDirError::Format { path: index.clone(), reason: reason.into() };
+    let format =
+        |reason: &str| ModelDirError::Format { path: index.clone(), reason: reason.into() };
     let value: serde_json::Value =
         serde_json::from_str(&text).map_err(|e| format(&e.to_string()))?;
     let map = value["weight_map"].as_object().ok_or_else(|| format("weight_map is missing"))?;

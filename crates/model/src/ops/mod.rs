@@ -13,6 +13,9 @@ mod host;
 mod kernel;
 pub mod packed;
 pub mod plain;
+pub(crate) mod train;
+
+pub(crate) use kernel::LANES;
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;

@@ -71,10 +71,11 @@ fn attend<B: LlmOps>(q: Tensor<B, 3>, k: Tensor<B, 3>, v: Tensor<B, 3>) -> Tenso
     let device = q.device();
     let dtype = q.dtype();
     // [kv_heads, group * new, dim]: the heads that share keys side by side, row = g * new + t.
-    let q = q
-        .reshape([new, kv_heads, group, dim])
-        .permute([1, 2, 0, 3])
-        .reshape([kv_heads, group * new, dim]);
+    let q = q.reshape([new, kv_heads, group, dim]).permute([1, 2, 0, 3]).reshape([
+        kv_heads,
+        group * new,
+        dim,
+    ]);
     let k = k.permute([1, 2, 0]);
     let v = v.swap_dims(0, 1);
     // [kv_heads, group * new, len]
