@@ -35,9 +35,13 @@ impl<'a> View<'a> {
 
     fn check(&self) {
         if self.rows > 0 && self.columns > 0 {
-            let last =
-                (self.rows - 1) * self.row_stride + (self.columns - 1) * self.column_stride;
-            assert!(last < self.data.len(), "matrix of {}x{} leaves its slice", self.rows, self.columns);
+            let last = (self.rows - 1) * self.row_stride + (self.columns - 1) * self.column_stride;
+            assert!(
+                last < self.data.len(),
+                "matrix of {}x{} leaves its slice",
+                self.rows,
+                self.columns
+            );
         }
     }
 }

@@ -12,6 +12,8 @@ pub(crate) struct RowOut {
     pub(crate) logprob: f32,
     /// Entropy of the distribution, nats.
     pub(crate) entropy: f32,
+    /// Whether no token is more likely than the taken one.
+    pub(crate) greedy: bool,
 }
 
 /// Divides logits `[rows, vocab]` by `temperature` and reads off every row's taken token. With
@@ -68,7 +70,8 @@ fn piece(
             *z = e;
         }
         let log_sum = sum.ln();
-        out[row] = RowOut { logprob: taken - log_sum, entropy: log_sum - dot / sum };
+        out[row] =
+            RowOut { logprob: taken - log_sum, entropy: log_sum - dot / sum, greedy: taken >= 0.0 };
         if let Some(dlp) = dlp {
             let factor = -dlp[row] * inverse / sum;
             for z in logits.iter_mut() {

@@ -1,0 +1,5 @@
+//! Checkpoints.
+#[derive(Debug)]
+pub struct Checkpoint;
+#[derive(Debug)]
+pub struct Checkpoints;

@@ -1,0 +1,572 @@
+//! One step of learning: micro-batches, the objective between forward and backward pass, the
+//! update.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::Instant;
+
+use crrl_model::train::{HeadOut, Packed};
+use crrl_model::{AdapterWeights, Cpu, Decoder, FileDtype, Lora, ModelConfig, ModelDir};
+use crrl_rl::objective::{Batch, Metrics, ObjectiveError, Totals, objective};
+use crrl_rl::packing;
+use crrl_types::{AdapterVersion, Digest};
+use rand::SeedableRng as _;
+use rand::seq::SliceRandom as _;
+use rand_chacha::ChaCha8Rng;
+
+use crate::error::LearnerError;
+use crate::example::{Episode, Example, check, targets};
+use crate::network::{Network, Reading, Slope};
+use crate::optimizer;
+use crate::options::{Options, Trainable};
+use crate::parameters::Parameters;
+use crate::publish::{self, Published};
+use crate::report::{Accuracy, Report};
+
+/// A network on one of the backends.
+enum Inner {
+    Cpu(Box<Network<Cpu>>),
+    #[cfg(feature = "cuda")]
+    Cuda(Box<Network<crrl_model::Cuda>>),
+}
+
+/// Runs the same code on whichever backend there is.
+macro_rules! on {
+    ($inner:expr, $network:ident => $body:expr) => {
+        match $inner {
+            Inner::Cpu($network) => $body,
+            #[cfg(feature = "cuda")]
+            Inner::Cuda($network) => $body,
+        }
+    };
+}
+
+/// Trains a decoder, or an adapter on it.
+pub struct Learner {
+    inner: Inner,
+    options: Options,
+    updates: u64,
+    /// Tokens of a pass; falls when a pass fails.
+    budget: usize,
+}
+
+impl std::fmt::Debug for Learner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Learner")
+            .field("updates", &self.updates)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Episodes of one batch, with what is known of their tokens besides the current policy.
+struct Known<'a> {
+    episodes: &'a [Episode],
+    /// Under the proximal policy; `None` where the current one is it.
+    old: Option<Vec<Vec<f64>>>,
+    /// Under the reference.
+    reference: Option<Vec<Vec<f64>>>,
+}
+
+impl Learner {
+    /// Loads a model folder onto `device` (`cpu`, or `cuda` in a build with it).
+    ///
+    /// # Errors
+    /// When an option makes no sense, the folder cannot be read, or the device is not there.
+    pub fn load(dir: &Path, device: &str, options: Options) -> Result<Self, LearnerError> {
+        options.validate()?;
+        let dir = ModelDir::open(dir)?;
+        let inner = match device {
+            "cpu" => Inner::Cpu(Box::new(Network::new(
+                Decoder::load(&dir, &Default::default())?,
+                &options.trainable,
+                options.seed,
+            ))),
+            #[cfg(feature = "cuda")]
+            "cuda" => Inner::Cuda(Box::new(Network::new(
+                Decoder::load(&dir, &Default::default())?,
+                &options.trainable,
+                options.seed,
+            ))),
+            other => return Err(LearnerError::Device(other.to_owned())),
+        };
+        Ok(Self::around(inner, options))
+    }
+
+    /// A decoder with weights drawn from the options' seed, on the CPU.
+    ///
+    /// # Errors
+    /// When an option makes no sense.
+    pub fn random(config: &ModelConfig, options: Options) -> Result<Self, LearnerError> {
+        options.validate()?;
+        let decoder = Decoder::random(config, options.seed, &Default::default());
+        let network = Network::new(decoder, &options.trainable, options.seed);
+        Ok(Self::around(Inner::Cpu(Box::new(network)), options))
+    }
+
+    fn around(mut inner: Inner, options: Options) -> Self {
+        on!(&mut inner, n => n.checkpoint_activations(options.checkpoint_activations));
+        Self { inner, budget: options.micro_batch_tokens, options, updates: 0 }
+    }
+
+    /// Shape of the model.
+    #[must_use]
+    pub fn model(&self) -> &ModelConfig {
+        on!(&self.inner, n => &n.decoder().config)
+    }
+
+    /// Identity of the base weights as they were loaded.
+    #[must_use]
+    pub fn base_digest(&self) -> Digest {
+        on!(&self.inner, n => n.decoder().base_digest())
+    }
+
+    /// Its options.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Optimizer updates so far.
+    #[must_use]
+    pub fn updates(&self) -> u64 {
+        self.updates
+    }
+
+    /// The trainable weights and their moments.
+    #[must_use]
+    pub fn parameters(&self) -> &Parameters {
+        on!(&self.inner, n => n.parameters())
+    }
+
+    /// The adapter; `None` where every weight is trained.
+    #[must_use]
+    pub fn adapter(&self) -> Option<AdapterWeights> {
+        on!(&self.inner, n => n.lora().map(Lora::to_weights))
+    }
+
+    /// Puts an adapter in the place of the present one, moments at zero.
+    ///
+    /// # Errors
+    /// When it does not fit the model or the options.
+    pub fn set_adapter(&mut self, weights: &AdapterWeights) -> Result<(), LearnerError> {
+        weights.check_shapes(self.model())?;
+        if weights.first_not_finite().is_some() {
+            publish::pack(weights, FileDtype::F32, AdapterVersion(0), self.base_digest())?;
+        }
+        match &self.options.trainable {
+            Trainable::Lora(config) if *config == weights.config => {}
+            Trainable::Lora(_) => {
+                return Err(crrl_model::AdapterError::Manifest("rank, alpha or targets").into());
+            }
+            Trainable::Full => return Err(LearnerError::NoAdapter),
+        }
+        on!(&mut self.inner, n => {
+            let device = n.decoder().device();
+            n.set_lora(Lora::from_weights(weights, &device));
+        });
+        Ok(())
+    }
+
+    /// The adapter as it is sent, under a version.
+    ///
+    /// # Errors
+    /// When every weight is trained, or a value is not finite.
+    pub fn publish(
+        &self,
+        version: AdapterVersion,
+        dtype: FileDtype,
+    ) -> Result<Published, LearnerError> {
+        let weights = self.adapter().ok_or(LearnerError::NoAdapter)?;
+        publish::pack(&weights, dtype, version, self.base_digest())
+    }
+
+    /// Writes the model's weights and `config.json` into a folder.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn save_model(&self, dir: &Path, dtype: FileDtype) -> Result<(), LearnerError> {
+        Ok(on!(&self.inner, n => n.decoder().save(dir, dtype))?)
+    }
+
+    /// Puts a checkpoint's weights and moments in place.
+    pub(crate) fn restore(
+        &mut self,
+        base: Option<&ModelDir>,
+        adapter: Option<&AdapterWeights>,
+        updates: u64,
+        moments: impl FnOnce(&mut Parameters) -> Result<(), String>,
+    ) -> Result<Result<(), String>, LearnerError> {
+        if let Some(dir) = base {
+            on!(&mut self.inner, n => {
+                let device = n.decoder().device();
+                n.set_decoder(Decoder::load(dir, &device)?);
+            });
+        }
+        if let Some(weights) = adapter {
+            self.set_adapter(weights)?;
+        }
+        self.updates = updates;
+        Ok(on!(&mut self.inner, n => n.change(moments)))
+    }
+
+    /// One update towards imitating examples: mean negative log-probability of the tokens their
+    /// masks name.
+    ///
+    /// # Errors
+    /// When an example does not fit the model, or a pass fails.
+    pub fn imitate(&mut self, examples: &[Example]) -> Result<Report, LearnerError> {
+        for (index, example) in examples.iter().enumerate() {
+            check(index, &example.tokens, &example.mask, self.model().vocab_size)?;
+        }
+        let count: usize = examples.iter().map(|e| targets(&e.mask).count()).sum();
+        let sequences: Vec<Sequence<'_>> = examples.iter().map(Sequence::of_example).collect();
+        let mut report = Report { sequences: examples.len(), ..Report::default() };
+        let mut gradients = self.parameters().zeros();
+        let started = Instant::now();
+        let slope = -1.0 / count.max(1) as f32;
+        self.passes(&sequences, 1.0, &mut |learner, _, reading| {
+            let slopes = vec![slope; reading.targets.len()];
+            let slope = Slope::Known(&slopes);
+            let out = on!(&learner.inner, n => n.learn(reading, slope, &mut gradients))?;
+            report.read(reading, &out);
+            report.loss -= out.logprobs.iter().map(|&lp| f64::from(lp)).sum::<f64>();
+            Ok(())
+        })?;
+        report.loss /= count.max(1) as f64;
+        report.pass_time = started.elapsed();
+        self.update(&gradients, &mut report);
+        report.close();
+        Ok(report)
+    }
+
+    /// How well examples are predicted, without learning from them.
+    ///
+    /// # Errors
+    /// As [`Learner::imitate`].
+    pub fn accuracy(&mut self, examples: &[Example]) -> Result<Accuracy, LearnerError> {
+        for (index, example) in examples.iter().enumerate() {
+            check(index, &example.tokens, &example.mask, self.model().vocab_size)?;
+        }
+        let sequences: Vec<Sequence<'_>> = examples.iter().map(Sequence::of_example).collect();
+        let mut accuracy = Accuracy::default();
+        let (mut hits, mut whole, mut read) = (0, 0, 0);
+        self.passes(&sequences, 1.0, &mut |learner, bin, reading| {
+            let out = on!(&learner.inner, n => n.score(reading, true));
+            accuracy.loss -= out.logprobs.iter().map(|&lp| f64::from(lp)).sum::<f64>();
+            let mut from = 0;
+            for &index in bin {
+                let count = sequences[index].positions.len();
+                let greedy = &out.greedy[from..from + count];
+                hits += greedy.iter().filter(|g| **g).count();
+                whole += usize::from(greedy.iter().all(|g| *g));
+                from += count;
+                read += 1;
+            }
+            accuracy.count += from;
+            Ok(())
+        })?;
+        let count = accuracy.count.max(1) as f64;
+        accuracy.loss /= count;
+        accuracy.tokens = f64::from(u32::try_from(hits).unwrap_or(u32::MAX)) / count;
+        accuracy.examples = f64::from(whole as u32) / f64::from(u32::max(read, 1));
+        Ok(accuracy)
+    }
+
+    /// One step on a batch of episodes: `epochs` x `minibatches` updates by the objective.
+    ///
+    /// # Errors
+    /// When an episode does not fit the model, temperatures differ, or a pass fails. A loss or
+    /// gradient that is not finite is no error: the update is skipped and counted.
+    pub fn reinforce(&mut self, episodes: &[Episode]) -> Result<Report, LearnerError> {
+        let temperature = self.check_episodes(episodes)?;
+        let mut report = Report { sequences: episodes.len(), ..Report::default() };
+        report.rewards(episodes);
+        let started = Instant::now();
+        let updates = self.options.epochs * self.options.minibatches;
+        let sequences: Vec<Sequence<'_>> = episodes.iter().map(Sequence::of_episode).collect();
+        let known = Known {
+            episodes,
+            old: if updates > 1 { Some(self.scores(&sequences, temperature, true)?) } else { None },
+            reference: if self.options.objective.beta > 0.0 {
+                Some(self.scores(&sequences, temperature, false)?)
+            } else {
+                None
+            },
+        };
+        report.score_time = started.elapsed();
+        let mut metrics = Metrics::default();
+        let mut order: Vec<usize> = (0..episodes.len()).collect();
+        // Drawn from the number of updates: a resumed run shuffles as the first would have.
+        let mut rng = ChaCha8Rng::seed_from_u64(self.options.seed ^ self.updates.rotate_left(32));
+        for _ in 0..self.options.epochs {
+            if self.options.minibatches > 1 {
+                order.shuffle(&mut rng);
+            }
+            let size = order.len().div_ceil(self.options.minibatches as usize).max(1);
+            for part in order.chunks(size) {
+                self.minibatch(&known, part, &sequences, temperature, &mut metrics, &mut report)?;
+            }
+        }
+        report.clip_idle = metrics.clip_idle();
+        report.objective = Some(metrics);
+        report.close();
+        Ok(report)
+    }
+
+    fn check_episodes(&self, episodes: &[Episode]) -> Result<f32, LearnerError> {
+        let fault = |index, problem: String| Err(LearnerError::Example { index, problem });
+        let temperature = episodes.first().map_or(1.0, |e| e.temperature);
+        for (index, episode) in episodes.iter().enumerate() {
+            check(index, &episode.tokens, &episode.generated, self.model().vocab_size)?;
+            if episode.sampled.len() != episode.tokens.len() {
+                return fault(index, "log-probabilities and tokens differ in number".into());
+            }
+            // Log-probabilities under greedy sampling are 0: there is nothing to weigh.
+            if episode.temperature <= 0.0 || episode.temperature != temperature {
+                let problem = format!(
+                    "sampled at temperature {}; a batch has one, above 0 ({temperature})",
+                    episode.temperature
+                );
+                return fault(index, problem);
+            }
+        }
+        Ok(temperature)
+    }
+
+    /// One update on some of the episodes.
+    fn minibatch(
+        &mut self,
+        known: &Known<'_>,
+        part: &[usize],
+        sequences: &[Sequence<'_>],
+        temperature: f32,
+        metrics: &mut Metrics,
+        report: &mut Report,
+    ) -> Result<(), LearnerError> {
+        let started = Instant::now();
+        let kl = self.options.objective.beta > 0.0;
+        // Totals count every episode; those without a gradient need no pass.
+        let totals = Totals {
+            episodes: part.len(),
+            active_tokens: part.iter().map(|&i| sequences[i].positions.len()).sum(),
+        };
+        let live: Vec<usize> = part
+            .iter()
+            .copied()
+            .filter(|&i| kl || known.episodes[i].advantage != 0.0)
+            .filter(|&i| !sequences[i].positions.is_empty())
+            .collect();
+        let chosen: Vec<Sequence<'_>> = live.iter().map(|&i| sequences[i].clone()).collect();
+        let mut gradients = self.parameters().zeros();
+        let mut loss = 0.0;
+        let rule = self.options.objective;
+        let done = self.passes(&chosen, temperature, &mut |learner, bin, reading| {
+            let mut outcome = None;
+            let mut slope = |out: &HeadOut| -> Result<Vec<f32>, LearnerError> {
+                let bin: Vec<usize> = bin.iter().map(|&at| live[at]).collect();
+                let judged = judge(&rule, known, sequences, &bin, &out.logprobs, totals)?;
+                let slopes = judged.grad.iter().map(|&g| g as f32).collect();
+                outcome = Some(judged);
+                Ok(slopes)
+            };
+            let slope = Slope::From(&mut slope);
+            let out = on!(&learner.inner, n => n.learn(reading, slope, &mut gradients))?;
+            report.read(reading, &out);
+            let outcome = outcome.expect("the slope was asked for");
+            loss += outcome.loss;
+            metrics.merge(&outcome.metrics);
+            Ok(())
+        });
+        report.pass_time += started.elapsed();
+        report.loss += loss;
+        match done {
+            Ok(()) => self.update(&gradients, report),
+            Err(LearnerError::Objective(ObjectiveError::NotFinite { name, index, value })) => {
+                tracing::warn!(name, index, value, "update skipped: a number is not finite");
+                report.skipped += 1;
+            }
+            Err(other) => return Err(other),
+        }
+        Ok(())
+    }
+
+    /// Log-probabilities of the tokens trained on, sequence by sequence.
+    fn scores(
+        &mut self,
+        sequences: &[Sequence<'_>],
+        temperature: f32,
+        adapter: bool,
+    ) -> Result<Vec<Vec<f64>>, LearnerError> {
+        let mut scores = vec![Vec::new(); sequences.len()];
+        self.passes(sequences, temperature, &mut |learner, bin, reading| {
+            let out = on!(&learner.inner, n => n.score(reading, adapter));
+            let mut left = out.logprobs.iter().map(|&lp| f64::from(lp));
+            for &index in bin {
+                scores[index] = left.by_ref().take(sequences[index].positions.len()).collect();
+            }
+            Ok(())
+        })?;
+        Ok(scores)
+    }
+
+    /// Applies gradients and counts.
+    fn update(&mut self, gradients: &[Vec<f32>], report: &mut Report) {
+        let started = Instant::now();
+        let (options, step) = (self.options.optimizer, self.updates + 1);
+        let update = on!(&mut self.inner, n => {
+            n.change(|parameters| optimizer::update(parameters, gradients, &options, step))
+        });
+        if update.applied {
+            self.updates = step;
+        } else {
+            tracing::warn!("update skipped: a gradient is not finite");
+            report.skipped += 1;
+        }
+        report.updates = self.updates;
+        report.grad_norm = update.grad_norm;
+        report.learning_rate = update.learning_rate;
+        report.update_time += started.elapsed();
+    }
+
+    /// Runs `pass` over micro-batches, longest sequences first. A micro-batch that fails (memory,
+    /// most of the time) is halved, and so is the budget of later ones.
+    fn passes(
+        &mut self,
+        sequences: &[Sequence<'_>],
+        temperature: f32,
+        pass: &mut dyn FnMut(&Self, &[usize], &Reading) -> Result<(), LearnerError>,
+    ) -> Result<(), LearnerError> {
+        let lengths: Vec<usize> = sequences.iter().map(|s| s.tokens.len()).collect();
+        let plan = packing::plan(&lengths, self.budget);
+        let mut bins: VecDeque<Vec<usize>> = plan.into();
+        while let Some(mut bin) = bins.pop_front() {
+            bin.retain(|&index| !sequences[index].positions.is_empty());
+            if bin.is_empty() {
+                continue;
+            }
+            let reading = reading(sequences, &bin, temperature);
+            let failed = match catch_unwind(AssertUnwindSafe(|| pass(self, &bin, &reading))) {
+                Ok(result) => {
+                    result?;
+                    continue;
+                }
+                Err(panic) => panic_text(&*panic),
+            };
+            let tokens = reading.packed.tokens.len();
+            if bin.len() == 1 {
+                return Err(LearnerError::Pass { tokens, reason: failed });
+            }
+            self.budget = self.budget.min(tokens).div_ceil(2);
+            tracing::warn!(tokens, budget = self.budget, reason = failed, "pass failed; halved");
+            let rest = bin.split_off(bin.len() / 2);
+            bins.push_front(rest);
+            bins.push_front(bin);
+        }
+        Ok(())
+    }
+}
+
+/// Applies the objective to the episodes of one micro-batch; the gradient is over the tokens
+/// trained on.
+fn judge(
+    rule: &crrl_rl::objective::Objective,
+    known: &Known<'_>,
+    sequences: &[Sequence<'_>],
+    bin: &[usize],
+    logprobs: &[f32],
+    totals: Totals,
+) -> Result<crrl_rl::objective::Outcome, ObjectiveError> {
+    let lp: Vec<f64> = logprobs.iter().map(|&lp| f64::from(lp)).collect();
+    let gather = |scores: &Vec<Vec<f64>>| -> Vec<f64> {
+        bin.iter().flat_map(|&i| scores[i].iter().copied()).collect()
+    };
+    let old = known.old.as_ref().map_or_else(|| lp.clone(), gather);
+    let reference = known.reference.as_ref().map(gather);
+    let sampled: Vec<f64> = bin
+        .iter()
+        .flat_map(|&i| sequences[i].positions.iter().map(move |&t| (i, t)))
+        .map(|(i, t)| f64::from(known.episodes[i].sampled[t]))
+        .collect();
+    let mut cu_seqlens = vec![0];
+    for &i in bin {
+        cu_seqlens.push(cu_seqlens[cu_seqlens.len() - 1] + sequences[i].positions.len());
+    }
+    let advantages: Vec<f64> = bin.iter().map(|&i| known.episodes[i].advantage).collect();
+    let mask = vec![true; lp.len()];
+    let batch = Batch {
+        cu_seqlens: &cu_seqlens,
+        lp: &lp,
+        old: &old,
+        sampled: &sampled,
+        reference: reference.as_deref(),
+        mask: &mask,
+        advantages: &advantages,
+    };
+    objective(rule, &batch, totals)
+}
+
+/// Tokens of a sequence and which of them are trained on.
+#[derive(Debug, Clone)]
+struct Sequence<'a> {
+    tokens: &'a [u32],
+    positions: Vec<usize>,
+}
+
+impl<'a> Sequence<'a> {
+    fn of_example(example: &'a Example) -> Self {
+        Self { tokens: &example.tokens, positions: targets(&example.mask).collect() }
+    }
+
+    fn of_episode(episode: &'a Episode) -> Self {
+        Self { tokens: &episode.tokens, positions: targets(&episode.generated).collect() }
+    }
+}
+
+/// Packs the sequences of a bin and says what is read of them.
+fn reading(sequences: &[Sequence<'_>], bin: &[usize], temperature: f32) -> Reading {
+    let packed = Packed::new(bin.iter().map(|&index| sequences[index].tokens));
+    let mut reading = Reading { packed, temperature, ..Reading::default() };
+    for (place, &index) in bin.iter().enumerate() {
+        let start = reading.packed.cu_seqlens[place];
+        for &t in &sequences[index].positions {
+            reading.rows.push(start + t - 1);
+            reading.targets.push(sequences[index].tokens[t]);
+        }
+    }
+    reading
+}
+
+/// What a panic said.
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given").to_owned()
+}
+
+impl Report {
+    /// Counts a pass.
+    fn read(&mut self, reading: &Reading, out: &HeadOut) {
+        self.passes += 1;
+        self.tokens += reading.packed.tokens.len();
+        self.targets += reading.targets.len();
+        self.entropy += out.entropy.iter().map(|&h| f64::from(h)).sum::<f64>();
+        self.greedy += out.greedy.iter().filter(|g| **g).count() as f64;
+    }
+
+    /// Turns sums over tokens into means.
+    fn close(&mut self) {
+        let count = self.targets.max(1) as f64;
+        self.entropy /= count;
+        self.greedy /= count;
+    }
+
+    fn rewards(&mut self, episodes: &[Episode]) {
+        let n = episodes.len().max(1) as f64;
+        self.reward_mean = episodes.iter().map(|e| e.reward).sum::<f64>() / n;
+        let squares = episodes.iter().map(|e| (e.reward - self.reward_mean).powi(2)).sum::<f64>();
+        self.reward_std = (squares / n).sqrt();
+        self.staleness_mean = episodes.iter().map(|e| e.staleness as f64).sum::<f64>() / n;
+        self.staleness_max = episodes.iter().map(|e| e.staleness).max().unwrap_or(0);
+    }
+}
