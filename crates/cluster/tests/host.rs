@@ -43,9 +43,9 @@ fn main() -> ExitCode {
         [.., "--list"] | ["--list", ..] => ExitCode::SUCCESS,
         _ => {
             for (name, test) in TESTS {
-                print!("test {name} ... ");
+                eprint!("test {name} ... ");
                 test();
-                println!("ok");
+                eprintln!("ok");
             }
             ExitCode::SUCCESS
         }
@@ -224,7 +224,7 @@ async fn serve(dir: &Path, name: &NodeName) {
                 }
             }
             event = events.recv() => if let Ok(MeshEvent::PeerDown { name, reason }) = event {
-                println!("lost {name}: {reason}");
+                eprintln!("lost {name}: {reason}");
             },
             message = got.recv() => match message.map(|inbound| inbound.wire) {
                 Some(Wire::Report(report)) => mesh.board().report(report),
