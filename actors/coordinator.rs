@@ -17,7 +17,7 @@ use crrl_control::Coordinator as Machine;
 use crrl_control::coordinator::{Assign, Effect, Input, Record, Status, Waiting};
 use crrl_control::plan::{PLAN_FILE, Phase, Plan};
 use crrl_control::results::{RESULTS_FILE, Results};
-use crrl_control::wire::{Assignment, Wire};
+use crrl_control::wire::{Assignment, NodeRole, Wire};
 use crrl_store::{EventLog, Op, Options, Reader, StoreError, Writer};
 use crrl_types::{EpisodeId, Event, NodeName, Sampling, Step, Trajectory};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -30,6 +30,8 @@ use crate::task_file::TaskFile;
 const TICK: Duration = Duration::from_millis(200);
 /// The history is brought to the disk this often; the ledger with every commit.
 const HISTORY_SYNC: Duration = Duration::from_secs(1);
+/// A rollout node that is there and has not joined is asked to this often.
+const JOIN_RETRY: Duration = Duration::from_secs(2);
 /// Messages kept for peers that have too much unhandled. Past it they are left to their lease.
 const LATER_MAX: usize = 4096;
 /// Messages kept from before there is a plan.
@@ -126,6 +128,8 @@ pub struct State {
     early: Vec<Input>,
     /// For peers that have too much unhandled.
     later: VecDeque<(NodeName, Wire)>,
+    /// Rollout nodes that can be reached, and when each was last asked to join.
+    rollouts: BTreeMap<NodeName, Instant>,
 }
 
 /// A run under way.
@@ -155,6 +159,7 @@ impl Actor for Coordinator {
             run: None,
             early: Vec::new(),
             later: VecDeque::new(),
+            rollouts: BTreeMap::new(),
         };
         state.board_phase("starting");
         state.start_run(&myself)?;
@@ -169,8 +174,14 @@ impl Actor for Coordinator {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             Msg::Inbound(inbound) => state.inbound(*inbound),
-            Msg::Peer(MeshEvent::PeerUp { .. }) => Ok(()),
+            Msg::Peer(MeshEvent::PeerUp { name, roles, .. }) => {
+                if roles.contains(&NodeRole::Rollout) {
+                    state.ask_to_join(name);
+                }
+                Ok(())
+            }
             Msg::Peer(MeshEvent::PeerDown { name, reason }) => {
+                state.rollouts.remove(&name);
                 state.early.retain(|input| input.sender() != Some(&name));
                 state.input(Input::NodeDown { node: name, reason }, None)
             }
@@ -242,7 +253,7 @@ impl State {
                 self.args.board.report(report);
                 Ok(())
             }
-            Wire::Stop { reason } => self.input(Input::Abort { reason }, None),
+            Wire::Stop { reason } => self.stop(reason),
             Wire::Finished { attempt, trajectory } => {
                 let message = Wire::Finished { attempt, trajectory };
                 let input = Input::from_wire(&from, &message);
@@ -375,11 +386,46 @@ impl State {
         }
     }
 
+    /// A node may have said that it is there before this actor was, or before the news that its
+    /// last connection was lost: what it says is asked for until it is known.
+    fn ask_to_join(&mut self, name: NodeName) {
+        self.post(name.clone(), Wire::JoinWanted);
+        self.rollouts.insert(name, Instant::now());
+    }
+
+    fn ask_absent_to_join(&mut self) {
+        let Some(run) = &self.run else { return };
+        let up = |name: &NodeName| run.machine.is_up(name);
+        let absent: Vec<NodeName> = self
+            .rollouts
+            .iter()
+            .filter(|(name, asked)| asked.elapsed() >= JOIN_RETRY && !up(name))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in absent {
+            self.ask_to_join(name);
+        }
+    }
+
+    /// An operator ends the run.
+    fn stop(&mut self, reason: String) -> Result<(), ActorProcessingErr> {
+        if self.run.is_none() {
+            for name in self.rollouts.keys().cloned().collect::<Vec<_>>() {
+                self.post(name, Wire::Stop { reason: reason.clone() });
+            }
+        }
+        self.input(Input::Abort { reason }, None)
+    }
+
     fn tick(&mut self, myself: &ActorRef<Msg>) -> Result<(), ActorProcessingErr> {
         for (to, wire) in std::mem::take(&mut self.later) {
             self.post(to, wire);
         }
-        let Some(run) = &self.run else { return self.start_run(myself) };
+        if self.run.is_none() {
+            self.start_run(myself)?;
+        }
+        self.ask_absent_to_join();
+        let Some(run) = &self.run else { return Ok(()) };
         run.machine.check().map_err(|broken| broken.to_string())?;
         if run.machine.next_deadline().is_some_and(|at| at <= self.now()) {
             self.input(Input::Timer, None)?;

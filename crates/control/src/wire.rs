@@ -152,6 +152,9 @@ pub enum Wire {
     Activated { version: AdapterVersion, digest: Digest },
 
     // From the coordinator.
+    /// The coordinator does not know (any more) what the receiver holds and has room for: it is
+    /// to send [`Wire::Join`].
+    JoinWanted,
     /// Roll this out.
     Assign(Box<Assignment>),
     /// Stop working on an episode; its result is not wanted.
@@ -192,9 +195,11 @@ impl Wire {
             Self::AdapterWanted { .. } => matches!(role, Rollout | Learner),
             Self::BatchWanted(_) | Self::Committed { .. } => role == Learner,
             Self::Report(_) => role != Operator,
-            Self::Assign(_) | Self::Cancel { .. } | Self::Ack { .. } | Self::Batch { .. } => {
-                role == Coordinator
-            }
+            Self::JoinWanted
+            | Self::Assign(_)
+            | Self::Cancel { .. }
+            | Self::Ack { .. }
+            | Self::Batch { .. } => role == Coordinator,
             Self::Drain | Self::Stop { .. } => matches!(role, Coordinator | Operator),
             Self::Adapter { .. } => matches!(role, Learner | ParameterServer),
             Self::Published { .. } | Self::AdapterRefused { .. } => role == ParameterServer,

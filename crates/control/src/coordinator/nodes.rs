@@ -12,6 +12,9 @@ use crate::wire::{Held, Serving, Wire};
 /// Episodes one node may hold at once, whatever it asks for.
 pub(super) const CAPACITY_MAX: u32 = 4096;
 
+/// A message is not longer than this under way on a connection that lives.
+const JOIN_OVERLAP: Duration = Duration::from_secs(2);
+
 /// A rollout node.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
@@ -55,6 +58,7 @@ impl Coordinator {
             out.push(Effect::Event(EventKind::NodeUp { peer: from.clone(), incarnation }));
         }
         let restarted = incarnation > known.incarnation;
+        let again = known.up && !restarted;
         known.incarnation = incarnation;
         known.up = true;
         known.capacity = capacity.min(CAPACITY_MAX);
@@ -69,11 +73,33 @@ impl Coordinator {
             }
         }
         let held: BTreeSet<Held> = holding.iter().copied().collect();
-        self.release_all_but(from, &held, "not held after a rejoin", out)?;
+        let mut kept = held.clone();
+        if again {
+            // It joins a second time on one connection: what was handed out a moment ago was
+            // still under way to it when it said what it holds.
+            kept.extend(self.leased_since(from, now.saturating_sub(JOIN_OVERLAP)));
+        }
+        self.release_all_but(from, &kept, "not held after a rejoin", out)?;
         for held in held {
             self.rejoin_lease(from, held, now, out)?;
         }
         Ok(())
+    }
+
+    /// Leases of a node that were given after `since`.
+    fn leased_since(&self, name: &NodeName, since: Duration) -> Vec<Held> {
+        let leases = self.nodes.get(name).map(|node| &node.leases);
+        leases
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.ledger.get(*id))
+            .filter(|entry| {
+                let given =
+                    super::dispatch::deadline(entry).map(|at| at.saturating_sub(self.lease()));
+                given.is_some_and(|given| given > since)
+            })
+            .map(|entry| Held { episode: entry.episode, attempt: entry.attempt })
+            .collect()
     }
 
     /// A node says it holds a lease: it goes on with it if the lease is the current one.

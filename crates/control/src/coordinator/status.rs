@@ -114,6 +114,12 @@ pub(super) fn terminal_event(entry: &Entry) -> Option<EventKind> {
 }
 
 impl Coordinator {
+    /// Whether a rollout node has joined and was not lost since.
+    #[must_use]
+    pub fn is_up(&self, node: &NodeName) -> bool {
+        self.is_over() || self.nodes.get(node).is_some_and(|node| node.up)
+    }
+
     /// The run at a glance.
     #[must_use]
     pub fn status(&self) -> Status {
