@@ -1,0 +1,1 @@
+# Amounts in whole cents and the sums made from them.

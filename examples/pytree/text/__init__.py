@@ -1,0 +1,1 @@
+# Working with plain text: wrapping, cases, tables, search.
