@@ -349,7 +349,7 @@ impl Engine {
         let digest = self.serving.digest;
         let worthwhile = self.options.prefix_tokens_min.max(1);
         let mut waiting = vec![false; self.sequences.len()];
-        for at in 0..self.sequences.len() {
+        for (at, wait) in waiting.iter_mut().enumerate() {
             let sequence = &self.sequences[at];
             if sequence.computed > 0 || sequence.generation.is_none() {
                 continue;
@@ -375,12 +375,11 @@ impl Engine {
             }
             let ready = best.map_or(0, |(_, len)| len);
             if coming >= ready + worthwhile {
-                waiting[at] = true;
+                *wait = true;
             } else if let Some((from, len)) = best
                 && len >= worthwhile
+                && self.network.copy_prefix(from, sequence.slot, len)
             {
-                let to = sequence.slot;
-                self.network.copy_prefix(from, to, len);
                 self.sequences[at].advance(len, digest);
                 self.stats.shared_tokens += len as u64;
             }

@@ -85,7 +85,7 @@ mod tests {
             ("top_p", Sampling { top_p: f32::NAN, ..good.clone() }),
             ("max_tokens", Sampling { max_tokens: 0, ..good.clone() }),
             ("stop", Sampling { stop: vec![String::new()], ..good.clone() }),
-            ("stop", Sampling { stop: vec!["x".into(); 17], ..good.clone() }),
+            ("stop", Sampling { stop: vec!["x".into(); 17], ..good }),
         ] {
             match check(&[], &sampling, 10) {
                 Err(SubmitError::Sampling { name: named, .. }) => assert_eq!(named, name),
