@@ -451,6 +451,7 @@ impl State {
     fn fill_history(&self, reader: &Reader) -> Result<(), StoreError> {
         let steps = reader.steps()?;
         self.args.board.update(|s| {
+            s.progress.history.clear();
             for point in steps.iter().filter_map(|row| point(row.step, &row.metrics)) {
                 s.progress.push_point(point);
             }
