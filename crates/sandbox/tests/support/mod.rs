@@ -1,0 +1,66 @@
+//! What the tests share: a small repository, a backend, sandboxes.
+#![allow(dead_code, reason = "every test program uses a part of it")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crrl_sandbox::{Limits, LocalBackend, Options, Sandbox, Template, Unavailable};
+
+/// Options that start this crate's own launcher.
+pub fn options(limits: Limits) -> Options {
+    let launcher = Some(PathBuf::from(env!("CARGO_BIN_EXE_crrl-sandbox-launch")));
+    Options { limits, launcher, run_without_isolation: false }
+}
+
+/// A backend, or `None` with a message where this machine has no namespaces.
+pub fn backend(limits: Limits) -> Option<LocalBackend> {
+    match LocalBackend::new(options(limits)) {
+        Ok(backend) => Some(backend),
+        Err(error @ Unavailable::Layer { .. }) => {
+            eprintln!("SKIPPED: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// A repository of a few files.
+pub fn template() -> Arc<Template> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |path: &str, text: &str| {
+        let to = folder.path().join(path);
+        std::fs::create_dir_all(to.parent().expect("has one")).expect("made");
+        std::fs::write(to, text).expect("written");
+    };
+    write("src/calc.py", "def add(a, b):\n    return a - b\n\n\ndef twice(a):\n    return a + a\n");
+    write("README.md", "a repository\n");
+    write("gone.txt", "to be deleted\n");
+    let cache = tempfile::tempdir().expect("a folder");
+    Arc::new(Template::prepare(folder.path(), cache.path()).expect("a template"))
+}
+
+/// An open sandbox with the usual limits.
+pub async fn open() -> Option<Sandbox> {
+    open_with(Limits::default()).await
+}
+
+/// An open sandbox.
+pub async fn open_with(limits: Limits) -> Option<Sandbox> {
+    let backend = backend(limits)?;
+    Some(backend.open(&template()).await.expect("opens"))
+}
+
+/// What a command prints, whatever its status.
+pub async fn says(sandbox: &mut Sandbox, cmd: &str) -> String {
+    sandbox.exec(cmd).await.expect("the sandbox lives").output
+}
+
+/// Waits until something holds.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::yield_now();
+    }
+}
