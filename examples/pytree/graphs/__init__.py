@@ -1,0 +1,1 @@
+# Graphs as dictionaries from a node to its neighbours.

@@ -1,0 +1,1 @@
+# Numbers: vectors, matrices, statistics and primes.

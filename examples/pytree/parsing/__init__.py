@@ -1,0 +1,1 @@
+# Reading small text formats by hand.
