@@ -10,6 +10,7 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use tree_sitter::Parser;
 
+use crate::careless::careless;
 use crate::function::{Function, Site};
 use crate::mutate;
 use crate::operators;
@@ -33,11 +34,13 @@ pub struct Augment {
     /// Share of traces whose only work is copying: a random edit on a random line, and a statement
     /// that says what the line should be.
     pub copying: f64,
+    /// Share of traces that look too briefly or stop too early; see [`crate::careless`].
+    pub careless: f64,
 }
 
 impl Default for Augment {
     fn default() -> Self {
-        Self { renamed: 0.8, names: 0.8, copying: 0.3 }
+        Self { renamed: 0.8, names: 0.8, copying: 0.3, careless: 0.0 }
     }
 }
 
@@ -127,9 +130,9 @@ impl Corpus {
     /// # Errors
     /// When it holds nothing usable, or no function with a trace.
     pub fn load(root: &Path, options: CorpusOptions) -> Result<Self, CorpusError> {
-        let Augment { renamed, names, copying } = options.augment;
+        let Augment { renamed, names, copying, careless } = options.augment;
         if let Some(share) =
-            [renamed, names, copying].into_iter().find(|s| !(0.0..=1.0).contains(s))
+            [renamed, names, copying, careless].into_iter().find(|s| !(0.0..=1.0).contains(s))
         {
             return Err(CorpusError::Share(share));
         }
@@ -174,7 +177,8 @@ impl Corpus {
     #[must_use]
     pub fn sample(&self, rng: &mut ChaCha8Rng) -> Option<Trace> {
         let mut parser = source::parser();
-        (0..TRIES_MAX).find_map(|_| self.draw(&mut parser, rng))
+        let trace = (0..TRIES_MAX).find_map(|_| self.draw(&mut parser, rng))?;
+        Some(careless(trace, self.options.augment.careless, rng))
     }
 
     /// Every trace of a seed, by number.

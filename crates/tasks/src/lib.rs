@@ -12,13 +12,16 @@
 //! - [`base`]: the tree an agent starts from, in memory and on disk
 //! - [`mod@verify`]: whether a task holds what it promises
 //! - [`mod@oracle`]: the shortest honest solution of a task as tool calls and their answers
-//! - [`corpus`]: endless fresh traces over the functions of a tree
+//! - [`corpus`]: endless fresh traces over the functions of a tree; [`mod@careless`]: some of them
+//!   worked on carelessly
+//! - [`small_policy`]: the options of the shipped policy's tasks and traces
 //! - [`stdlib`]: where this machine keeps Python's standard library
 //!
 //! This crate never runs the code of a task and never talks to a network. Git is the git program,
 //! with a clean configuration, and only ever reads.
 
 pub mod base;
+pub mod careless;
 pub mod corpus;
 pub mod function;
 mod git;
@@ -28,6 +31,7 @@ pub mod mutate;
 pub mod operators;
 pub mod oracle;
 mod rename;
+pub mod small_policy;
 pub mod source;
 pub mod split;
 pub mod statement;
