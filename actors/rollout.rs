@@ -13,6 +13,7 @@ use crrl_cluster::{Inbound, Mesh, MeshEvent, Receipt};
 use crrl_control::wire::{Assignment, Held, NodeRole, Serving, Wire};
 use crrl_types::{AdapterManifest, EpisodeId, Task, Trajectory};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor_cluster::RactorMessage;
 use tokio::task::{AbortHandle, JoinError};
 
 use crate::engine::{ActivateError, EngineGone, panic_text};
@@ -75,7 +76,7 @@ pub struct Args {
 }
 
 /// What it is told.
-#[derive(Debug)]
+#[derive(Debug, RactorMessage)]
 pub enum Msg {
     /// From a peer whose role allows it.
     Inbound(Box<Inbound>),

@@ -1,0 +1,211 @@
+//! A rollout node without a cluster: real engine, real sandboxes, a channel for the mesh.
+//!
+//! Has a `main` of its own, because this very program is also the sandbox launcher its tests use.
+
+mod world;
+
+use std::time::Duration;
+
+use crrl_control::wire::{NodeRole, Wire};
+use crrl_types::{AdapterVersion, EpisodeId};
+use futures::FutureExt;
+use world::{PANIC, World};
+
+#[expect(clippy::print_stdout, reason = "a test runner of its own")]
+fn main() {
+    if std::env::args().nth(1).as_deref() == Some(crrl_sandbox::launcher::SUBCOMMAND) {
+        crrl_sandbox::launcher::main();
+    }
+    let wanted = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let mut failed = 0;
+    macro_rules! run {
+        ($($test:ident),* $(,)?) => {$(
+            if wanted.as_deref().is_none_or(|part| stringify!($test).contains(part)) {
+                let test = std::panic::AssertUnwindSafe($test()).catch_unwind();
+                let passed = runtime.block_on(test).is_ok();
+                println!("test {} ... {}", stringify!($test), if passed { "ok" } else { "FAILED" });
+                failed += u32::from(!passed);
+            }
+        )*};
+    }
+    run!(
+        a_result_is_sent_until_it_is_acknowledged,
+        a_panicking_episode_hurts_nobody_else,
+        an_adapter_is_served_once_it_is_verified,
+        a_cancelled_episode_leaves_nothing_behind,
+        what_cannot_be_rolled_out_is_reported,
+        a_group_prepares_its_task_once,
+        a_draining_node_takes_no_more,
+        an_episode_keeps_to_its_time,
+    );
+    if failed > 0 {
+        println!("{failed} failed");
+        std::process::exit(1);
+    }
+}
+
+async fn a_result_is_sent_until_it_is_acknowledged() {
+    let mut world = World::new(4).await;
+    world.peer_up(NodeRole::Coordinator);
+    match world.next(NodeRole::Coordinator).await {
+        Wire::Join { capacity: 4, holding, serving: Some(serving), .. } => {
+            assert!(holding.is_empty());
+            assert_eq!(serving.version, AdapterVersion(0));
+            assert_eq!(serving.digest, world.engine.base_digest());
+        }
+        other => panic!("{other:?}"),
+    }
+    world.assign(1, 1, "the answer is wrong", 60_000);
+    let Wire::Finished { attempt: 1, trajectory } = world.next(NodeRole::Coordinator).await else {
+        panic!("no result")
+    };
+    assert_eq!(trajectory.episode, EpisodeId(1));
+    assert_eq!(trajectory.tokens.len(), trajectory.logprobs.len());
+    assert!(trajectory.generated_len() > 0);
+    let covered: u32 = trajectory.adapters.iter().map(|span| span.end - span.start).sum();
+    assert_eq!(covered as usize, trajectory.generated_len());
+    assert!(trajectory.adapters.iter().all(|span| span.digest == world.engine.base_digest()));
+    assert!(trajectory.reward.get("line").is_some());
+    // Nobody said that it is durable.
+    let again = world.next(NodeRole::Coordinator).await;
+    assert!(matches!(again, Wire::Finished { attempt: 1, .. }), "{again:?}");
+    world.peer_up(NodeRole::Coordinator);
+    let joined = world.next(NodeRole::Coordinator).await;
+    assert!(matches!(&joined, Wire::Join { holding, .. } if holding.len() == 1), "{joined:?}");
+    world.next(NodeRole::Coordinator).await;
+    world.send(Wire::Ack { episode: EpisodeId(1) });
+    world.peer_up(NodeRole::Coordinator);
+    let joined = world.next(NodeRole::Coordinator).await;
+    assert!(matches!(&joined, Wire::Join { holding, .. } if holding.is_empty()), "{joined:?}");
+}
+
+async fn a_panicking_episode_hurts_nobody_else() {
+    let mut world = World::new(4).await;
+    world.assign(1, 1, PANIC, 60_000);
+    world.assign(2, 1, "the answer is wrong", 60_000);
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        match world.next(NodeRole::Coordinator).await {
+            Wire::Failed { episode, attempt: 1, reason } => {
+                assert!(reason.contains("panicked"), "{reason}");
+                seen.push((episode.0, false));
+            }
+            Wire::Finished { trajectory, .. } => seen.push((trajectory.episode.0, true)),
+            other => panic!("{other:?}"),
+        }
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, [(1, false), (2, true)]);
+    world.all_given_back().await;
+}
+
+async fn an_adapter_is_served_once_it_is_verified() {
+    let mut world = World::new(4).await;
+    world.peer_up(NodeRole::ParameterServer);
+    let asked = world.next(NodeRole::ParameterServer).await;
+    assert_eq!(asked, Wire::AdapterWanted { have: AdapterVersion(0) });
+    let (manifest, payload) = world.adapter(3);
+    let mut broken = payload.clone();
+    *broken.last_mut().expect("not empty") ^= 1;
+    world.send(Wire::Adapter { manifest: manifest.clone(), payload: broken });
+    world.assign(1, 1, "the answer is wrong", 60_000);
+    let Wire::Finished { trajectory, .. } = world.next(NodeRole::Coordinator).await else {
+        panic!("a broken adapter stopped an episode")
+    };
+    assert_eq!(trajectory.oldest_version(), Some(AdapterVersion(0)));
+    world.send(Wire::Ack { episode: EpisodeId(1) });
+
+    world.send(Wire::Adapter { manifest: manifest.clone(), payload });
+    let served = Wire::Activated { version: AdapterVersion(3), digest: manifest.digest };
+    assert_eq!(world.next(NodeRole::Coordinator).await, served);
+    world.assign(2, 1, "the answer is wrong", 60_000);
+    let Wire::Finished { trajectory, .. } = world.next(NodeRole::Coordinator).await else {
+        panic!("no result")
+    };
+    assert!(trajectory.adapters.iter().all(|span| span.digest == manifest.digest));
+    assert_eq!(trajectory.oldest_version(), Some(AdapterVersion(3)));
+}
+
+async fn a_cancelled_episode_leaves_nothing_behind() {
+    let mut world = World::new(2).await;
+    for episode in 1..=2 {
+        world.assign(episode, 1, "the answer is wrong", 60_000);
+        world.send(Wire::Cancel { episode: EpisodeId(episode), reason: "the run is over".into() });
+    }
+    world.all_given_back().await;
+    // Its place is free at once, and the next result is the next episode's.
+    world.assign(3, 1, "the answer is wrong", 60_000);
+    let next = world.next(NodeRole::Coordinator).await;
+    assert!(
+        matches!(&next, Wire::Finished { trajectory, .. } if trajectory.episode.0 == 3),
+        "{next:?}"
+    );
+}
+
+async fn what_cannot_be_rolled_out_is_reported() {
+    let mut world = World::new(2).await;
+    let mut bad = world.assignment(1, 1, "", 60_000);
+    bad.task_json = "{".to_owned();
+    world.send(Wire::Assign(Box::new(bad)));
+    let failed = world.next(NodeRole::Coordinator).await;
+    assert!(
+        matches!(&failed, Wire::Failed { reason, .. } if reason.contains("cannot be read")),
+        "{failed:?}"
+    );
+    world.send(Wire::Ack { episode: EpisodeId(1) });
+    let mut gone = world.assignment(2, 1, "", 60_000);
+    gone.task_json = gone.task_json.replace("\"files\"", "\"tree\"");
+    world.send(Wire::Assign(Box::new(gone)));
+    let failed = world.next(NodeRole::Coordinator).await;
+    assert!(matches!(&failed, Wire::Failed { .. }), "{failed:?}");
+    world.all_given_back().await;
+}
+
+async fn a_group_prepares_its_task_once() {
+    let mut world = World::new(4).await;
+    for episode in 1..=4 {
+        world.assign(episode, 1, "the answer is wrong", 60_000);
+    }
+    for _ in 0..4 {
+        let next = world.next(NodeRole::Coordinator).await;
+        assert!(matches!(next, Wire::Finished { .. }), "{next:?}");
+    }
+    assert_eq!(world.sandboxes.templates(), 1);
+    assert!(world.engine.status().stats.shared_tokens > 0, "each computed the prompt for itself");
+    world.all_given_back().await;
+}
+
+async fn a_draining_node_takes_no_more() {
+    let mut world = World::new(2).await;
+    world.assign(1, 1, "the answer is wrong", 60_000);
+    world.send(Wire::Drain);
+    assert_eq!(world.next(NodeRole::Coordinator).await, Wire::Credit { episodes: 0 });
+    world.assign(2, 1, "the answer is wrong", 60_000);
+    let next = world.next(NodeRole::Coordinator).await;
+    assert!(
+        matches!(&next, Wire::Finished { trajectory, .. } if trajectory.episode.0 == 1),
+        "{next:?}"
+    );
+    world.peer_up(NodeRole::Coordinator);
+    let joined = world.next(NodeRole::Coordinator).await;
+    assert!(matches!(&joined, Wire::Join { capacity: 0, holding, .. } if holding.len() == 1));
+}
+
+async fn an_episode_keeps_to_its_time() {
+    let mut world = World::new(2).await;
+    // The first pays for loading the template; the second has no time at all.
+    world.assign(1, 1, "the answer is wrong", 60_000);
+    world.next(NodeRole::Coordinator).await;
+    world.send(Wire::Ack { episode: EpisodeId(1) });
+    let started = std::time::Instant::now();
+    world.assign(2, 1, "the answer is wrong", 1);
+    let next = world.next(NodeRole::Coordinator).await;
+    assert!(matches!(next, Wire::Failed { .. } | Wire::Finished { .. }), "{next:?}");
+    assert!(started.elapsed() < Duration::from_secs(2));
+    world.all_given_back().await;
+}
