@@ -32,8 +32,8 @@ fn train(steps: u64, sync: bool, stale: StalePolicy) -> Phase {
 }
 
 fn plan(seed: u64, steps: u64) -> Plan {
-    let stale = if seed % 2 == 0 { StalePolicy::TrainRest } else { StalePolicy::Refill };
-    let train = train(steps, seed % 3 == 0, stale);
+    let stale = if seed.is_multiple_of(2) { StalePolicy::TrainRest } else { StalePolicy::Refill };
+    let train = train(steps, seed.is_multiple_of(3), stale);
     let mut plan = Plan::new(seed, vec![evaluate("before"), train, evaluate("after")]);
     plan.limits.lease_ms = 3_000;
     plan.limits.attempts_max = 50;

@@ -4,7 +4,7 @@
 //! - [`row`]: what is stored, as plain rows
 //! - [`writer`]: one thread that writes, in batches, and says so when it is durable
 //! - [`read`]: for reports, and for a run that goes on
-//! - [`event_log`]: `events.jsonl`
+//! - [`event_log`]: the history, in `events.jsonl`
 //! - [`schema`]: tables and their version
 //! - [`error`]: what can go wrong with a disk, and what to do
 //!

@@ -84,7 +84,7 @@ impl Reader {
         query().map_err(|error| StoreError::of(&self.path, &error))
     }
 
-    fn unreadable(&self, what: String, detail: impl ToString) -> StoreError {
+    fn unreadable(&self, what: String, detail: &dyn std::fmt::Display) -> StoreError {
         StoreError::Row { path: self.path.clone(), what, detail: detail.to_string() }
     }
 
@@ -213,7 +213,7 @@ impl Reader {
             .map(|(version, digest)| {
                 let digest = digest
                     .parse()
-                    .map_err(|error| self.unreadable(format!("adapter {version}"), error))?;
+                    .map_err(|error| self.unreadable(format!("adapter {version}"), &error))?;
                 Ok((version, digest))
             })
             .collect()
@@ -235,7 +235,9 @@ impl Reader {
     /// [`StoreError`].
     pub fn trajectory(&self, id: EpisodeId) -> Result<Option<Trajectory>, StoreError> {
         let wrap = |error| StoreError::of(&self.path, &error);
-        let bad = |error| self.unreadable(format!("the trajectory of episode {id}"), error);
+        let bad = |error: serde_json::Error| {
+            self.unreadable(format!("the trajectory of episode {id}"), &error)
+        };
         let turns = self.turns(id)?;
         let read = |row: &Row<'_>| {
             let tokens: Vec<u8> = row.get(4)?;
@@ -286,7 +288,7 @@ impl Reader {
         rows.into_iter()
             .map(|(text, tokens, tools)| {
                 let tools = serde_json::from_str(&tools)
-                    .map_err(|error| self.unreadable(format!("a turn of episode {id}"), error))?;
+                    .map_err(|error| self.unreadable(format!("a turn of episode {id}"), &error))?;
                 Ok(Turn { text, tokens, tools })
             })
             .collect()

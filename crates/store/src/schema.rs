@@ -97,7 +97,7 @@ pub(crate) fn prepare(connection: &Connection, path: &Path) -> Result<(), StoreE
     if tables > 0 && id != APPLICATION_ID {
         return Err(StoreError::Foreign { path: path.to_owned() });
     }
-    if found > SCHEMA_VERSION || found < 0 {
+    if !(0..=SCHEMA_VERSION).contains(&found) {
         return Err(StoreError::Newer { path: path.to_owned(), found, known: SCHEMA_VERSION });
     }
     if std::fs::metadata(path).is_ok_and(|file| file.len() <= CHECK_BYTES_MAX) {

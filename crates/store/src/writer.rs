@@ -4,7 +4,7 @@
 //! wants to say; the thread commits (with an fsync) and hands the words on, in order. Changes that
 //! queue up meanwhile share one commit. After an error nothing more is written or said.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -124,7 +124,7 @@ fn open(path: &Path, options: Options) -> Result<Connection, StoreError> {
 
 fn run<T>(
     mut connection: Connection,
-    path: &PathBuf,
+    path: &Path,
     options: Options,
     receiver: &Receiver<(Vec<Op>, T)>,
     mut said: impl FnMut(Result<T, StoreError>),

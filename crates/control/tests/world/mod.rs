@@ -213,12 +213,12 @@ impl World {
                 Effect::Over { error } if durable => self.over = Some(error),
                 Effect::Assign(assign) if !crash => {
                     let to = assign.to.clone();
-                    self.to_node(to, NodeWord::Assign(assign));
+                    self.send_to(to, NodeWord::Assign(assign));
                 }
                 Effect::Send(to, Wire::Ack { episode } | Wire::Cancel { episode, .. })
                     if !crash =>
                 {
-                    self.to_node(to, NodeWord::Gone(episode));
+                    self.send_to(to, NodeWord::Gone(episode));
                 }
                 Effect::SendBatch { step, episodes, .. } if !crash => {
                     self.send(Packet::Batch(step.0, episodes));
@@ -243,7 +243,7 @@ impl World {
         }
     }
 
-    fn to_node(&mut self, to: NodeName, word: NodeWord) {
+    fn send_to(&mut self, to: NodeName, word: NodeWord) {
         let Some(node) = self.nodes.get(&to) else { return };
         let life = node.incarnation;
         self.send(Packet::ToNode(to, life, word));
