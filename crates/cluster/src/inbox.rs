@@ -11,6 +11,7 @@ use crrl_types::NodeName;
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, pg};
 use ractor_cluster::RactorClusterMessage;
 
+use crate::mesh::PeerInfo;
 use crate::peer::{Packet, Peer, Shared};
 use crate::router::{Inbound, Receipt};
 
@@ -35,21 +36,26 @@ struct State {
 /// Starts the inbox of a node on the calling runtime.
 pub(crate) async fn spawn(shared: &Arc<Shared>) -> Result<ActorRef<InboxMsg>, SpawnErr> {
     let (actor, _) = Actor::spawn(None, Inbox, Arc::downgrade(shared)).await?;
-    pg::join_scoped(SCOPE.into(), group(&shared.options.name), vec![actor.get_cell()]);
+    pg::join_scoped(
+        SCOPE.into(),
+        group(&shared.options.name, shared.options.incarnation),
+        vec![actor.get_cell()],
+    );
     Ok(actor)
 }
 
 /// The inbox of the peer whose session has this id.
-pub(crate) fn of_peer(name: &NodeName, node_id: u64) -> Option<ActorRef<InboxMsg>> {
+pub(crate) fn of_peer(peer: &PeerInfo, node_id: u64) -> Option<ActorRef<InboxMsg>> {
     let is_of_session = |cell: &ActorCell| matches!(cell.get_id(), ActorId::Remote { node_id: id, .. } if id == node_id);
-    pg::get_scoped_members(&SCOPE.into(), &group(name))
+    pg::get_scoped_members(&SCOPE.into(), &group(&peer.name, peer.incarnation))
         .into_iter()
         .find(is_of_session)
         .map(ActorRef::from)
 }
 
-fn group(name: &NodeName) -> String {
-    format!("inbox/{name}")
+/// A life has a group of its own, so that nothing of an earlier one is ever found.
+fn group(name: &NodeName, incarnation: u64) -> String {
+    format!("inbox/{name}/{incarnation}")
 }
 
 impl Actor for Inbox {

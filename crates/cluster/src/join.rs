@@ -329,7 +329,7 @@ async fn until_ready(
     let SessionState::Ready { node_id } = state else {
         return Err("its session ended before it was ready".into());
     };
-    let inbox = inbox::of_peer(&peer.info.name, node_id).ok_or("it has no inbox")?;
+    let inbox = inbox::of_peer(&peer.info, node_id).ok_or("it has no inbox")?;
     peer.set_inbox(inbox);
     peer.heard(0);
     Ok(())
