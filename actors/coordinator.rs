@@ -239,6 +239,9 @@ impl State {
         let recovered = ledger_rows::recover(&reader, results)?;
         self.fill_history(&reader)?;
         let machine = Machine::recover(plan.clone(), ids, recovered, self.now())?;
+        // An error of the life before is no longer true.
+        let results = Some(Box::new(machine.results().clone()));
+        writer.submit(Vec::new(), Words { results, ..Words::default() })?;
         self.run = Some(Run { machine, plan, tasks, trajectories: BTreeMap::new(), writer });
         for input in std::mem::take(&mut self.early) {
             self.input(input, None)?;
