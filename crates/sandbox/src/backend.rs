@@ -1,7 +1,7 @@
 //! Starts sandboxes on this machine. Holds no sandbox itself.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -121,15 +121,26 @@ impl LocalBackend {
         // It ends by itself as the stream is closed; killing only makes sure.
         let _ = child.kill();
         let _ = child.wait();
-        match answer.map_err(failed)? {
-            Some((Response { answer: Answer::Ready, .. }, _)) => Ok(()),
-            Some((Response { answer, .. }, _)) => Err(refusal(&self.launcher, answer)),
-            None => Err(fail(format!(
-                "it ended without a word; it has to call `launcher::main` when its first \
-                 argument is `{SUBCOMMAND}`"
-            ))),
+        match answer {
+            Ok(Some((Response { answer: Answer::Ready, .. }, _))) => Ok(()),
+            Ok(Some((Response { answer, .. }, _))) => Err(refusal(&self.launcher, answer)),
+            // It may close the stream before or after it was written to.
+            Ok(None) => Err(fail(mute())),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) =>
+            {
+                Err(fail(mute()))
+            }
+            Err(error) => Err(failed(error)),
         }
     }
+}
+
+fn mute() -> String {
+    format!(
+        "it ended without a word; it has to call `launcher::main` when its first argument is \
+         `{SUBCOMMAND}`"
+    )
 }
 
 fn refusal(launcher: &std::path::Path, answer: Answer) -> Unavailable {

@@ -101,5 +101,42 @@ fn git_diff(folder: &Path, bytes_max: usize) -> Result<String, DiffError> {
     if !matches!(done.status.code(), Some(0 | 1)) {
         return Err(DiffError::Git(String::from_utf8_lossy(&done.stderr).trim().to_owned()));
     }
-    Ok(String::from_utf8_lossy(&out).into_owned())
+    Ok(with_both_sides(&String::from_utf8_lossy(&out)))
+}
+
+/// Outside a repository git names the one side of a new or deleted file twice (`a/x a/x`) where
+/// it says `a/x b/x` inside one. Lines of content never start this way: they are indented by one.
+fn with_both_sides(diff: &str) -> String {
+    const HEADER: &str = "diff --git ";
+    let mut out = String::with_capacity(diff.len());
+    for line in diff.split_inclusive('\n') {
+        let names = line.strip_prefix(HEADER).and_then(|rest| {
+            let (one, two) = rest.trim_end_matches('\n').split_at_checked(rest.len() / 2 - 1)?;
+            (Some(one) == two.strip_prefix(' ')).then_some(one)
+        });
+        match names {
+            Some(name) => {
+                let quote = if name.starts_with('"') { "\"" } else { "" };
+                let path = &name[quote.len() + 2..];
+                out.push_str(&format!("{HEADER}{quote}a/{path} {quote}b/{path}\n"));
+            }
+            None => out.push_str(line),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_both_sides;
+
+    #[test]
+    fn headers_of_new_and_deleted_files_name_both_sides() {
+        let git =
+            "diff --git a/x y a/x y\n-diff --git a/x a/x\ndiff --git \"b/\\303\" \"b/\\303\"\n";
+        let ours =
+            "diff --git a/x y b/x y\n-diff --git a/x a/x\ndiff --git \"a/\\303\" \"b/\\303\"\n";
+        assert_eq!(with_both_sides(git), ours);
+        assert_eq!(with_both_sides(ours), ours);
+    }
 }

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use crrl_sandbox::{Limits, LocalBackend, Options, Sandbox, Template, Unavailable};
 
 /// Options that start this crate's own launcher.
-pub fn options(limits: Limits) -> Options {
+pub(crate) fn options(limits: Limits) -> Options {
     let launcher = Some(PathBuf::from(env!("CARGO_BIN_EXE_crrl-sandbox-launch")));
     Options { limits, launcher, run_without_isolation: false }
 }
 
 /// A backend, or `None` with a message where this machine has no namespaces.
-pub fn backend(limits: Limits) -> Option<LocalBackend> {
+pub(crate) fn backend(limits: Limits) -> Option<LocalBackend> {
     match LocalBackend::new(options(limits)) {
         Ok(backend) => Some(backend),
         Err(error @ Unavailable::Layer { .. }) => {
@@ -26,7 +26,7 @@ pub fn backend(limits: Limits) -> Option<LocalBackend> {
 }
 
 /// A repository of a few files.
-pub fn template() -> Arc<Template> {
+pub(crate) fn template() -> Arc<Template> {
     let folder = tempfile::tempdir().expect("a folder");
     let write = |path: &str, text: &str| {
         let to = folder.path().join(path);
@@ -41,23 +41,23 @@ pub fn template() -> Arc<Template> {
 }
 
 /// An open sandbox with the usual limits.
-pub async fn open() -> Option<Sandbox> {
+pub(crate) async fn open() -> Option<Sandbox> {
     open_with(Limits::default()).await
 }
 
 /// An open sandbox.
-pub async fn open_with(limits: Limits) -> Option<Sandbox> {
+pub(crate) async fn open_with(limits: Limits) -> Option<Sandbox> {
     let backend = backend(limits)?;
     Some(backend.open(&template()).await.expect("opens"))
 }
 
 /// What a command prints, whatever its status.
-pub async fn says(sandbox: &mut Sandbox, cmd: &str) -> String {
+pub(crate) async fn says(sandbox: &mut Sandbox, cmd: &str) -> String {
     sandbox.exec(cmd).await.expect("the sandbox lives").output
 }
 
 /// Waits until something holds.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !holds() {
         assert!(Instant::now() < deadline, "never: {what}");
