@@ -62,11 +62,16 @@ impl Outgoing {
         self.done.is_some()
     }
 
-    fn encoded(&self) -> Result<(Vec<u8>, Bytes), EncodeError> {
+    /// Head, hash and content. An adapter's hash is its manifest's: were the two apart, the
+    /// receiver would refuse it.
+    fn encoded(&self) -> Result<(Vec<u8>, Digest, Bytes), EncodeError> {
         match &self.content {
-            Content::Message(wire) => Ok((encode(&Head::Message)?, encode(wire)?.into())),
+            Content::Message(wire) => {
+                let body = Bytes::from(encode(wire)?);
+                Ok((encode(&Head::Message)?, Digest::of(&body), body))
+            }
             Content::Adapter(manifest, payload) => {
-                Ok((encode(&Head::Adapter(manifest.clone()))?, payload.clone()))
+                Ok((encode(&Head::Adapter(manifest.clone()))?, manifest.digest, payload.clone()))
             }
         }
     }
@@ -100,9 +105,10 @@ pub(crate) async fn send_to(shared: Arc<Shared>, peer: Arc<Peer>) {
 }
 
 async fn send(shared: &Shared, peer: &Peer, blob: &Outgoing) -> Result<(), BlobError> {
-    let (head, body) = blob.encoded().map_err(|error| BlobError::Broken(error.to_string()))?;
+    let (head, digest, body) =
+        blob.encoded().map_err(|error| BlobError::Broken(error.to_string()))?;
     let id = BLOB_IDS.fetch_add(1, Ordering::Relaxed);
-    send_blob(&peer.bulk.quic, shared.endpoint.options(), id, &head, &body).await
+    send_blob(&peer.bulk.quic, shared.endpoint.options(), id, &head, digest, &body).await
 }
 
 /// Takes the blobs of a peer until it has ended. QUIC lets a peer open only so many streams.
@@ -143,8 +149,8 @@ fn judge(peer: &Peer, head: &[u8], length: u64) -> Result<(), String> {
 }
 
 async fn handle(shared: &Shared, peer: &Peer, blob: ReceivedBlob, deadline: std::time::Duration) {
-    let ReceivedBlob { head, body, receipt, .. } = blob;
-    let wire = match message(&head, &body) {
+    let ReceivedBlob { head, body, digest, receipt, .. } = blob;
+    let wire = match message(&head, digest, &body) {
         Ok(wire) => wire,
         Err(reason) => return answer(receipt, Err(reason)).await,
     };
@@ -166,10 +172,10 @@ async fn handle(shared: &Shared, peer: &Peer, blob: ReceivedBlob, deadline: std:
     answer(receipt, outcome).await;
 }
 
-fn message(head: &[u8], body: &Bytes) -> Result<Wire, String> {
+fn message(head: &[u8], digest: Digest, body: &Bytes) -> Result<Wire, String> {
     match decode(head).map_err(|error| error.to_string())? {
         Head::Message => decode(body).map_err(|error| error.to_string()),
-        Head::Adapter(manifest) if manifest.digest != Digest::of(body) => {
+        Head::Adapter(manifest) if manifest.digest != digest => {
             Err("the adapter does not match its manifest".into())
         }
         Head::Adapter(manifest) => Ok(Wire::Adapter { manifest, payload: body.to_vec() }),

@@ -80,7 +80,8 @@ impl From<FrameError> for BlobError {
     }
 }
 
-/// Sends a blob and waits until its receiver has handled it. `head` says what it is.
+/// Sends a blob and waits until its receiver has handled it. `head` says what it is; `digest` is the
+/// content's hash.
 ///
 /// # Errors
 /// [`BlobError`]; a corrupt transfer is tried three times before it is one.
@@ -89,13 +90,13 @@ pub async fn send_blob(
     options: &Options,
     id: u64,
     head: &[u8],
+    digest: Digest,
     body: &Bytes,
 ) -> Result<(), BlobError> {
     let len = body.len() as u64;
     if len > options.blob_bytes_max {
         return Err(BlobError::TooLarge { len, max: options.blob_bytes_max });
     }
-    let digest = Digest::of(body);
     let mut outcome = Err(BlobError::Corrupt);
     for _ in 0..ATTEMPTS_MAX {
         outcome = attempt(connection, options, id, head, digest, body).await;
@@ -164,6 +165,8 @@ pub struct ReceivedBlob {
     pub head: Vec<u8>,
     /// Its content.
     pub body: Bytes,
+    /// The content's hash, as it was computed here.
+    pub digest: Digest,
     /// Answers the sender.
     pub receipt: BlobReceipt,
 }
@@ -227,9 +230,13 @@ pub async fn receive_blob(
         .map_err(|_| BlobError::TooLarge { len: header.length, max: usize::MAX as u64 })?;
     let body = read_body(&mut recv, length).await?;
     match body {
-        Some((body, digest)) if digest == header.digest => {
-            Ok(ReceivedBlob { id: header.id, head: header.head, body, receipt: BlobReceipt(send) })
-        }
+        Some((body, digest)) if digest == header.digest => Ok(ReceivedBlob {
+            id: header.id,
+            head: header.head,
+            body,
+            digest,
+            receipt: BlobReceipt(send),
+        }),
         _ => {
             let _ = recv.stop(VarInt::from_u32(1));
             answer(&mut send, Verdict::Corrupt).await?;

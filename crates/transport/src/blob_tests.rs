@@ -39,10 +39,14 @@ async fn receive(connection: &Connection) -> Result<ReceivedBlob, BlobError> {
 async fn a_blob_arrives_whole_and_is_acknowledged_when_it_was_handled() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (here, there, _held) = joined(folder.path()).await;
-    let body = Bytes::from((0..3_000_000u32).map(|n| (n.wrapping_mul(n) % 253) as u8).collect::<Vec<u8>>());
+    let body = Bytes::from(
+        (0..3_000_000u32).map(|n| (n.wrapping_mul(n) % 253) as u8).collect::<Vec<u8>>(),
+    );
     let sending = {
         let (quic, body) = (here.quic.clone(), body.clone());
-        tokio::spawn(async move { send_blob(&quic, &Options::default(), 7, b"head", &body).await })
+        tokio::spawn(async move {
+            send_blob(&quic, &Options::default(), 7, b"head", Digest::of(&body), &body).await
+        })
     };
     let blob = receive(&there).await.expect("whole");
     assert_eq!((blob.id, blob.head.as_slice(), &blob.body), (7, b"head".as_slice(), &body));
@@ -64,7 +68,7 @@ async fn a_corrupt_blob_is_refused_by_its_hash_and_sent_again() {
         let wrong = Digest::of(b"something else");
         let first = attempt(&quic, &options, 1, b"", wrong, &sent).await;
         assert!(matches!(first, Err(BlobError::Corrupt)), "{first:?}");
-        send_blob(&quic, &options, 1, b"", &sent).await
+        send_blob(&quic, &options, 1, b"", Digest::of(&sent), &sent).await
     });
     assert!(matches!(receive(&there).await, Err(BlobError::Corrupt)));
     let blob = receive(&there).await.expect("whole this time");
@@ -87,7 +91,8 @@ async fn a_blob_that_is_always_corrupt_is_given_up() {
         seen
     });
     let body = Bytes::from_static(b"content");
-    let outcome = send_blob(&here.quic, &Options::default(), 1, b"", &body).await;
+    let outcome =
+        send_blob(&here.quic, &Options::default(), 1, b"", Digest::of(&body), &body).await;
     assert!(matches!(outcome, Err(BlobError::Corrupt)));
     here.close("the test is over");
     assert_eq!(refusing.await.expect("no panic"), ATTEMPTS_MAX);
@@ -104,7 +109,8 @@ async fn a_refusal_says_why_and_costs_no_transfer() {
         receive_blob(stream, &Options::default(), judge).await.map(|blob| blob.body.len())
     });
     let body = Bytes::from(vec![0; 50_000_000]);
-    let outcome = send_blob(&here.quic, &Options::default(), 1, b"", &body).await;
+    let outcome =
+        send_blob(&here.quic, &Options::default(), 1, b"", Digest::of(&body), &body).await;
     assert!(matches!(&outcome, Err(BlobError::Refused(why)) if why == "not today"), "{outcome:?}");
     assert!(refusing.await.expect("no panic").is_err());
     assert!(here.quic.stats().udp_tx.bytes < 40_000_000);
@@ -116,6 +122,6 @@ async fn a_blob_beyond_the_bound_is_not_even_sent() {
     let (here, _there, _held) = joined(folder.path()).await;
     let options = Options { blob_bytes_max: 10, ..Options::default() };
     let body = Bytes::from_static(b"eleven byte");
-    let outcome = send_blob(&here.quic, &options, 1, b"", &body).await;
+    let outcome = send_blob(&here.quic, &options, 1, b"", Digest::of(&body), &body).await;
     assert!(matches!(outcome, Err(BlobError::TooLarge { len: 11, max: 10 })));
 }
