@@ -116,7 +116,7 @@ impl Sandbox {
         let time = self.limits.command_time_max + ANSWER_TIME_MAX;
         match self.ask(Ask::Exec { cmd: cmd.to_owned() }, &[], time).await? {
             (Answer::Ran(ran), body) => Ok(told(&ran, &body, &self.limits)),
-            (other, _) => Err(unexpected(other)),
+            (other, _) => Err(unexpected(&other)),
         }
     }
 
@@ -138,7 +138,7 @@ impl Sandbox {
                 ok: outcome == PatchOutcome::Applied,
                 outcome,
             }),
-            (other, _) => Err(unexpected(other)),
+            (other, _) => Err(unexpected(&other)),
         }
     }
 
@@ -154,7 +154,7 @@ impl Sandbox {
         let ask = Ask::Read { path: path.to_owned(), bytes_max };
         match self.ask(ask, &[], ANSWER_TIME_MAX).await? {
             (Answer::Content, body) => Ok(body),
-            (other, _) => Err(unexpected(other)),
+            (other, _) => Err(unexpected(&other)),
         }
     }
 
@@ -165,7 +165,7 @@ impl Sandbox {
     pub async fn write_file(&mut self, path: &str, content: &[u8]) -> Result<(), SandboxError> {
         match self.ask(Ask::Write { path: path.to_owned() }, content, ANSWER_TIME_MAX).await? {
             (Answer::Done, _) => Ok(()),
-            (other, _) => Err(unexpected(other)),
+            (other, _) => Err(unexpected(&other)),
         }
     }
 
@@ -176,7 +176,7 @@ impl Sandbox {
     pub async fn export(&mut self) -> Result<Export, SandboxError> {
         let (answer, body) = self.ask(Ask::Export, &[], ANSWER_TIME_MAX).await?;
         let Answer::Exported { mut deleted, mut skipped } = answer else {
-            return Err(unexpected(answer));
+            return Err(unexpected(&answer));
         };
         deleted.retain(|path| matches!(self.template.base(path), Ok(Some(_))));
         skipped.truncate(self.limits.export_files_max);
@@ -261,7 +261,7 @@ fn gone(error: io::Error) -> SandboxError {
     }
 }
 
-fn unexpected(answer: Answer) -> SandboxError {
+fn unexpected(answer: &Answer) -> SandboxError {
     let mut shown = format!("{answer:?}");
     shown.truncate(shown.floor_char_boundary(200));
     SandboxError::Protocol(shown)

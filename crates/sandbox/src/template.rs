@@ -230,7 +230,10 @@ fn make_repository(work: &Path, git: &Path) -> Result<(), TemplateError> {
     run(&["add", "--all", "--force"])?;
     run(&["commit", "--quiet", "--allow-empty", "--no-verify", "--no-gpg-sign", "--message=base"])?;
     run(&["repack", "-a", "-d", "-q"])?;
-    run(&["config", "--unset", "core.worktree"]).or_else(|_| Ok::<(), TemplateError>(()))?;
+    // Git records the work tree of another folder, which the agent does not have.
+    if let Err(error) = run(&["config", "--unset", "core.worktree"]) {
+        tracing::trace!(%error, "no work tree was recorded");
+    }
     for left in ["COMMIT_EDITMSG", "logs"] {
         let path = git.join(left);
         let gone = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };

@@ -158,7 +158,7 @@ fn rules() -> Result<Rules, seccompiler::BackendError> {
         libc::SYS_ioctl,
         vec![
             rule(1, Dword, SeccompCmpOp::Eq, libc::TIOCSTI)?,
-            rule(1, Dword, SeccompCmpOp::Eq, libc::TIOCLINUX.into())?,
+            rule(1, Dword, SeccompCmpOp::Eq, libc::TIOCLINUX)?,
         ],
     );
     // Limits of other processes, process 1 among them.

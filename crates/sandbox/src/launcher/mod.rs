@@ -44,11 +44,8 @@ impl Refused {
 /// Takes the place of `main` in the launcher process. Standard input is the stream to the owner,
 /// standard output the template's image.
 pub fn main() -> ! {
-    exit(match start() {
-        Ok(code) => code,
-        // Nobody is there to be told: the owner has gone or is no owner.
-        Err(_) => 2,
-    })
+    // Nobody is there to be told of an error: the owner has gone or is no owner.
+    exit(start().unwrap_or(2))
 }
 
 fn start() -> std::io::Result<i32> {
