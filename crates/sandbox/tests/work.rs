@@ -159,8 +159,47 @@ async fn sixteen_at_once_do_not_see_each_other() {
 }
 
 #[tokio::test]
-async fn without_walls_only_when_asked_for_and_a_wrong_launcher_is_named() {
+async fn a_wrong_launcher_is_named() {
     let wrong = Options { launcher: Some("/bin/true".into()), ..options(Limits::default()) };
     let error = LocalBackend::new(wrong).expect_err("no launcher").to_string();
     assert!(error.contains("/bin/true") && error.contains("without a word"), "{error}");
+}
+
+/// Not a test by itself: runs where no further user namespace can be had.
+#[tokio::test]
+#[ignore = "started by the test below"]
+async fn where_there_are_no_walls() {
+    let strict = options(Limits::default());
+    let error = LocalBackend::new(strict.clone()).expect_err("no walls").to_string();
+    assert!(error.contains("user namespace"), "{error}");
+    assert!(error.contains("sysctl") && error.contains("run_without_isolation"), "{error}");
+    let loose = Options { run_without_isolation: true, ..strict };
+    let backend = LocalBackend::new(loose).expect("asked for");
+    assert!(!backend.isolated());
+    let mut sandbox = backend.open(&template()).await.expect("opens");
+    let folder = says(&mut sandbox, "pwd").await.trim().to_owned();
+    assert!(sandbox.apply_patch("src/calc.py", "a - b", "a + b").await.expect("lives").ok);
+    assert!(sandbox.diff().await.expect("a diff").contains("+    return a + b"));
+    let left = says(&mut sandbox, "env setsid sleep 100 & echo $!").await;
+    sandbox.close().await;
+    assert!(!std::path::Path::new(&folder).exists(), "{folder}");
+    assert!(!std::path::Path::new("/proc").join(left.trim()).exists(), "{left}");
+    println!("NO WALLS, AS ASKED");
+}
+
+#[test]
+fn without_walls_there_is_a_refusal_unless_it_is_asked_for() {
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && \
+                  exec \"$0\" where_there_are_no_walls --exact --ignored --nocapture";
+    let program = std::env::current_exe().expect("a path");
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--user", "--map-root-user", "sh", "-c", script]).arg(program);
+    let Ok(done) = command.output() else {
+        return eprintln!("SKIPPED: no unshare program");
+    };
+    let said = String::from_utf8_lossy(&done.stdout);
+    if backend(Limits::default()).is_some() {
+        let errors = String::from_utf8_lossy(&done.stderr);
+        assert!(said.contains("NO WALLS, AS ASKED"), "{said}\n{errors}");
+    }
 }

@@ -79,7 +79,7 @@ pub(super) fn wait(child: Pid) -> i32 {
 
 /// Root on the host becomes a user that owns nothing before anything else happens.
 fn leave_root() -> Result<(), Refused> {
-    if !geteuid().is_root() {
+    if !geteuid().is_root() || !is_mapped(HOST_USER_NOBODY) {
         return Ok(());
     }
     let refused = |what| Refused::because("unprivileged user", what);
@@ -94,6 +94,16 @@ fn leave_root() -> Result<(), Refused> {
     become_user(wanted).or_else(|_| become_user(HOST_USER_NOBODY)).map_err(refused("setresuid"))?;
     // Or /proc/self/uid_map would stay root's.
     prctl::set_dumpable(true).map_err(refused("prctl(PR_SET_DUMPABLE)"))
+}
+
+/// Whether a user exists here. Root of a container without other users is an ordinary user of the
+/// host already.
+fn is_mapped(user: u32) -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.lines().any(|line| {
+        let fields: Vec<u64> = line.split_whitespace().filter_map(|f| f.parse().ok()).collect();
+        matches!(fields[..], [first, _, n] if (first..first + n).contains(&u64::from(user)))
+    })
 }
 
 fn inside(limits: &Limits) -> Result<(), Refused> {
