@@ -1,0 +1,1 @@
+# Keeping results for later, within limits.

@@ -1,0 +1,1 @@
+# Queues, timers and limits: deciding what runs next.

@@ -1,0 +1,1 @@
+# Points, boxes, lines and grids in the plane.
