@@ -201,7 +201,7 @@ impl Corpus {
         let kind = *entry.kinds.choose(rng)?;
         let sites: Vec<&Site> = function.sites.iter().filter(|s| s.kind == kind).collect();
         let site = *sites.choose(rng)?;
-        if !parses(parser, source, function, site) {
+        if !mutate::parses(parser, source, function, site) {
             return None;
         }
         let dressed = self.dress(entry, site, rng)?;
@@ -330,19 +330,6 @@ fn entry(
         .collect();
     let usable = clear && short && !kinds.is_empty() && function.end <= shown_end;
     usable.then(|| Entry { file, function: index, shown_end, kinds: kinds.into_iter().collect() })
-}
-
-/// Whether the function still parses with the bug, looked at by itself.
-fn parses(parser: &mut Parser, source: &SourceFile, function: &Function, site: &Site) -> bool {
-    let text = &source.text[function.start..function.end];
-    let (start, end) = (site.start - function.start, site.end - function.start);
-    if start > text.len() || end > text.len() {
-        return false;
-    }
-    // An indented function needs a block around it.
-    let block = if text.starts_with([' ', '\t']) { "if 1:\n" } else { "" };
-    let whole = [block, &text[..start], &site.replacement, &text[end..], "\n"].concat();
-    source::parse(parser, &whole).is_some()
 }
 
 /// The traces of a seed: number `i` depends on the seed and on `i` only.

@@ -8,6 +8,7 @@ use crrl_types::{Base, BugKind, Difficulty, Digest, Origin, Split, Task, TaskId}
 use rand::SeedableRng as _;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand_chacha::ChaCha8Rng;
+use tree_sitter::Parser;
 
 use crate::function::{Function, Site};
 use crate::operators;
@@ -120,10 +121,10 @@ pub fn mutate(root: &Path, options: &MutateOptions) -> Result<Mutated, MutateErr
         let source = &tree.files[file];
         let function = &source.functions[function];
         for site in draw(source, function, options) {
-            let broken = site.apply(&source.text);
-            if source::parse(&mut parser, &broken).is_none() {
+            if !parses(&mut parser, source, function, &site) {
                 continue;
             }
+            let broken = site.apply(&source.text);
             if let Some(task) = task(&tree, source, function, &site, broken, options) {
                 made.push((file, site.start, task));
                 if made.len() == options.tasks_max {
@@ -199,6 +200,25 @@ fn task(
         files.extend(siblings(tree, source, options.siblings));
     }
     Some(task)
+}
+
+/// Whether the function still parses with the bug, looked at by itself: the rest of
+/// the file is as it was.
+pub(crate) fn parses(
+    parser: &mut Parser,
+    source: &SourceFile,
+    function: &Function,
+    site: &Site,
+) -> bool {
+    let text = &source.text[function.start..function.end];
+    let (start, end) = (site.start - function.start, site.end - function.start);
+    if start > text.len() || end > text.len() {
+        return false;
+    }
+    // An indented function needs a block around it.
+    let block = if text.starts_with([' ', '\t']) { "if 1:\n" } else { "" };
+    let whole = [block, &text[..start], &site.replacement, &text[end..], "\n"].concat();
+    source::parse(parser, &whole).is_some()
 }
 
 /// Other files of the folder on the same side, in order.
