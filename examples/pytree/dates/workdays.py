@@ -5,8 +5,9 @@ WORKING = 5
 
 
 def is_weekend(day):
-    position = day % WEEK
-    return position >= WORKING
+    if day < 0:
+        raise ValueError("days start at 0")
+    return day % WEEK >= WORKING
 
 
 def is_workday(day, holidays=()):

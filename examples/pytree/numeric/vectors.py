@@ -63,15 +63,6 @@ def argmax(vector):
     return best
 
 
-def running_sum(vector, start=0):
-    sums = []
-    total = start
-    for value in vector:
-        total += value
-        sums.append(total)
-    return sums
-
-
 def differences(vector, step=1):
     result = []
     for index in range(step, len(vector)):

@@ -23,18 +23,17 @@ def option_value(word, rest):
 
 
 def parse_arguments(words, flags=()):
-    options = {}
-    plain = []
+    options, plain = {}, []
     rest = list(words)
     while rest:
         word = rest.pop(0)
         if word == "--":
-            return options, plain + rest
+            break
         if is_option(word):
             store_option(options, word, rest, flags)
         else:
             plain.append(word)
-    return options, plain
+    return options, plain + rest
 
 
 def store_option(options, word, rest, flags):

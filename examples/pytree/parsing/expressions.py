@@ -9,8 +9,7 @@ def scan(text):
     for char in text + " ":
         if char.isdigit() or char == ".":
             number += char
-            continue
-        if number:
+        elif number:
             tokens.append(float(number))
             number = ""
         if char in "+-*/()":

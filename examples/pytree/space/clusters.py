@@ -64,13 +64,18 @@ def spread(points, centers):
 def far_apart_centers(points, count):
     centers = [points[0]]
     while len(centers) < count:
-        def gap(point):
-            return min(squared_distance(point, center) for center in centers)
-        farthest = max(points, key=gap)
-        if gap(farthest) == 0:
+        farthest = max(points, key=lambda point: gap_to(point, centers))
+        if gap_to(farthest, centers) == 0:
             break
         centers.append(farthest)
     return centers
+
+
+def gap_to(point, centers):
+    if not centers:
+        return None
+    index = nearest_center(point, centers)
+    return squared_distance(point, centers[index])
 
 
 def within_radius(points, center, radius, inclusive=True):

@@ -38,10 +38,7 @@ def count_words(words, skip_common=True):
 
 
 def most_common(counts, limit):
-    def rank(word):
-        return (-counts[word], word)
-
-    ordered = sorted(counts, key=rank)
+    ordered = sorted(counts, key=lambda word: (-counts[word], word))
     if limit < len(ordered):
         ordered = ordered[:limit]
     return [(word, counts[word]) for word in ordered]

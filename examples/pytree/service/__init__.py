@@ -1,0 +1,1 @@
+# Parts of a small server: routes, settings, checks, logs, permissions.
