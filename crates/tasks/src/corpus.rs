@@ -196,7 +196,7 @@ impl Corpus {
             let whole = &source.text[function.start..function.end];
             let (site, line) = copying::site(whole, rng)?;
             let drawn = self.dress(entry, &shift(site, function.start), rng)?;
-            return copying::trace(drawn, &line, rng, &self.options.oracle);
+            return copying::trace(&drawn, &line, rng, &self.options.oracle);
         }
         let kind = *entry.kinds.choose(rng)?;
         let sites: Vec<&Site> = function.sites.iter().filter(|s| s.kind == kind).collect();

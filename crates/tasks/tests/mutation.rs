@@ -130,7 +130,7 @@ fn the_same_seed_gives_the_same_tasks_and_a_file_is_on_one_side() {
     let options = all_of(3);
     let first = mutate(root.path(), &options).expect("tasks").tasks;
     assert_eq!(first, mutate(root.path(), &options).expect("tasks").tasks);
-    let other = MutateOptions { seed: 1, ..options.clone() };
+    let other = MutateOptions { seed: 1, ..options };
     assert_ne!(first, mutate(root.path(), &other).expect("tasks").tasks);
     let mut sides: BTreeMap<String, Split> = BTreeMap::new();
     for task in &first {
@@ -208,7 +208,7 @@ fn verify_names_what_is_wrong() {
     let mut other = task.clone();
     other.base = Base::Files { files: BTreeMap::from([("../x".to_owned(), String::new())]) };
     assert!(reason(&other).contains("does not stay in the tree"), "{}", reason(&other));
-    let mut other = task.clone();
+    let mut other = task;
     let Base::Files { files } = &mut other.base else { panic!("files") };
     files.values_mut().for_each(|text| text.push_str("# more\n"));
     assert!(reason(&other).contains("is not the file the bug was put into"), "{}", reason(&other));

@@ -79,12 +79,12 @@ fn is_word(text: &str) -> bool {
 
 /// The trace. The line is read back from the renamed file.
 pub(super) fn trace(
-    dressed: Dressed,
+    dressed: &Dressed,
     original: &str,
     rng: &mut ChaCha8Rng,
     options: &OracleOptions,
 ) -> Option<Trace> {
-    let Dressed { source, function, site, broken } = &dressed;
+    let Dressed { source, function, site, broken } = dressed;
     let start = source.text[..site.start].rfind('\n').map_or(0, |at| at + 1);
     let line = source.text[start..].lines().next()?.trim();
     if line.is_empty() || line.len() > LINE_MAX + original.len() || line.contains('`') {
