@@ -1,5 +1,320 @@
-//! Checkpoints.
+//! Checkpoints: folders that appear whole or not at all, and are checked before they are used.
+//!
+//! `step-00000042/` holds the weights (`adapter/` as a PEFT folder, or `model/`), the optimizer's
+//! moments (`moments.safetensors`), and `manifest.json`, written last, with a hash of every other
+//! file. Everything random in a run is drawn from the seed and a counter kept here.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use crrl_model::{FileDtype, ModelDir, peft};
+use crrl_types::{AdapterVersion, Digest, EpisodeId};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::error::LearnerError;
+use crate::learner::Learner;
+use crate::options::{Options, Trainable};
+use crate::parameters::Parameters;
+
+const MANIFEST: &str = "manifest.json";
+const MOMENTS: &str = "moments.safetensors";
+const ADAPTER: &str = "adapter";
+const MODEL: &str = "model";
+
+/// Version of the layout.
+const FORMAT: u32 = 1;
+
+/// Where a run is, besides its weights.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Steps of the run.
+    pub step: u64,
+    /// Newest published version.
+    pub version: AdapterVersion,
+    /// Number of the next example or task.
+    pub cursor: u64,
+    /// Episodes trained on, so that none is trained on twice.
+    pub consumed: Vec<EpisodeId>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Manifest {
+    format: u32,
+    updates: u64,
+    base: Digest,
+    options: Options,
+    progress: Progress,
+    /// Path inside the folder to the hash of its bytes.
+    files: BTreeMap<String, Digest>,
+}
+
+/// A checkpoint that has been checked.
 #[derive(Debug)]
-pub struct Checkpoint;
-#[derive(Debug)]
-pub struct Checkpoints;
+pub struct Checkpoint {
+    path: PathBuf,
+    manifest: Manifest,
+}
+
+/// What [`Checkpoints::newest`] finds.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The newest one that is whole.
+    pub checkpoint: Option<Checkpoint>,
+    /// What is wrong with newer ones, newest first.
+    pub damaged: Vec<String>,
+}
+
+/// The checkpoints of one run.
+#[derive(Debug, Clone)]
+pub struct Checkpoints {
+    dir: PathBuf,
+    keep: usize,
+}
+
+impl Checkpoints {
+    /// Checkpoints in `dir`, of which the newest `keep` (at least one) stay.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>, keep: usize) -> Self {
+        Self { dir: dir.into(), keep: keep.max(1) }
+    }
+
+    /// Whether there is any, whole or damaged.
+    #[must_use]
+    pub fn holds_any(&self) -> bool {
+        self.list().is_ok_and(|list| !list.is_empty())
+    }
+
+    /// Writes one; returns its folder. One of the same number of updates is replaced.
+    ///
+    /// # Errors
+    /// When a file cannot be written; earlier checkpoints are untouched then.
+    pub fn save(&self, learner: &Learner, progress: &Progress) -> Result<PathBuf, LearnerError> {
+        let name = format!("step-{:08}", learner.updates());
+        let (part, target) = (self.dir.join(format!(".{name}.part")), self.dir.join(&name));
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| LearnerError::Io { path, source }
+        };
+        if part.exists() {
+            std::fs::remove_dir_all(&part).map_err(io(&part))?;
+        }
+        std::fs::create_dir_all(&part).map_err(io(&part))?;
+        match learner.adapter() {
+            Some(adapter) => peft::save(&adapter, &part.join(ADAPTER), "", FileDtype::F32)?,
+            None => learner.save_model(&part.join(MODEL), FileDtype::F32)?,
+        }
+        let moments = part.join(MOMENTS);
+        std::fs::write(&moments, pack(learner.parameters())).map_err(io(&moments))?;
+        let mut files = BTreeMap::new();
+        hash_files(&part, "", &mut files)?;
+        let manifest = Manifest {
+            format: FORMAT,
+            updates: learner.updates(),
+            base: learner.base_digest(),
+            options: learner.options().clone(),
+            progress: progress.clone(),
+            files,
+        };
+        let text = serde_json::to_vec_pretty(&manifest).expect("plain data has a text");
+        let path = part.join(MANIFEST);
+        std::fs::write(&path, text).map_err(io(&path))?;
+        sync(&path)?;
+        sync(&part)?;
+        if target.exists() {
+            std::fs::remove_dir_all(&target).map_err(io(&target))?;
+        }
+        std::fs::rename(&part, &target).map_err(io(&target))?;
+        sync(&self.dir)?;
+        self.prune()?;
+        Ok(target)
+    }
+
+    /// The newest checkpoint whose files are what its manifest says.
+    ///
+    /// # Errors
+    /// When the folder cannot be read. A damaged checkpoint is no error while there is an older
+    /// one; with none left it is [`Found::checkpoint`] empty and the reasons beside it.
+    pub fn newest(&self) -> Result<Found, LearnerError> {
+        let mut found = Found::default();
+        for path in self.list()?.into_iter().rev() {
+            match open(&path) {
+                Ok(manifest) => {
+                    found.checkpoint = Some(Checkpoint { path, manifest });
+                    return Ok(found);
+                }
+                Err(reason) => {
+                    let text = format!("checkpoint {} is damaged: {reason}", path.display());
+                    tracing::warn!("{text}");
+                    found.damaged.push(text);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Folders of checkpoints, oldest first.
+    fn list(&self) -> Result<Vec<PathBuf>, LearnerError> {
+        let io = |source| LearnerError::Io { path: self.dir.clone(), source };
+        let entries = match std::fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(io(error)),
+        };
+        let mut list = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(io)?;
+            if entry.file_name().to_string_lossy().starts_with("step-") {
+                list.push(entry.path());
+            }
+        }
+        list.sort_unstable();
+        Ok(list)
+    }
+
+    fn prune(&self) -> Result<(), LearnerError> {
+        let list = self.list()?;
+        for old in &list[..list.len().saturating_sub(self.keep)] {
+            std::fs::remove_dir_all(old)
+                .map_err(|source| LearnerError::Io { path: old.clone(), source })?;
+        }
+        Ok(())
+    }
+}
+
+impl Checkpoint {
+    /// Where the run was.
+    #[must_use]
+    pub fn progress(&self) -> &Progress {
+        &self.manifest.progress
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Puts weights, moments and the count of updates into a learner of the same model and kind.
+    ///
+    /// # Errors
+    /// When the learner trains another base model or other weights.
+    pub fn restore(&self, learner: &mut Learner) -> Result<Progress, LearnerError> {
+        let fault =
+            |reason: String| LearnerError::Checkpoint { path: self.path.clone(), reason };
+        let manifest = &self.manifest;
+        if manifest.options.trainable != learner.options().trainable {
+            return Err(fault("it trains other weights than this run is set to train".into()));
+        }
+        if manifest.base != learner.base_digest() {
+            return Err(fault(format!(
+                "it belongs to base model {}, this one is {}",
+                manifest.base.short(),
+                learner.base_digest().short()
+            )));
+        }
+        let path = self.path.join(MOMENTS);
+        let bytes = std::fs::read(&path).map_err(|source| LearnerError::Io { path, source })?;
+        let unpacked = |parameters: &mut Parameters| unpack(&bytes, parameters);
+        let restored = match manifest.options.trainable {
+            Trainable::Lora(_) => {
+                let adapter = peft::load(&self.path.join(ADAPTER))?;
+                learner.restore(None, Some(&adapter), manifest.updates, unpacked)?
+            }
+            Trainable::Full => {
+                let model = ModelDir::open(self.path.join(MODEL))?;
+                learner.restore(Some(&model), None, manifest.updates, unpacked)?
+            }
+        };
+        restored.map_err(fault)?;
+        Ok(manifest.progress.clone())
+    }
+}
+
+/// Reads a manifest and checks every file against it.
+fn open(path: &Path) -> Result<Manifest, String> {
+    let text = std::fs::read(path.join(MANIFEST)).map_err(|e| format!("{MANIFEST}: {e}"))?;
+    let manifest: Manifest =
+        serde_json::from_slice(&text).map_err(|e| format!("{MANIFEST}: {e}"))?;
+    if manifest.format != FORMAT {
+        return Err(format!("format {}, this program reads {FORMAT}", manifest.format));
+    }
+    for (name, expected) in &manifest.files {
+        let bytes = std::fs::read(path.join(name)).map_err(|e| format!("{name}: {e}"))?;
+        if Digest::of(&bytes) != *expected {
+            return Err(format!("{name} is not the file that was written"));
+        }
+    }
+    Ok(manifest)
+}
+
+/// Hashes every file under a folder and brings it to the disk.
+fn hash_files(
+    root: &Path,
+    under: &str,
+    files: &mut BTreeMap<String, Digest>,
+) -> Result<(), LearnerError> {
+    let dir = root.join(under);
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| LearnerError::Io { path, source }
+    };
+    for entry in std::fs::read_dir(&dir).map_err(io(&dir))? {
+        let path = entry.map_err(io(&dir))?.path();
+        let name = path.strip_prefix(root).expect("listed under it").to_string_lossy().into_owned();
+        if path.is_dir() {
+            hash_files(root, &name, files)?;
+        } else {
+            let bytes = std::fs::read(&path).map_err(io(&path))?;
+            files.insert(name, Digest::of(&bytes));
+        }
+        sync(&path)?;
+    }
+    Ok(())
+}
+
+fn sync(path: &Path) -> Result<(), LearnerError> {
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(|source| LearnerError::Io { path: path.to_owned(), source })
+}
+
+/// Both moments of every parameter as one safetensors file.
+fn pack(parameters: &Parameters) -> Vec<u8> {
+    let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    let parts: Vec<(String, &[usize], Vec<u8>)> = parameters
+        .list
+        .iter()
+        .flat_map(|p| {
+            [
+                (format!("first.{}", p.name), p.shape.as_slice(), bytes(&p.first)),
+                (format!("second.{}", p.name), p.shape.as_slice(), bytes(&p.second)),
+            ]
+        })
+        .collect();
+    let views = parts.iter().map(|(name, shape, bytes)| {
+        let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes);
+        (name.as_str(), view.expect("as many bytes as the shape says"))
+    });
+    safetensors::serialize(views, None).expect("plain tensors have bytes")
+}
+
+fn unpack(bytes: &[u8], parameters: &mut Parameters) -> Result<(), String> {
+    let file = SafeTensors::deserialize(bytes).map_err(|e| format!("{MOMENTS}: {e}"))?;
+    for parameter in &mut parameters.list {
+        for (moment, out) in
+            [("first", &mut parameter.first), ("second", &mut parameter.second)]
+        {
+            let name = format!("{moment}.{}", parameter.name);
+            let view = file.tensor(&name).map_err(|e| format!("{MOMENTS}: {name}: {e}"))?;
+            if view.shape() != parameter.shape || view.dtype() != Dtype::F32 {
+                return Err(format!("{MOMENTS}: {name} has another shape or type"));
+            }
+            for (out, bytes) in out.iter_mut().zip(view.data().chunks_exact(4)) {
+                *out = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            }
+        }
+    }
+    Ok(())
+}
