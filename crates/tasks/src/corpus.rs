@@ -12,6 +12,7 @@ use tree_sitter::Parser;
 
 use crate::careless::careless;
 use crate::function::{Function, Site};
+use crate::local_diff;
 use crate::mutate;
 use crate::operators;
 use crate::oracle::{OracleOptions, OracleTurn, Repair, plan};
@@ -280,7 +281,7 @@ impl Dressed {
     /// A task without a known kind of bug.
     fn task(&self, statement: String) -> Task {
         let path = &self.source.path;
-        let patch = crrl_rl::diff::write(path, Some(&self.broken), Some(&self.source.text), 3);
+        let patch = local_diff::write(path, &self.broken, &self.source.text);
         let files = BTreeMap::from([(path.clone(), self.broken.clone())]);
         let id = crrl_types::Digest::of(patch.as_bytes()).short();
         Task {

@@ -26,6 +26,7 @@ pub mod corpus;
 pub mod function;
 mod git;
 mod grep;
+mod local_diff;
 pub mod mine;
 pub mod mutate;
 pub mod operators;

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crrl_rl::diff;
 use crrl_types::{Base, BugKind, Difficulty, Digest, Origin, Split, Task, TaskId};
 use rand::SeedableRng as _;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
@@ -11,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use tree_sitter::Parser;
 
 use crate::function::{Function, Site};
+use crate::local_diff;
 use crate::operators;
 use crate::oracle::{OracleOptions, Repair, plan};
 use crate::source::{self, Skipped, SourceError, SourceFile, SourceOptions, SourceTree};
@@ -240,7 +240,7 @@ pub(crate) fn bug_task(
     detail: Detail,
     rng: &mut ChaCha8Rng,
 ) -> Option<Task> {
-    let patch = diff::write(&source.path, Some(&broken), Some(&source.text), 3);
+    let patch = local_diff::write(&source.path, &broken, &source.text);
     let changed = patch.lines().filter(|line| {
         line.starts_with(['+', '-']) && !line.starts_with("+++") && !line.starts_with("---")
     });

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::grep::grep;
+use crate::local_diff::{common_prefix, common_suffix};
 
 /// How the oracle works.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -170,11 +171,10 @@ impl Edit {
         if base == fixed {
             return None;
         }
-        let same = base.iter().zip(fixed).take_while(|(a, b)| a == b).count();
+        let same = common_prefix(base, fixed);
         let start = base[..same].iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         let most = (base.len() - start).min(fixed.len() - start);
-        let tail = base.iter().rev().zip(fixed.iter().rev()).take(most);
-        let tail = tail.take_while(|(a, b)| a == b).count();
+        let tail = common_suffix(base, fixed).min(most);
         let (mut base_end, mut fixed_end) = (base.len() - tail, fixed.len() - tail);
         let at_line = |text: &[u8], end: usize| end == start || text[end - 1] == b'\n';
         while !(at_line(base, base_end) && at_line(fixed, fixed_end)) {
