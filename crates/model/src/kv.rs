@@ -13,40 +13,70 @@ use crate::ops::LANES;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SlotId(pub usize);
 
+/// Keys and values of one head in host memory, laid out as the kernels read them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct HeadKv {
+    /// Blocks of sixteen tokens, each `[head_dim, 16]`.
+    pub(crate) keys: Vec<f32>,
+    /// `[tokens, head_dim]`, with sixteen more at the end: a tile reads that many columns even of
+    /// a narrow head.
+    pub(crate) values: Vec<f32>,
+}
+
+impl HeadKv {
+    fn append(&mut self, token: usize, key: &[f32], value: &[f32]) {
+        let dim = key.len();
+        if token.is_multiple_of(LANES) {
+            self.keys.resize((token + LANES) * dim, 0.0);
+        }
+        let block = &mut self.keys[token / LANES * LANES * dim..];
+        for (column, &key) in block.chunks_exact_mut(LANES).zip(key) {
+            column[token % LANES] = key;
+        }
+        self.values.resize(token * dim, 0.0);
+        self.values.extend_from_slice(value);
+        self.values.resize((token + 1) * dim + LANES, 0.0);
+    }
+
+    /// The first `len` of its tokens.
+    fn prefix(&self, len: usize, dim: usize) -> Self {
+        let keys = len.next_multiple_of(LANES) * dim;
+        let values = if len == 0 { 0 } else { len * dim + LANES };
+        Self { keys: self.keys[..keys].to_vec(), values: self.values[..values].to_vec() }
+    }
+
+    fn truncate(&mut self, len: usize, dim: usize) {
+        self.keys.truncate(len.next_multiple_of(LANES) * dim);
+        self.values.truncate(len * dim + LANES);
+    }
+}
+
 /// Keys and values of one layer of one sequence.
 #[derive(Debug)]
 pub(crate) enum LayerKv<B: Backend> {
-    /// In host memory. Keys lie in blocks of sixteen tokens, each `[width, 16]`, so that the
-    /// kernels read them like any other matrix; values `[tokens, width]`, with sixteen more at
-    /// the end, because a tile reads that many columns even of a narrow head.
-    Host { keys: Vec<f32>, values: Vec<f32> },
+    /// In host memory, one entry a head.
+    Host(Vec<HeadKv>),
     /// `[tokens, kv_heads, head_dim]` on a device, longer than the sequence; `None` before use.
     Device { keys: Option<Tensor<B, 3>>, values: Option<Tensor<B, 3>> },
 }
 
 impl<B: Backend> LayerKv<B> {
-    /// Appends rows of keys and values, each `width` wide, to host storage holding `len` tokens.
+    /// Appends rows of keys and values to host storage holding `len` tokens.
     pub(crate) fn append<'a>(
         &mut self,
         len: usize,
-        width: usize,
+        dim: usize,
         rows: impl Iterator<Item = (&'a [f32], &'a [f32])>,
     ) {
-        let Self::Host { keys, values } = self else {
+        let Self::Host(heads) = self else {
             unreachable!("only backends with host slices append rows")
         };
-        values.truncate(len * width);
-        for (token, (key, value)) in (len..).zip(rows) {
-            if token % LANES == 0 {
-                keys.resize((token + LANES) * width, 0.0);
+        for (token, (keys, values)) in (len..).zip(rows) {
+            let parts = keys.chunks_exact(dim).zip(values.chunks_exact(dim));
+            for (head, (key, value)) in heads.iter_mut().zip(parts) {
+                head.append(token, key, value);
             }
-            let block = &mut keys[token / LANES * LANES * width..];
-            for (column, &key) in block.chunks_exact_mut(LANES).zip(key) {
-                column[token % LANES] = key;
-            }
-            values.extend_from_slice(value);
         }
-        values.resize(values.len() + LANES, 0.0);
     }
 }
 
@@ -61,7 +91,8 @@ pub(crate) struct Slot<B: Backend> {
 pub struct KvStore<B: Backend> {
     slots: Vec<Option<Slot<B>>>,
     layers: usize,
-    width: usize,
+    kv_heads: usize,
+    dim: usize,
     host: bool,
     /// Longest sequence a slot takes, tokens.
     max_len: usize,
@@ -71,11 +102,22 @@ impl<B: crate::ops::LlmOps> KvStore<B> {
     /// A store of at most `slots` sequences of at most `max_len` tokens each.
     #[must_use]
     pub fn new(config: &ModelConfig, slots: usize, max_len: usize) -> Self {
+        Self::with_layout(config, slots, max_len, B::HOST_SLICES)
+    }
+
+    /// A store in a layout of choice: the plain operations keep tensors on every backend.
+    pub(crate) fn with_layout(
+        config: &ModelConfig,
+        slots: usize,
+        max_len: usize,
+        host: bool,
+    ) -> Self {
         Self {
             slots: (0..slots).map(|_| None).collect(),
             layers: config.layers,
-            width: config.kv_width(),
-            host: B::HOST_SLICES,
+            kv_heads: config.kv_heads,
+            dim: config.head_dim,
+            host,
             max_len: max_len.min(config.max_positions),
         }
     }
@@ -86,7 +128,7 @@ impl<B: Backend> KvStore<B> {
     pub fn take(&mut self) -> Option<SlotId> {
         let index = self.slots.iter().position(Option::is_none)?;
         let layer = || match self.host {
-            true => LayerKv::Host { keys: Vec::new(), values: Vec::new() },
+            true => LayerKv::Host(vec![HeadKv::default(); self.kv_heads]),
             false => LayerKv::Device { keys: None, values: None },
         };
         self.slots[index] =
@@ -127,16 +169,15 @@ impl<B: Backend> KvStore<B> {
 
     /// Forgets the tokens of a slot from `len` on. No-op when it holds fewer or is free.
     pub fn truncate(&mut self, slot: SlotId, len: usize) {
-        let width = self.width;
+        let dim = self.dim;
         let Some(slot) = self.slots.get_mut(slot.0).and_then(Option::as_mut) else { return };
         if len >= slot.len {
             return;
         }
         slot.len = len;
         for layer in &mut slot.layers {
-            if let LayerKv::Host { keys, values } = layer {
-                keys.truncate(len.next_multiple_of(LANES) * width);
-                values.truncate(len * width + LANES);
+            if let LayerKv::Host(heads) = layer {
+                heads.iter_mut().for_each(|head| head.truncate(len, dim));
             }
         }
     }
@@ -150,10 +191,9 @@ impl<B: Backend> KvStore<B> {
         }
         let source = self.slots[from.0].as_ref().expect("its length was read");
         let layers = source.layers.iter().map(|layer| match layer {
-            LayerKv::Host { keys, values } => LayerKv::Host {
-                keys: keys[..len.next_multiple_of(LANES) * self.width].to_vec(),
-                values: values[..(len * self.width + LANES).min(values.len())].to_vec(),
-            },
+            LayerKv::Host(heads) => {
+                LayerKv::Host(heads.iter().map(|head| head.prefix(len, self.dim)).collect())
+            }
             LayerKv::Device { keys, values } => {
                 LayerKv::Device { keys: keys.clone(), values: values.clone() }
             }
@@ -167,7 +207,7 @@ impl<B: Backend> KvStore<B> {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let tokens: usize = self.slots.iter().flatten().map(|slot| slot.len).sum();
-        tokens * self.layers * self.width * 2 * if self.host { 4 } else { 2 }
+        tokens * self.layers * self.kv_heads * self.dim * 2 * if self.host { 4 } else { 2 }
     }
 
     pub(crate) fn slot(&self, slot: SlotId) -> Option<&Slot<B>> {

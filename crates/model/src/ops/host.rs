@@ -5,7 +5,7 @@ use burn::tensor::{Tensor, TensorData};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::kernel::{self, Acc, LANES, Panel, ROWS};
+use super::kernel::{self, LANES, Panels, ROWS, Values};
 use super::packed::{
     Into, PackedDecoder, PackedLayer, PackedLora, PackedMatrix, PackedPair, Part, Rows, block,
 };
@@ -13,7 +13,7 @@ use crate::Cpu;
 use crate::config::ModelConfig;
 use crate::decoder::{Decoder, Linear};
 use crate::infer::StepBatch;
-use crate::kv::{KvStore, LayerKv};
+use crate::kv::{HeadKv, KvStore, LayerKv};
 use crate::lora::{Lora, Target};
 
 /// Elements from which elementwise work is split among threads.
@@ -238,7 +238,7 @@ impl<'a> Pass<'a> {
             let slot = kv.slot_mut(span.slot).expect("checked before");
             slot.layers[index].append(
                 slot.len,
-                kv_width,
+                dim,
                 rows.chunks_exact(stride).map(|row| row[q_width..].split_at(kv_width)),
             );
             begin += span.len;
@@ -337,7 +337,7 @@ struct Task<'a> {
 
 impl Task<'_> {
     fn run(self, scores: &mut Vec<f32>) {
-        let LayerKv::Host { keys, values } = self.layer else {
+        let LayerKv::Host(heads) = self.layer else {
             unreachable!("the CPU backend keeps host rows")
         };
         let dim = self.config.head_dim;
@@ -346,8 +346,7 @@ impl Task<'_> {
         let group = self.config.heads / self.config.kv_heads;
         let scale = 1.0 / (dim as f32).sqrt();
         let rows = self.positions.len() * group;
-        let mut acc: Acc = [[0.0; LANES]; ROWS];
-        for kv_head in 0..self.config.kv_heads {
+        for (kv_head, HeadKv { keys, values }) in heads.iter().enumerate() {
             let mut row = 0;
             while row < rows {
                 let count = block(rows - row);
@@ -361,14 +360,16 @@ impl Task<'_> {
                     let (token, head) = place(i);
                     *begin = (self.begin + token) * stride + head * dim;
                 }
-                for part in 0..padded / LANES {
-                    let first = (part * kv_width + kv_head * dim) * LANES;
-                    let panel = Panel::F32(&keys[first..first + dim * LANES], LANES);
-                    kernel::tile(self.qkv, &begins[..count], panel, dim, &mut acc);
-                    for (i, sums) in acc[..count].iter().enumerate() {
-                        scores[i * padded + part * LANES..][..LANES].copy_from_slice(sums);
-                    }
-                }
+                let panels = Panels {
+                    values: Values::F32(keys),
+                    stride: LANES,
+                    step: dim * LANES,
+                    width: padded,
+                };
+                let emit = |i: usize, column: usize, sums: &[f32]| {
+                    scores[i * padded + column..][..sums.len()].copy_from_slice(sums);
+                };
+                kernel::product(self.qkv, &begins[..count], panels, dim, emit);
                 for (i, begin) in begins[..count].iter_mut().enumerate() {
                     let own = self.positions[place(i).0] + 1;
                     let line = &mut scores[i * padded..][..visible];
@@ -376,16 +377,14 @@ impl Task<'_> {
                     line[own..].fill(0.0);
                     *begin = i * padded;
                 }
-                for first in (0..dim).step_by(LANES) {
-                    let panel = Panel::F32(&values[kv_head * dim + first..], kv_width);
-                    kernel::tile(scores, &begins[..count], panel, visible, &mut acc);
-                    let width = LANES.min(dim - first);
-                    for (i, sums) in acc[..count].iter().enumerate() {
-                        let (token, head) = place(i);
-                        self.out[token * q_width + head * dim + first..][..width]
-                            .copy_from_slice(&sums[..width]);
-                    }
-                }
+                let panels =
+                    Panels { values: Values::F32(values), stride: dim, step: LANES, width: dim };
+                let emit = |i: usize, column: usize, sums: &[f32]| {
+                    let (token, head) = place(i);
+                    self.out[token * q_width + head * dim + column..][..sums.len()]
+                        .copy_from_slice(sums);
+                };
+                kernel::product(scores, &begins[..count], panels, visible, emit);
                 row += count;
             }
         }

@@ -4,13 +4,16 @@
 
 use rayon::prelude::*;
 
-use super::kernel::{self, Acc, LANES, Panel, ROWS};
+use super::kernel::{self, LANES, Panels, ROWS, Values};
 
 /// Multiply-adds from which a product is split among threads: below, waking them costs more.
 const PARALLEL_WORK_MIN: usize = 6_000_000;
 
+/// Bytes of panels that are kept in the second-level cache while all rows pass by.
+const PANEL_BYTES: usize = 128 << 10;
+
 #[derive(Debug)]
-enum Panels {
+enum Stored {
     F32(Vec<f32>),
     Bf16(Vec<u16>),
 }
@@ -20,7 +23,7 @@ enum Panels {
 pub(crate) struct PackedMatrix {
     depth: usize,
     width: usize,
-    panels: Panels,
+    panels: Stored,
     bias: Option<Vec<f32>>,
 }
 
@@ -61,14 +64,14 @@ impl PackedMatrix {
                 });
                 column += part.width;
             }
-            Panels::Bf16(out)
+            Stored::Bf16(out)
         } else {
             let mut out = vec![0.0; lines * LANES];
             for part in parts {
                 part.each(depth, |k, c, v| out[place(column + c) + k * LANES] = v);
                 column += part.width;
             }
-            Panels::F32(out)
+            Stored::F32(out)
         };
         let bias = parts.iter().any(|part| part.bias.is_some()).then(|| {
             let mut bias = Vec::with_capacity(width);
@@ -88,13 +91,15 @@ impl PackedMatrix {
         self.width
     }
 
-    fn panel(&self, index: usize) -> Panel<'_> {
-        let size = self.depth * LANES;
-        let range = index * size..(index + 1) * size;
-        match &self.panels {
-            Panels::F32(values) => Panel::F32(&values[range], LANES),
-            Panels::Bf16(values) => Panel::Bf16(&values[range], LANES),
-        }
+    /// The panels of a range of columns that begins at a panel's first.
+    fn columns(&self, range: std::ops::Range<usize>) -> Panels<'_> {
+        let step = self.depth * LANES;
+        let part = range.start / LANES * step..range.end.div_ceil(LANES) * step;
+        let values = match &self.panels {
+            Stored::F32(values) => Values::F32(&values[part]),
+            Stored::Bf16(values) => Values::Bf16(&values[part]),
+        };
+        Panels { values, stride: LANES, step, width: range.len() }
     }
 
     /// `out = a * self + bias` (or added). `out` is `[a.count, width]`, rows `out_stride` apart.
@@ -110,7 +115,7 @@ impl PackedMatrix {
         let work = rows.count * self.depth * self.width;
         let threads = rayon::current_num_threads();
         if work < PARALLEL_WORK_MIN || threads == 1 || panels < 2 {
-            self.apply_panels(a, rows, 0..panels, &mut |row, column, values| {
+            self.apply_columns(a, rows, 0..self.width, &mut |row, column, values| {
                 let at = row * out_stride + column;
                 store(&mut out[at..at + values.len()], values, into);
             });
@@ -118,15 +123,14 @@ impl PackedMatrix {
         }
         // Each thread fills columns of its own; they are woven together afterwards, because rows
         // of the result cannot be lent to two threads.
-        let per = panels.div_ceil(threads * 2);
-        let chunks: Vec<(usize, usize, Vec<f32>)> = (0..panels.div_ceil(per))
+        let per = panels.div_ceil(threads * 2) * LANES;
+        let chunks: Vec<(usize, usize, Vec<f32>)> = (0..self.width.div_ceil(per))
             .into_par_iter()
             .map(|chunk| {
-                let range = chunk * per..((chunk + 1) * per).min(panels);
-                let first = range.start * LANES;
-                let width = (range.end * LANES).min(self.width) - first;
+                let range = chunk * per..((chunk + 1) * per).min(self.width);
+                let (first, width) = (range.start, range.len());
                 let mut part = vec![0.0; rows.count * width];
-                self.apply_panels(a, rows, range, &mut |row, column, values| {
+                self.apply_columns(a, rows, range, &mut |row, column, values| {
                     let at = row * width + column - first;
                     part[at..at + values.len()].copy_from_slice(values);
                 });
@@ -141,18 +145,19 @@ impl PackedMatrix {
         }
     }
 
-    fn apply_panels(
+    fn apply_columns(
         &self,
         a: &[f32],
         rows: Rows,
         range: std::ops::Range<usize>,
         emit: &mut impl FnMut(usize, usize, &[f32]),
     ) {
-        let mut acc: Acc = [[0.0; LANES]; ROWS];
-        for index in range {
-            let panel = self.panel(index);
-            let first = index * LANES;
-            let width = LANES.min(self.width - first);
+        // A few panels at a time, so that they stay in the cache for every block of rows.
+        let chunk = (PANEL_BYTES / (self.depth * LANES * 4)).max(2) * LANES;
+        let mut biased = [0.0; 2 * LANES];
+        for first in range.clone().step_by(chunk) {
+            let columns = first..(first + chunk).min(range.end);
+            let panels = self.columns(columns);
             let mut row = 0;
             while row < rows.count {
                 let count = block(rows.count - row);
@@ -160,15 +165,18 @@ impl PackedMatrix {
                 for (i, begin) in begins[..count].iter_mut().enumerate() {
                     *begin = rows.begin + (row + i) * rows.stride;
                 }
-                kernel::tile(a, &begins[..count], panel, self.depth, &mut acc);
-                for (i, sums) in acc[..count].iter_mut().enumerate() {
-                    if let Some(bias) = &self.bias {
-                        for (sum, bias) in sums.iter_mut().zip(&bias[first..first + width]) {
-                            *sum += bias;
+                kernel::product(a, &begins[..count], panels, self.depth, |i, column, sums| {
+                    let column = first + column;
+                    match &self.bias {
+                        None => emit(row + i, column, sums),
+                        Some(bias) => {
+                            let biased = &mut biased[..sums.len()];
+                            biased.copy_from_slice(sums);
+                            kernel::add_scaled(biased, &bias[column..][..sums.len()], 1.0);
+                            emit(row + i, column, biased);
                         }
                     }
-                    emit(row + i, first, &sums[..width]);
-                }
+                });
                 row += count;
             }
         }
