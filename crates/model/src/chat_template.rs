@@ -2,7 +2,7 @@
 //! built-in ChatML template in the Hermes tool format where the model's own has no tools.
 
 use crrl_types::{Message, Role};
-use minijinja::value::{Kwargs, Value};
+use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, context};
 use serde_json::json;
 
@@ -50,6 +50,10 @@ impl ChatTemplate {
         environment.add_filter("tojson", to_json);
         environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, message))
+        });
+        // Jinja counts text and mappings among sequences; templates rely on it.
+        environment.add_test("sequence", |value: &Value| {
+            matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map)
         });
         // A date would make the same conversation render differently tomorrow.
         environment.add_function("strftime_now", |_: String| "");

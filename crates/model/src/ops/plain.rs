@@ -235,3 +235,81 @@ fn append<B: LlmOps>(
     };
     (grow(keys, k), grow(values, v))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Architecture, ModelConfig, RopeScaling};
+    use crate::infer::Logits;
+    use crate::lora::LoraConfig;
+    use crate::weights::to_host;
+    use crate::{Cpu, Decoder, StepBatch};
+
+    /// The kernels of the CPU backend against the plain operations on the same weights.
+    #[test]
+    fn host_kernels_compute_what_the_plain_operations_do() {
+        for (seed, heads, kv_heads, head_dim) in [(1, 6, 2, 16), (2, 3, 3, 10), (3, 8, 1, 32)] {
+            println!("seed {seed}");
+            let config = ModelConfig {
+                architecture: Architecture::Qwen3,
+                vocab_size: 75,
+                hidden_size: 44,
+                intermediate_size: 70,
+                layers: 2,
+                heads,
+                kv_heads,
+                head_dim,
+                max_positions: 600,
+                norm_eps: 1e-6,
+                rope_theta: 1e4,
+                rope_scaling: RopeScaling::None,
+                tied: seed == 2,
+                qkv_bias: true,
+                o_bias: true,
+                mlp_bias: false,
+                bos: None,
+                eos: Vec::new(),
+            };
+            let device = Default::default();
+            let decoder = Decoder::<Cpu>::random(&config, seed, &device).map(&mut Louder);
+            let lora = Lora::<Cpu>::init(&LoraConfig::default(), &config, seed, &device)
+                .map(|_, factor| factor + 0.01);
+            let mut host = KvStore::with_layout(&config, 3, 600, true);
+            let mut plain = KvStore::with_layout(&config, 3, 600, false);
+            let slots: Vec<_> = (0..3).map(|_| (host.take(), plain.take())).collect();
+            // Long enough that the first sequence outgrows a device slot's first room.
+            for (round, lens) in
+                [[270, 3, 17], [1, 1, 1], [1, 40, 2], [33, 1, 1]].iter().enumerate()
+            {
+                let mut steps = (StepBatch::default(), StepBatch::default());
+                for (i, &len) in lens.iter().enumerate() {
+                    let tokens: Vec<u32> = (0..len).map(|t| (t * 7 + i as u32) % 75).collect();
+                    let logits = if i == 1 { Logits::Last } else { Logits::All };
+                    steps.0.push(slots[i].0.expect("free"), &tokens, logits);
+                    steps.1.push(slots[i].1.expect("free"), &tokens, logits);
+                }
+                let lora = (round > 0).then_some(&lora);
+                let got =
+                    to_host(&decoder.forward_cached(lora, &steps.0, &mut host).expect("fits"));
+                let want = to_host(&forward_cached(&decoder, lora, &steps.1, &mut plain));
+                assert_eq!(got.len(), want.len());
+                for (got, want) in got.iter().zip(&want) {
+                    assert!((got - want).abs() < 2e-4, "round {round}: {got} for {want}");
+                }
+            }
+        }
+    }
+
+    /// Fresh weights give logits too flat to tell two programs apart.
+    struct Louder;
+
+    impl crate::WeightMap<Cpu, Cpu> for Louder {
+        fn matrix(&mut self, _: &str, weight: Tensor<Cpu, 2>) -> Tensor<Cpu, 2> {
+            weight * 8.0
+        }
+
+        fn vector(&mut self, name: &str, weight: Tensor<Cpu, 1>) -> Tensor<Cpu, 1> {
+            if name.ends_with("bias") { weight + 0.3 } else { weight * 1.2 }
+        }
+    }
+}
