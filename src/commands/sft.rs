@@ -104,21 +104,21 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 32.0, value_name = "X", help_heading = "Adapter (--model)")]
     pub(crate) alpha: f32,
 
-    /// Kinds of bug, by name, separated by commas [default: all].
+    /// Kinds of bug, by name, separated by commas [default: those of the small policy].
     #[arg(long, value_delimiter = ',', value_name = "KIND", help_heading = "Traces")]
     pub(crate) kinds: Vec<String>,
-    /// Longest function, lines.
+    /// Longest function, lines [default: that of the small policy's tasks].
     #[arg(long, value_name = "N", help_heading = "Traces")]
     pub(crate) lines_max: Option<usize>,
     /// Share of traces with new names and paths.
-    #[arg(long, default_value_t = 0.8, value_name = "SHARE", help_heading = "Traces")]
-    pub(crate) renamed: f64,
+    #[arg(long, value_name = "SHARE", help_heading = "Traces")]
+    pub(crate) renamed: Option<f64>,
     /// Share of traces that only copy lines.
-    #[arg(long, default_value_t = 0.3, value_name = "SHARE", help_heading = "Traces")]
-    pub(crate) copying: f64,
-    /// Seed of the split of source files into fine-tuning, training and held-out.
-    #[arg(long, default_value_t = 0, value_name = "N", help_heading = "Traces")]
-    pub(crate) split_seed: u64,
+    #[arg(long, value_name = "SHARE", help_heading = "Traces")]
+    pub(crate) copying: Option<f64>,
+    /// Share of traces that look too briefly or stop too early: what is left to learn from reward.
+    #[arg(long, value_name = "SHARE", help_heading = "Traces")]
+    pub(crate) careless: Option<f64>,
     /// How much the scaffold says [default: brief from scratch, full with --model].
     #[arg(long, value_parser = ["brief", "full"], value_name = "STYLE", help_heading = "Traces")]
     pub(crate) prompt: Option<String>,

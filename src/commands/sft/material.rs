@@ -6,10 +6,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use crrl_agent::{ChatCodec, ScriptedTurn, Supervised, ToolOutcome, supervised};
 use crrl_learner::Example;
-use crrl_tasks::{
-    Augment, Corpus, CorpusOptions, OracleOptions, OracleTurn, SourceOptions, SplitOptions, TaskSet,
-    mutate::kind_of, oracle,
-};
+use crrl_tasks::mutate::kind_of;
+use crrl_tasks::{Corpus, OracleOptions, OracleTurn, TaskSet, oracle, small_policy};
 use crrl_types::{Split, Task};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
@@ -46,15 +44,14 @@ impl Material {
             }
             return Ok(Self::Tasks(tasks, OracleOptions::default()));
         }
-        let mut source = SourceOptions {
-            side: Some(side),
-            split: SplitOptions { seed: args.split_seed, ..SplitOptions::default() },
-            ..SourceOptions::default()
-        };
-        if let Some(lines) = args.lines_max {
-            source.lines_max = lines;
+        let mut options = small_policy::corpus();
+        if side != Split::Sft {
+            options.source = small_policy::source(side);
         }
-        let mut options = CorpusOptions { source, ..CorpusOptions::default() };
+        if let Some(lines) = args.lines_max {
+            options.source.lines_max = lines;
+            options.oracle.after = lines.saturating_sub(1);
+        }
         if !args.kinds.is_empty() {
             options.kinds = args
                 .kinds
@@ -68,12 +65,14 @@ impl Material {
                 })
                 .collect::<Result<_, _>>()?;
         }
-        options.augment = match plain {
-            true => Augment { renamed: 0.0, copying: 0.0, ..Augment::default() },
-            false => {
-                Augment { renamed: args.renamed, copying: args.copying, ..Augment::default() }
-            }
-        };
+        let augment = &mut options.augment;
+        for (share, flag) in [
+            (&mut augment.renamed, args.renamed),
+            (&mut augment.copying, args.copying),
+            (&mut augment.careless, args.careless),
+        ] {
+            *share = if plain { 0.0 } else { flag.unwrap_or(*share) };
+        }
         let corpus = Corpus::load(path, options)
             .with_context(|| format!("no traces can be made of {}", path.display()))?;
         Ok(Self::Tree(corpus))

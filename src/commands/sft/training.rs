@@ -158,7 +158,9 @@ fn agent_options(args: &Args, context: usize) -> crrl_agent::Options {
         None => args.from_scratch,
     };
     if brief {
-        return crrl_agent::Options::brief(tokens);
+        // As the quickstart's episodes: a trace that stops early is not nudged on.
+        let brief = crrl_agent::Options::brief(tokens);
+        return crrl_agent::Options { calls_max: 4, nudges_max: 0, ..brief };
     }
     let default = crrl_agent::Options::default();
     crrl_agent::Options { style: Style::Full, tokens_max: default.tokens_max.min(tokens), ..default }

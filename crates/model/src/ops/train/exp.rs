@@ -2,6 +2,12 @@
 
 use std::f32::consts::LOG2_E;
 
+/// 1.5 * 2^23: the sum's last bit is worth 1.
+const ROUND: f32 = 12_582_912.0;
+
+/// 1.5 * 2^23: numbers of this size have no fraction.
+const ROUND: f32 = 12_582_912.0;
+
 /// `e^x` to about 2 units in the last place for x in [-87, 88]; smaller x give 0-ish, larger are
 /// clamped.
 ///
@@ -10,7 +16,9 @@ use std::f32::consts::LOG2_E;
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     let x = x.clamp(-87.0, 88.0);
-    let n = (x * LOG2_E).round_ties_even();
+    // Adding 1.5 * 2^23 and taking it away rounds to the nearest whole number, in two additions
+    // on any processor; `round` is a call to the C library where AVX is not assumed.
+    let n = (x * LOG2_E + ROUND) - ROUND;
     // ln 2 in two parts, so that the subtraction is exact.
     let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
     let p = 1.987_569_1e-4;

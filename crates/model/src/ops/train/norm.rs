@@ -6,7 +6,8 @@ use super::by_rows;
 pub(crate) fn forward(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
     let dim = weight.len();
     let mut y = vec![0.0; x.len()];
-    by_rows(&mut y, dim, |first, piece| {
+    by_rows(&mut y, dim, #[inline(always)]
+        |first, piece| {
         let x = &x[first * dim..first * dim + piece.len()];
         for (x, y) in x.chunks_exact(dim).zip(piece.chunks_exact_mut(dim)) {
             let scale = inverse_rms(x, eps);
@@ -30,7 +31,8 @@ pub(crate) fn backward(
 ) -> (Vec<f32>, Option<Vec<f32>>) {
     let dim = weight.len();
     let mut dx = vec![0.0; x.len()];
-    by_rows(&mut dx, dim, |first, piece| {
+    by_rows(&mut dx, dim, #[inline(always)]
+        |first, piece| {
         let range = first * dim..first * dim + piece.len();
         let rows = x[range.clone()].chunks_exact(dim).zip(dy[range].chunks_exact(dim));
         for ((x, dy), dx) in rows.zip(piece.chunks_exact_mut(dim)) {

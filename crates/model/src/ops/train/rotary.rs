@@ -17,7 +17,8 @@ pub(crate) fn turn(
     let width = heads * dim;
     let sign = if inverse { -1.0 } else { 1.0 };
     let mut y = vec![0.0; x.len()];
-    by_rows(&mut y, width, |first, piece| {
+    by_rows(&mut y, width, #[inline(always)]
+        |first, piece| {
         for (offset, out) in piece.chunks_exact_mut(width).enumerate() {
             let token = first + offset;
             let cos = &cos[token * half..(token + 1) * half];

@@ -9,7 +9,8 @@ const ROW: usize = 256;
 /// The product.
 pub(crate) fn forward(gate: &[f32], up: &[f32]) -> Vec<f32> {
     let mut y = vec![0.0; gate.len()];
-    by_rows(&mut y, ROW, |first, piece| {
+    by_rows(&mut y, ROW, #[inline(always)]
+        |first, piece| {
         let at = first * ROW;
         let (gate, up) = (&gate[at..at + piece.len()], &up[at..at + piece.len()]);
         for ((y, g), u) in piece.iter_mut().zip(gate).zip(up) {
@@ -23,7 +24,8 @@ pub(crate) fn forward(gate: &[f32], up: &[f32]) -> Vec<f32> {
 /// `dg = dy u s (1 + g (1 - s))` and `du = dy g s`.
 pub(crate) fn backward(gate: &[f32], up: &[f32], dy: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let mut dgate = vec![0.0; gate.len()];
-    by_rows(&mut dgate, ROW, |first, piece| {
+    by_rows(&mut dgate, ROW, #[inline(always)]
+        |first, piece| {
         let at = first * ROW;
         let range = at..at + piece.len();
         let (gate, up, dy) = (&gate[range.clone()], &up[range.clone()], &dy[range]);
@@ -33,7 +35,8 @@ pub(crate) fn backward(gate: &[f32], up: &[f32], dy: &[f32]) -> (Vec<f32>, Vec<f
         }
     });
     let mut dup = vec![0.0; gate.len()];
-    by_rows(&mut dup, ROW, |first, piece| {
+    by_rows(&mut dup, ROW, #[inline(always)]
+        |first, piece| {
         let at = first * ROW;
         let range = at..at + piece.len();
         let (gate, dy) = (&gate[range.clone()], &dy[range]);

@@ -1,0 +1,215 @@
+//! Learning as a user sees it: losses fall, runs resume, broken numbers change nothing.
+
+mod world;
+
+use crrl_learner::checkpoint::Progress;
+use crrl_learner::{Checkpoints, Learner, LearnerError, Options};
+use crrl_model::{Architecture, FileDtype};
+use crrl_rl::objective::Objective;
+use crrl_types::AdapterVersion;
+use world::{copying, episodes, full, lora, model};
+
+fn learner(options: Options) -> Learner {
+    Learner::random(&model(Architecture::Llama, true), options).expect("options are good")
+}
+
+/// Moves the adapter off its start, where every B is zero.
+fn warmed(options: Options) -> Learner {
+    let mut learner = learner(options);
+    for step in 0..3 {
+        learner.imitate(&copying(8, step, 23)).expect("a step");
+    }
+    learner
+}
+
+#[test]
+fn a_model_from_nothing_learns_to_copy() {
+    let mut options = full(1);
+    options.optimizer.learning_rate = 1e-2;
+    let mut learner = learner(options);
+    let held_out = copying(64, 99_999, 8);
+    let before = learner.accuracy(&held_out).expect("read");
+    for step in 0..400 {
+        learner.imitate(&copying(32, step, 8)).expect("a step");
+    }
+    let after = learner.accuracy(&held_out).expect("read");
+    assert!(before.tokens < 0.4, "untrained it predicts {before:?}");
+    assert!(after.tokens > 0.6 && after.loss < 0.7 * before.loss, "{before:?} to {after:?}");
+}
+
+#[test]
+fn micro_batches_add_up_to_the_whole() {
+    let whole = warmed(lora(2));
+    let mut small = warmed(lora(2));
+    assert_eq!(whole.parameters(), small.parameters());
+    let mut whole = whole;
+    let batch = copying(12, 7, 23);
+    let one = whole.imitate(&batch).expect("a step");
+    let mut options = lora(2);
+    options.micro_batch_tokens = 20;
+    let mut cut = learner(options);
+    for step in 0..3 {
+        cut.imitate(&copying(8, step, 23)).expect("a step");
+    }
+    small = cut;
+    let many = small.imitate(&batch).expect("a step");
+    assert!(many.passes > 4 && one.passes == 1, "{} and {} passes", many.passes, one.passes);
+    assert!((one.loss - many.loss).abs() < 1e-5, "{} and {}", one.loss, many.loss);
+    assert!((one.grad_norm - many.grad_norm).abs() < 1e-4 * one.grad_norm.max(1.0));
+}
+
+#[test]
+fn computing_layers_again_gives_the_same_gradient() {
+    for options in [full(3), lora(3)] {
+        let mut kept = warmed(options.clone());
+        let mut again = warmed(Options { checkpoint_activations: true, ..options });
+        let batch = copying(8, 5, 23);
+        let (kept, again) = (kept.imitate(&batch), again.imitate(&batch));
+        let (kept, again) = (kept.expect("a step"), again.expect("a step"));
+        assert!((kept.loss - again.loss).abs() < 1e-6);
+        assert!((kept.grad_norm - again.grad_norm).abs() < 1e-4 * kept.grad_norm);
+    }
+}
+
+#[test]
+fn rewarded_sequences_become_likelier() {
+    let mut options = lora(4);
+    options.objective = Objective::grpo();
+    let mut learner = warmed(options);
+    let mut batch = episodes(16, 3, 23);
+    for (index, episode) in batch.iter_mut().enumerate() {
+        episode.advantage = if index < 8 { 1.0 } else { -1.0 };
+    }
+    let examples = |range: std::ops::Range<usize>| -> Vec<_> {
+        batch[range]
+            .iter()
+            .map(|e| crrl_learner::Example { tokens: e.tokens.clone(), mask: e.generated.clone() })
+            .collect()
+    };
+    let (good, bad) = (examples(0..8), examples(8..16));
+    let gap = |learner: &mut Learner| {
+        let loss = |l: &mut Learner, e| l.accuracy(e).expect("read").loss;
+        loss(learner, &bad) - loss(learner, &good)
+    };
+    let before = gap(&mut learner);
+    let mut report = learner.reinforce(&batch).expect("a step");
+    assert!(report.clip_idle, "one update on a fresh batch cannot clip");
+    for _ in 0..10 {
+        report = learner.reinforce(&batch).expect("a step");
+    }
+    let after = gap(&mut learner);
+    assert!(after > before + 0.1, "{before} to {after}; {report:?}");
+}
+
+#[test]
+fn every_objective_takes_a_step_and_epochs_can_clip() {
+    for objective in [
+        Objective::grpo(),
+        Objective { beta: 0.04, ..Objective::grpo() },
+        Objective::bnpo(),
+        Objective::dr_grpo(32),
+        Objective::dapo(),
+        Objective::gspo(),
+        Objective::cispo(),
+    ] {
+        let mut options = lora(5);
+        options.objective = objective;
+        options.epochs = 2;
+        options.minibatches = 2;
+        let mut learner = warmed(options);
+        let at = learner.updates();
+        let report = learner.reinforce(&episodes(8, 9, 23)).expect("a step");
+        assert_eq!(learner.updates(), at + 4, "{objective:?}");
+        assert!(report.grad_norm > 0.0 && report.skipped == 0, "{report:?}");
+        assert!(!report.clip_idle, "the second epoch moved away from the first");
+        assert!(report.named().iter().all(|(_, value)| value.is_finite()), "{report:?}");
+    }
+}
+
+#[test]
+fn a_resumed_run_is_the_run_that_never_stopped() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for (name, options) in [("lora", lora(6)), ("full", full(6))] {
+        let store = Checkpoints::new(dir.path().join(name), 2);
+        let mut first = warmed(options.clone());
+        let progress = Progress { step: 3, cursor: 24, ..Progress::default() };
+        store.save(&first, &progress).expect("saves");
+        let mut second = learner(options);
+        let found = store.newest().expect("reads").checkpoint.expect("is there");
+        assert_eq!(found.restore(&mut second).expect("restores"), progress);
+        assert_eq!(first.parameters(), second.parameters(), "{name}");
+        for step in 3..6 {
+            first.imitate(&copying(8, step, 23)).expect("a step");
+            second.imitate(&copying(8, step, 23)).expect("a step");
+        }
+        let (first, second) = (first.parameters(), second.parameters());
+        for (a, b) in first.list.iter().zip(&second.list) {
+            for (x, y) in a.values.iter().zip(&b.values) {
+                assert!((x - y).abs() < 1e-6, "{name}: {} is {x} and {y}", a.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Checkpoints::new(dir.path(), 3);
+    let mut run = learner(lora(7));
+    let mut folders = Vec::new();
+    for step in 1..=5 {
+        run.imitate(&copying(4, step, 23)).expect("a step");
+        let progress = Progress { step, ..Progress::default() };
+        folders.push(store.save(&run, &progress).expect("saves"));
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).expect("reads").count(), 3, "the newest are kept");
+    let moments = folders[4].join("moments.safetensors");
+    let mut bytes = std::fs::read(&moments).expect("reads");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&moments, bytes).expect("writes");
+    let found = store.newest().expect("reads");
+    assert_eq!(found.checkpoint.expect("an older one").progress().step, 4);
+    assert!(found.damaged[0].contains("moments.safetensors"), "{:?}", found.damaged);
+}
+
+#[test]
+fn a_checkpoint_of_another_run_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Checkpoints::new(dir.path(), 1);
+    store.save(&learner(lora(8)), &Progress::default()).expect("saves");
+    let found = store.newest().expect("reads").checkpoint.expect("is there");
+    let error = found.restore(&mut learner(full(8))).expect_err("other weights");
+    assert!(error.to_string().contains("trains other weights"), "{error}");
+    let error = found.restore(&mut learner(lora(9))).expect_err("another base");
+    assert!(error.to_string().contains("base model"), "{error}");
+}
+
+#[test]
+fn broken_numbers_change_nothing_and_are_never_published() {
+    let mut run = warmed(lora(10));
+    let before = run.parameters().clone();
+    let mut batch = episodes(4, 1, 23);
+    batch[2].sampled.fill(f32::NAN);
+    let report = run.reinforce(&batch).expect("no error of ours");
+    assert_eq!(report.skipped, 1);
+    assert_eq!(run.parameters(), &before);
+    let mut broken = run.adapter().expect("an adapter");
+    broken.tensors[3].values[0] = f32::INFINITY;
+    assert!(run.set_adapter(&broken).is_err());
+    let sent = run.publish(AdapterVersion(1), FileDtype::F32).expect("finite");
+    assert!(sent.manifest.finite && sent.manifest.base_digest == run.base_digest());
+}
+
+#[test]
+fn what_a_model_cannot_read_is_named() {
+    let mut run = learner(lora(11));
+    let mut batch = copying(3, 1, 23);
+    batch[1].tokens[2] = 23;
+    let error = run.imitate(&batch).expect_err("token 23 of 23");
+    assert!(matches!(error, LearnerError::Example { index: 1, .. }), "{error}");
+    let mut batch = episodes(2, 1, 23);
+    batch[1].temperature = 0.0;
+    let error = run.reinforce(&batch).expect_err("greedy episodes").to_string();
+    assert!(error.contains("temperature"), "{error}");
+}
