@@ -16,8 +16,8 @@ use crrl_engine::{
     Serving, StageError, Stats, Stop, SubmitError,
 };
 use crrl_types::{AdapterManifest, Digest, Sampling};
-use tokio::sync::{mpsc, oneshot};
 use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::{mpsc, oneshot};
 
 /// Commands that wait for the engine at once; senders wait beyond that.
 const COMMANDS_MAX: usize = 1024;
@@ -102,7 +102,10 @@ enum Command {
         sampling: Sampling,
         reply: oneshot::Sender<Result<Generated, GenerateError>>,
     },
-    Activate { adapter: Box<crrl_engine::Adapter>, reply: oneshot::Sender<Result<Serving, StageError>> },
+    Activate {
+        adapter: Box<crrl_engine::Adapter>,
+        reply: oneshot::Sender<Result<Serving, StageError>>,
+    },
     Score {
         tokens: Vec<u32>,
         temperature: f32,

@@ -118,11 +118,8 @@ impl Drop for LiveEntry {
 /// One line of at most [`LINE_CHARS_MAX`] characters, without control characters: the policy
 /// wrote some of it, and it ends up on a terminal.
 fn cut(text: &str) -> String {
-    let mut line: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(LINE_CHARS_MAX)
-        .collect();
+    let mut line: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LINE_CHARS_MAX).collect();
     if text.chars().nth(LINE_CHARS_MAX).is_some() {
         line.pop();
         line.push('…');

@@ -170,14 +170,12 @@ impl Repairer {
 
     /// A sandbox with the task's base, and a sequence.
     async fn places(&self, task: &Task) -> Result<(Lease, EngineSequence), RepairError> {
-        let lease = async {
-            let lease = timeout(LEASE_TIME_MAX, self.sandboxes.lease(task)).await;
-            lease.unwrap_or(Err(LeaseError::Timeout(LEASE_TIME_MAX))).map_err(|source| {
-                RepairError::Sandbox { task: task.instance_id.to_string(), source }
-            })
-        };
+        let refused = |source| RepairError::Sandbox { task: task.instance_id.to_string(), source };
+        let lease = async { self.sandboxes.lease(task).await.map_err(refused) };
         let sequence = async { self.engine.open().await.map_err(RepairError::from) };
-        tokio::try_join!(lease, sequence)
+        let places = async { tokio::try_join!(lease, sequence) };
+        let late = |_| Err(refused(LeaseError::Timeout(LEASE_TIME_MAX)));
+        timeout(LEASE_TIME_MAX, places).await.unwrap_or_else(late)
     }
 
     /// Similarity takes time quadratic in the patch: off the async threads.
@@ -185,9 +183,8 @@ impl Repairer {
         let (gold, diff) = (task.patch.clone(), record.diff.clone());
         let conduct = conduct(record, self.options.tokens_max);
         let options = self.reward;
-        let scored = tokio::task::spawn_blocking(move || {
-            reward::score(&gold, &diff, &options, &conduct)
-        });
+        let scored =
+            tokio::task::spawn_blocking(move || reward::score(&gold, &diff, &options, &conduct));
         match scored.await {
             Ok(reward) => Ok(reward?),
             Err(panic) => Err(RepairError::RewardPanic(panic.to_string())),

@@ -133,7 +133,8 @@ impl Templates {
             return Arc::clone(&kept.template);
         }
         if self.kept.len() >= max.max(1)
-            && let Some(oldest) = self.kept.iter().min_by_key(|(_, kept)| kept.used).map(|(k, _)| *k)
+            && let Some(oldest) =
+                self.kept.iter().min_by_key(|(_, kept)| kept.used).map(|(k, _)| *k)
         {
             // Its files go when the last sandbox opened from it is closed.
             self.kept.remove(&oldest);
