@@ -110,7 +110,10 @@ pub async fn run(dir: &Path, name: &NodeName) -> Result<(), NodeError> {
         children,
         strategy: Strategy::OneForOne,
         intensity: Intensity { restarts_max: RESTARTS_MAX, window: RESTART_WINDOW },
-        backoff: Backoff::default(),
+        backoff: Backoff {
+            min: Duration::from_millis(parts.config.cluster.backoff_min_ms),
+            max: Duration::from_millis(parts.config.cluster.backoff_max_ms),
+        },
         seed: parts.config.run.seed,
     };
     let (supervisor, actors) = Actor::spawn(Some("node".into()), Supervisor, supervision)
@@ -172,8 +175,7 @@ fn coordinator(parts: &Parts) -> ChildSpec {
                 post: coordinator::post(mesh.clone()),
                 store: crrl_store::Options::default(),
             };
-            let (actor, _) =
-                Actor::spawn_linked(None, Coordinator, args, supervisor).await?;
+            let (actor, _) = Actor::spawn_linked(None, Coordinator, args, supervisor).await?;
             mesh.router().register("coordinator", &actor, coordinator::takes, |inbound| {
                 coordinator::Msg::Inbound(Box::new(inbound))
             });
@@ -195,8 +197,7 @@ fn parameter_server(parts: &Parts) -> ChildSpec {
                 deliver: parameter_server::deliver(mesh.clone()),
                 find: parameter_server::find(mesh.clone()),
             };
-            let (actor, _) =
-                Actor::spawn_linked(None, ParameterServer, args, supervisor).await?;
+            let (actor, _) = Actor::spawn_linked(None, ParameterServer, args, supervisor).await?;
             mesh.router().register(
                 "parameter-server",
                 &actor,
@@ -212,8 +213,7 @@ fn parameter_server(parts: &Parts) -> ChildSpec {
 fn learner(parts: &Parts, board: LearnerBoard) -> ChildSpec {
     let (mesh, run, config) = (parts.mesh.clone(), parts.run.clone(), parts.config.clone());
     ChildSpec::new("learner", move |supervisor: ActorCell| {
-        let (mesh, run, config, board) =
-            (mesh.clone(), run.clone(), config.clone(), board.clone());
+        let (mesh, run, config, board) = (mesh.clone(), run.clone(), config.clone(), board.clone());
         async move {
             let args = learner::Args {
                 run,
@@ -280,4 +280,3 @@ fn rollout(parts: &Parts, repairer: Repairer) -> ChildSpec {
         }
     })
 }
-

@@ -10,7 +10,7 @@ use crrl_config::{
     AgentSection, ClusterConfig, LearnerSection, LoraSection, ModelSection, Objective,
     RolloutSection, RunSection, TasksSection,
 };
-use crrl_tasks::{MutateOptions, SourceOptions, TaskSet};
+use crrl_tasks::TaskSet;
 use crrl_types::{Split, Task};
 
 use crate::commands::failure::Coded;
@@ -35,7 +35,8 @@ pub(crate) fn preflight() -> anyhow::Result<()> {
         ("bash", "the agent's shell"),
         ("grep", "how the policy reads code"),
     ] {
-        let found = Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success());
+        let found =
+            Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success());
         if !found {
             return Err(Coded::preflight(format!(
                 "{program} is not on the PATH ({why}); install it with the system's package manager"
@@ -88,12 +89,7 @@ pub(crate) fn find_source(given: Option<&Path>) -> anyhow::Result<(PathBuf, Stri
 pub(crate) fn make_tasks(source: &Path, config: &ClusterConfig) -> anyhow::Result<(usize, usize)> {
     let seed = config.run.seed;
     let side = |split: Split, max: usize| -> anyhow::Result<TaskSet> {
-        let options = MutateOptions {
-            source: SourceOptions { side: Some(split), ..crrl_tasks::small_policy_source() },
-            seed,
-            tasks_max: max,
-            ..crrl_tasks::small_policy_tasks()
-        };
+        let options = crrl_tasks::small_policy::tasks(split, seed, max);
         let made = crrl_tasks::mutate(source, &options)?;
         Ok(TaskSet { tasks: made.tasks })
     };
@@ -110,7 +106,9 @@ pub(crate) fn make_tasks(source: &Path, config: &ClusterConfig) -> anyhow::Resul
 fn no_leak(train: &[Task], held_out: &[Task]) -> anyhow::Result<()> {
     let files = |tasks: &[Task]| -> BTreeMap<String, String> {
         let file = |task: &Task| match &task.origin {
-            crrl_types::Origin::Mutated { path, .. } => Some((path.clone(), task.instance_id.0.clone())),
+            crrl_types::Origin::Mutated { path, .. } => {
+                Some((path.clone(), task.instance_id.0.clone()))
+            }
             _ => None,
         };
         tasks.iter().filter_map(file).collect()

@@ -283,7 +283,8 @@ fn fold(progress: &mut Progress, snapshot: &Snapshot, config: &ClusterConfig, ru
             let host = restarts.iter().find(|h| h.name.as_str() == node.name);
             NodeLine {
                 role: node.roles.iter().map(role_name).collect::<Vec<_>>().join("+"),
-                state: report.map_or("starting".into(), |r| format!("{:?}", r.state).to_lowercase()),
+                state: report
+                    .map_or("starting".into(), |r| format!("{:?}", r.state).to_lowercase()),
                 adapter_version: report.map_or(0, |r| r.adapter_version.0),
                 tokens_per_s: report.map_or(0.0, |r| f64::from(r.tokens_per_s)),
                 activity: report.map_or(String::new(), |r| r.activity.clone()),

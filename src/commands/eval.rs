@@ -11,7 +11,6 @@ use crrl_actors::repair::{Attempt, Repairer};
 use crrl_actors::{node, settings};
 use crrl_control::plan::episode_seed;
 use crrl_eval::TaskOutcomes;
-use crrl_model::AdapterWeights;
 use crrl_tasks::TaskSet;
 use crrl_types::{AdapterVersion, EpisodeId, GroupId, NodeName, Sampling, Trajectory};
 use futures::StreamExt as _;
@@ -89,11 +88,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn activate(repairer: &Repairer, dir: &std::path::Path) -> anyhow::Result<()> {
-    let weights = AdapterWeights::load_peft(dir)?;
+    let weights = crrl_model::peft::load(dir)?;
     let bytes = weights.to_bytes(crrl_model::FileDtype::F32);
     let base = repairer.engine().base_digest();
-    let manifest =
-        weights.manifest(&bytes, crrl_model::FileDtype::F32, AdapterVersion(1), base);
+    let manifest = weights.manifest(&bytes, crrl_model::FileDtype::F32, AdapterVersion(1), base);
     repairer.engine().activate(manifest, bytes).await?;
     Ok(())
 }
@@ -133,7 +131,10 @@ async fn roll_out(
             Err(error) => {
                 failed += 1;
                 eprintln!("crrl eval: an episode could not be rolled out: {error}");
-                anyhow::ensure!(failed < 20, "{failed} episodes could not be rolled out; giving up");
+                anyhow::ensure!(
+                    failed < 20,
+                    "{failed} episodes could not be rolled out; giving up"
+                );
             }
         }
         if !args.quiet && shown.elapsed().as_secs() >= 2 {
@@ -148,8 +149,7 @@ async fn roll_out(
 fn report(args: &Args, trajectories: &[Trajectory], wall_s: f64) -> anyhow::Result<ExitCode> {
     if let Some(path) = &args.trajectories {
         let refuse = || format!("cannot write {}", path.display());
-        let mut file =
-            std::io::BufWriter::new(std::fs::File::create(path).with_context(refuse)?);
+        let mut file = std::io::BufWriter::new(std::fs::File::create(path).with_context(refuse)?);
         for trajectory in trajectories {
             writeln!(file, "{}", serde_json::to_string(trajectory)?).with_context(refuse)?;
         }
@@ -161,8 +161,8 @@ fn report(args: &Args, trajectories: &[Trajectory], wall_s: f64) -> anyhow::Resu
     }
     let measured = outcomes.measured().context("no episode was rolled out")?;
     let rewards: Vec<f64> = outcomes.paired_rewards(&outcomes).iter().map(|p| p.0).collect();
-    let interval = crrl_eval::mean_bootstrap(&rewards, RESAMPLES, 0)
-        .context("rewards are not finite")?;
+    let interval =
+        crrl_eval::mean_bootstrap(&rewards, RESAMPLES, 0).context("rewards are not finite")?;
     let tokens: usize = trajectories.iter().map(Trajectory::generated_len).sum();
     if args.json {
         let value = serde_json::json!({

@@ -114,7 +114,9 @@ fn refuse_same(dir: &std::path::Path, out: &std::path::Path) -> anyhow::Result<(
     if let (Ok(dir), Ok(out)) = (dir.canonicalize(), out.canonicalize())
         && dir == out
     {
-        return Err(Coded::usage("the folder to write is the one to read; name another with --out"));
+        return Err(Coded::usage(
+            "the folder to write is the one to read; name another with --out",
+        ));
     }
     Ok(())
 }
@@ -155,9 +157,7 @@ fn read_ids(path: &std::path::Path) -> anyhow::Result<Vec<u32>> {
             Err(Coded::usage(format!("{} holds no token ids", path.display())))
         }
         Ok(ids) => Ok(ids),
-        Err(part) => {
-            Err(Coded::usage(format!("{}: {part:?} is no token id", path.display())))
-        }
+        Err(part) => Err(Coded::usage(format!("{}: {part:?} is no token id", path.display()))),
     }
 }
 

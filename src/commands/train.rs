@@ -51,12 +51,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let phases = phases(&config, args.greedy);
     let mut plan = crrl_control::plan::Plan::new(config.run.seed, phases);
     plan.limits.lease_ms = (config.rollout.lease_s * 1e3) as u64;
-    let run = Run {
-        title: "crrl train".into(),
-        dir: absolute(&config.run.dir),
-        config,
-        plan,
-    };
+    let run = Run { title: "crrl train".into(), dir: absolute(&config.run.dir), config, plan };
     run.prepare(args.resume)?;
     let started = Instant::now();
     match run.carry_out(args.quiet)? {

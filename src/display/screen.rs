@@ -64,8 +64,8 @@ impl Screen {
         self.terminal.draw(|frame| draw(frame, progress, palette))?;
         while event::poll(Duration::ZERO)? {
             if let Event::Key(key) = event::read()? {
-                let control_c = key.code == KeyCode::Char('c')
-                    && key.modifiers.contains(KeyModifiers::CONTROL);
+                let control_c =
+                    key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
                 if control_c || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc) {
                     return Ok(true);
                 }
@@ -139,7 +139,10 @@ fn draw_gauge(frame: &mut Frame<'_>, area: Rect, progress: &Progress, palette: P
     #[expect(clippy::cast_precision_loss, reason = "a share for a gauge")]
     let share = if total == 0 { 0.0 } else { (done as f64 / total as f64).min(1.0) };
     let label = format!("{done}/{total} {unit}");
-    frame.render_widget(Gauge::default().gauge_style(palette.accent).ratio(share).label(label), area);
+    frame.render_widget(
+        Gauge::default().gauge_style(palette.accent).ratio(share).label(label),
+        area,
+    );
 }
 
 fn draw_curve(frame: &mut Frame<'_>, area: Rect, progress: &Progress, palette: Palette) {
@@ -170,7 +173,9 @@ fn draw_curve(frame: &mut Frame<'_>, area: Rect, progress: &Progress, palette: P
     ])
     .block(block)
     .x_axis(Axis::default().bounds([0.0, end]).labels(["0".to_owned(), progress.steps.to_string()]))
-    .y_axis(Axis::default().bounds([low, high]).labels([format!("{low:.2}"), format!("{high:.2}")]));
+    .y_axis(
+        Axis::default().bounds([low, high]).labels([format!("{low:.2}"), format!("{high:.2}")]),
+    );
     frame.render_widget(chart, area);
 }
 
@@ -252,7 +257,8 @@ mod tests {
     #[test]
     fn everything_a_run_is_judged_by_is_on_the_screen() {
         let screen = drawn(100, 30);
-        for text in ["crrl quickstart", "2/10 steps", "rollout-0", "v2", "1234", "grep -n foo", "25 %"]
+        for text in
+            ["crrl quickstart", "2/10 steps", "rollout-0", "v2", "1234", "grep -n foo", "25 %"]
         {
             assert!(screen.contains(text), "{text} is missing from\n{screen}");
         }

@@ -91,7 +91,8 @@ impl Summary {
             "held-out tasks", "before", "after", "change", "95 % interval"
         );
         text += &row("mean reward", self.before.reward, self.after.reward, self.ci95);
-        text += &row("repaired exactly", self.before.success, self.after.success, self.success_ci95);
+        text +=
+            &row("repaired exactly", self.before.success, self.after.success, self.success_ci95);
         if let Some([before, after]) = &self.greedy {
             text += &format!(
                 "  {:<22} {:>8.3} {:>8.3}   {:>+7.3}\n",

@@ -69,10 +69,10 @@ pub fn validate(config: &ClusterConfig) -> Vec<String> {
     if let Err(error) = config.reward.validate() {
         check(false, format!("[reward]: {error}"));
     }
-    check(matches!(config.engine.on_swap.as_str(), "keep" | "recompute"), format!(
-        "engine.on_swap is {:?}: it is \"keep\" or \"recompute\"",
-        config.engine.on_swap
-    ));
+    check(
+        matches!(config.engine.on_swap.as_str(), "keep" | "recompute"),
+        format!("engine.on_swap is {:?}: it is \"keep\" or \"recompute\"", config.engine.on_swap),
+    );
     check(config.engine.prefill_tokens_max >= 1, "engine.prefill_tokens_max is 0".into());
 
     let learner = &config.learner;

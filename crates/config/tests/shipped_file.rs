@@ -14,7 +14,11 @@ fn uncommented() -> String {
     let text = shipped();
     let body = &text[text.find("[run]").expect("has a run section")..];
     body.lines()
-        .map(|line| line.strip_prefix("# ").filter(|l| !l.starts_with("One ") && !l.starts_with("Shares ")).unwrap_or(line))
+        .map(|line| {
+            line.strip_prefix("# ")
+                .filter(|l| !l.starts_with("One ") && !l.starts_with("Shares "))
+                .unwrap_or(line)
+        })
         .filter(|line| !line.starts_with('#'))
         .map(|line| format!("{line}\n"))
         .collect()

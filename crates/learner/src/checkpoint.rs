@@ -201,8 +201,7 @@ impl Checkpoint {
     /// # Errors
     /// When the learner trains another base model or other weights.
     pub fn restore(&self, learner: &mut Learner) -> Result<Progress, LearnerError> {
-        let fault =
-            |reason: String| LearnerError::Checkpoint { path: self.path.clone(), reason };
+        let fault = |reason: String| LearnerError::Checkpoint { path: self.path.clone(), reason };
         let manifest = &self.manifest;
         if manifest.options.trainable != learner.options().trainable {
             return Err(fault("it trains other weights than this run is set to train".into()));
@@ -303,9 +302,7 @@ fn pack(parameters: &Parameters) -> Vec<u8> {
 fn unpack(bytes: &[u8], parameters: &mut Parameters) -> Result<(), String> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| format!("{MOMENTS}: {e}"))?;
     for parameter in &mut parameters.list {
-        for (moment, out) in
-            [("first", &mut parameter.first), ("second", &mut parameter.second)]
-        {
+        for (moment, out) in [("first", &mut parameter.first), ("second", &mut parameter.second)] {
             let name = format!("{moment}.{}", parameter.name);
             let view = file.tensor(&name).map_err(|e| format!("{MOMENTS}: {name}: {e}"))?;
             if view.shape() != parameter.shape || view.dtype() != Dtype::F32 {

@@ -38,7 +38,11 @@ pub struct Episode {
 impl Episode {
     /// A trajectory with its advantage; `version` is the learner's.
     #[must_use]
-    pub fn new(trajectory: &Trajectory, advantage: f64, version: crrl_types::AdapterVersion) -> Self {
+    pub fn new(
+        trajectory: &Trajectory,
+        advantage: f64,
+        version: crrl_types::AdapterVersion,
+    ) -> Self {
         let oldest = trajectory.oldest_version().unwrap_or(version);
         Self {
             id: trajectory.episode,

@@ -5,8 +5,8 @@
 
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
-use crrl_model::train::{HeadOut, Packed, TrainBackend, head, head_gradient, hidden, row_ids};
 use crrl_model::train::{Checkpointed, surrogate};
+use crrl_model::train::{HeadOut, Packed, TrainBackend, head, head_gradient, hidden, row_ids};
 use crrl_model::weights::to_host;
 use crrl_model::{Decoder, Lora, WeightMap};
 
@@ -62,8 +62,12 @@ impl<B: TrainBackend> Network<B> {
             }
             Trainable::Full => None,
         };
-        let mut network =
-            Self { decoder, lora, parameters: Parameters::default(), checkpoint_activations: false };
+        let mut network = Self {
+            decoder,
+            lora,
+            parameters: Parameters::default(),
+            checkpoint_activations: false,
+        };
         network.read_back();
         network
     }
@@ -160,19 +164,12 @@ impl<B: TrainBackend> Network<B> {
         let slope = match slope {
             Slope::Known(slope) => slope,
             Slope::From(make) => {
-                owned =
-                    make(&head(&self.decoder, &rows, &reading.targets, reading.temperature))?;
+                owned = make(&head(&self.decoder, &rows, &reading.targets, reading.temperature))?;
                 &owned
             }
         };
-        let head = head_gradient(
-            &self.decoder,
-            &rows,
-            &reading.targets,
-            reading.temperature,
-            slope,
-            full,
-        );
+        let head =
+            head_gradient(&self.decoder, &rows, &reading.targets, reading.temperature, slope, full);
         drop((states, rows));
         let take = |leaf: &Leaf<B::Graph>,
                     grads: &mut <B::Graph as AutodiffBackend>::Gradients|
@@ -192,13 +189,9 @@ impl<B: TrainBackend> Network<B> {
             Graph::Whole(hidden) => {
                 collect(surrogate::<B>(hidden, &reading.rows, head.hidden).backward());
             }
-            Graph::Layers(layers) => layers.backward(
-                &decoder,
-                lora.as_ref(),
-                &reading.rows,
-                head.hidden,
-                &mut collect,
-            ),
+            Graph::Layers(layers) => {
+                layers.backward(&decoder, lora.as_ref(), &reading.rows, head.hidden, &mut collect)
+            }
         }
         if let Some(gradient) = head.head {
             let index = self.head_index();

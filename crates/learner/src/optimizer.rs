@@ -45,7 +45,8 @@ pub fn update(
     let correction2 = (1.0 - options.beta2.powi(exponent)) as f32;
     let (rate, eps) = (learning_rate as f32, options.eps as f32);
     for (parameter, gradient) in parameters.list.iter_mut().zip(gradients) {
-        let decay = if parameter.decays() { (learning_rate * options.weight_decay) as f32 } else { 0.0 };
+        let decay =
+            if parameter.decays() { (learning_rate * options.weight_decay) as f32 } else { 0.0 };
         let pieces = parameter
             .values
             .par_chunks_mut(PIECE)
@@ -57,8 +58,7 @@ pub fn update(
                 let g = gradient[i] * scale;
                 first[i] = beta1 * first[i] + (1.0 - beta1) * g;
                 second[i] = beta2 * second[i] + (1.0 - beta2) * g * g;
-                let direction =
-                    first[i] / correction1 / ((second[i] / correction2).sqrt() + eps);
+                let direction = first[i] / correction1 / ((second[i] / correction2).sqrt() + eps);
                 values[i] -= rate * direction + decay * values[i];
             }
         });

@@ -97,10 +97,7 @@ impl Default for Options {
         Self {
             trainable: Trainable::Lora(LoraConfig::default()),
             optimizer: AdamW::default(),
-            objective: Objective {
-                importance: Some(Importance::default()),
-                ..Objective::grpo()
-            },
+            objective: Objective { importance: Some(Importance::default()), ..Objective::grpo() },
             epochs: 1,
             minibatches: 1,
             micro_batch_tokens: 8192,

@@ -59,9 +59,6 @@ impl Parameters {
     /// The first parameter with a value that is not finite.
     #[must_use]
     pub fn first_not_finite(&self) -> Option<&str> {
-        self.list
-            .iter()
-            .find(|p| !p.values.iter().all(|v| v.is_finite()))
-            .map(|p| p.name.as_str())
+        self.list.iter().find(|p| !p.values.iter().all(|v| v.is_finite())).map(|p| p.name.as_str())
     }
 }

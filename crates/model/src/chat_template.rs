@@ -152,6 +152,7 @@ fn strip_generation(source: &str) -> String {
 }
 
 /// `tojson` as transformers overrides it: Python's `json.dumps` with `ensure_ascii=False`.
+#[expect(clippy::needless_pass_by_value, reason = "minijinja hands arguments over")]
 fn to_json(value: &Value, kwargs: Kwargs) -> Result<Value, Error> {
     let indent: Option<usize> = kwargs.get("indent")?;
     let ascii: Option<bool> = kwargs.get("ensure_ascii")?;

@@ -71,6 +71,8 @@ pub struct Decoder<B: Backend> {
     pub rope: Arc<Rope>,
     base_digest: Digest,
     packed: OnceLock<Arc<PackedDecoder>>,
+    /// Whether only `packed` and the embedding are left.
+    hollow: bool,
 }
 
 /// Turns the weights of a decoder into another decoder's, one by one.
@@ -100,6 +102,29 @@ impl<B: Backend> Decoder<B> {
     /// The weights in the layout of the host kernels, made on first use.
     pub(crate) fn packed(&self, make: impl FnOnce() -> PackedDecoder) -> Arc<PackedDecoder> {
         Arc::clone(self.packed.get_or_init(|| Arc::new(make())))
+    }
+
+    /// Drops the matrices that `packed` holds as well.
+    pub(crate) fn hollow(mut self) -> Self {
+        assert!(self.packed.get().is_some(), "the packed weights are what is left");
+        let device = self.device();
+        let empty = || Tensor::zeros([0, 0], &device);
+        for layer in &mut self.layers {
+            for linear in [
+                &mut layer.q,
+                &mut layer.k,
+                &mut layer.v,
+                &mut layer.o,
+                &mut layer.gate,
+                &mut layer.up,
+                &mut layer.down,
+            ] {
+                linear.weight = empty();
+            }
+        }
+        self.head = self.head.map(|_| empty());
+        self.hollow = true;
+        self
     }
 
     /// A decoder with weights drawn from `seed`: normal with deviation 0.02, projections back into
@@ -188,6 +213,7 @@ impl<B: Backend> Decoder<B> {
             rope: Arc::new(Rope::new(config)),
             base_digest: Digest(*hash.finalize().as_bytes()),
             packed: OnceLock::new(),
+            hollow: false,
         })
     }
 
@@ -196,7 +222,11 @@ impl<B: Backend> Decoder<B> {
     ///
     /// The digest goes over unchanged; weights that changed get theirs when they are saved and
     /// loaded again.
+    ///
+    /// # Panics
+    /// On a decoder that was made [for inference](crate::LlmOps::for_inference).
     pub fn map<C: Backend>(&self, map: &mut impl WeightMap<B, C>) -> Decoder<C> {
+        assert!(!self.hollow, "a decoder made for inference has no weights to map");
         let embed = map.matrix("model.embed_tokens.weight", self.embed.clone());
         let layers = self.layers.iter().enumerate().map(|(index, layer)| {
             let at = |part: &str| format!("model.layers.{index}.{part}");
@@ -241,6 +271,7 @@ impl<B: Backend> Decoder<B> {
             rope: Arc::clone(&self.rope),
             base_digest: self.base_digest,
             packed: OnceLock::new(),
+            hollow: false,
         }
     }
 }

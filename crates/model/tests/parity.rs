@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crrl_model::weights::to_host;
-use crrl_model::{Cpu, Decoder, KvStore, Logits, Lora, ModelDir, StepBatch, peft};
+use crrl_model::{Cpu, Decoder, KvStore, LlmOps as _, Logits, Lora, ModelDir, StepBatch, peft};
 use serde_json::Value;
 
 const MODELS: [&str; 6] = ["llama", "llama-llama3", "llama-linear", "qwen2", "qwen2-yarn", "qwen3"];
@@ -86,7 +86,9 @@ fn logits_are_those_of_transformers() {
     for name in MODELS {
         println!("{name}");
         let want = expected(name);
-        compare(&load(name), None, &want, &ids(&want["prompt"]));
+        let prompt = ids(&want["prompt"]);
+        compare(&load(name), None, &want, &prompt);
+        compare(&Cpu::for_inference(load(name)), None, &want, &prompt);
     }
 }
 

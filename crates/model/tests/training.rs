@@ -12,10 +12,12 @@ use crrl_model::{
 
 type Train = Autodiff<Cpu>;
 
-fn random<const D: usize>(shape: [usize; D]) -> Tensor<Train, D> {
-    let values =
-        Tensor::<Cpu, D>::random(shape, Distribution::Normal(0.0, 1.0), &Default::default());
-    Tensor::from_inner(values).require_grad()
+fn random<const D: usize>(shape: [usize; D]) -> Tensor<Cpu, D> {
+    Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Default::default())
+}
+
+fn constant<const D: usize>(values: &Tensor<Cpu, D>) -> Tensor<Train, D> {
+    Tensor::from_inner(values.clone())
 }
 
 fn close(ours: &[f32], theirs: &[f32], what: &str) {
@@ -25,20 +27,26 @@ fn close(ours: &[f32], theirs: &[f32], what: &str) {
     }
 }
 
-/// Values and gradients of two ways to compute the same thing from the same leaves.
+/// Values and gradients of two ways to compute the same thing. Each gets leaves of its own: a
+/// backward pass takes its graph apart.
 fn same<const D: usize, const E: usize>(
     name: &str,
-    leaves: &[Tensor<Train, E>],
-    ours: Tensor<Train, D>,
-    theirs: Tensor<Train, D>,
+    inputs: &[Tensor<Cpu, E>],
+    ours: impl Fn(&[Tensor<Train, E>]) -> Tensor<Train, D>,
+    theirs: impl Fn(&[Tensor<Train, E>]) -> Tensor<Train, D>,
 ) {
-    let weights = random(ours.dims()).detach();
+    let leaves = || -> Vec<Tensor<Train, E>> {
+        inputs.iter().map(|input| constant(input).require_grad()).collect()
+    };
+    let (our_leaves, their_leaves) = (leaves(), leaves());
+    let (ours, theirs) = (ours(&our_leaves), theirs(&their_leaves));
     close(&to_host(&ours), &to_host(&theirs), name);
-    let ours = (ours * weights.clone()).sum().backward();
-    let theirs = (theirs * weights).sum().backward();
-    for (index, leaf) in leaves.iter().enumerate() {
-        let (a, b) = (leaf.grad(&ours), leaf.grad(&theirs));
-        let (a, b) = (a.expect("has a gradient"), b.expect("has a gradient"));
+    let weights = random(ours.dims());
+    let ours = (ours * constant(&weights)).sum().backward();
+    let theirs = (theirs * constant(&weights)).sum().backward();
+    for (index, (a, b)) in our_leaves.iter().zip(&their_leaves).enumerate() {
+        let a = a.grad(&ours).expect("ours has a gradient");
+        let b = b.grad(&theirs).expect("theirs has a gradient");
         close(&to_host(&a), &to_host(&b), &format!("gradient {index} of {name}"));
     }
 }
@@ -48,34 +56,46 @@ fn attention_is_the_plain_one_across_blocks_and_groups() {
     // Longer than one block of rows, a sequence of one token, an empty one.
     for (heads, kv_heads, dim) in [(4, 4, 8), (6, 2, 10), (9, 3, 64)] {
         let cu_seqlens = [0, 70, 71, 71, 205];
-        let q = random([205, heads, dim]);
-        let (k, v) = (random([205, kv_heads, dim]), random([205, kv_heads, dim]));
-        let ours = Train::packed_attention(q.clone(), k.clone(), v.clone(), &cu_seqlens);
-        let theirs = plain::attention(q.clone(), k.clone(), v.clone(), &cu_seqlens);
-        same("attention", &[q, k, v], ours, theirs);
+        let inputs =
+            [random([205, heads, dim]), random([205, kv_heads, dim]), random([205, kv_heads, dim])];
+        same(
+            "attention",
+            &inputs,
+            |x| Train::packed_attention(x[0].clone(), x[1].clone(), x[2].clone(), &cu_seqlens),
+            |x| plain::attention(x[0].clone(), x[1].clone(), x[2].clone(), &cu_seqlens),
+        );
     }
 }
 
 #[test]
 fn norm_rope_and_gate_are_the_plain_ones() {
     // More rows than one piece of work has.
-    let (x, up) = (random([700, 50]), random([700, 50]));
-    let weight = random([50]);
-    let ours = Train::rms_norm(x.clone(), weight.clone(), 1e-5);
-    let theirs = plain::rms_norm(x.clone(), weight.clone(), 1e-5);
-    same("norm, by its input", &[x.clone()], ours.clone(), theirs.clone());
-    let x2 = x.clone();
-    let ours = Train::rms_norm(x2.clone(), weight.clone(), 1e-5);
-    let theirs = plain::rms_norm(x2, weight.clone(), 1e-5);
-    same("norm, by its weight", &[weight], ours, theirs);
-    let ours = Train::silu_mul(x.clone(), up.clone());
-    let theirs = plain::silu_mul(x.clone(), up.clone());
-    same("gate", &[x, up], ours, theirs);
-    let heads = random([700, 3, 10]);
-    let (cos, sin) = (random([700, 5]).detach(), random([700, 5]).detach());
-    let ours = Train::rope(heads.clone(), cos.clone(), sin.clone());
-    let theirs = plain::rope(heads.clone(), cos, sin);
-    same("rope", &[heads], ours, theirs);
+    let (x, up, weight) = (random([700, 50]), random([700, 50]), random([50]));
+    same(
+        "norm, by its input",
+        std::slice::from_ref(&x),
+        |leaf| Train::rms_norm(leaf[0].clone(), constant(&weight), 1e-5),
+        |leaf| plain::rms_norm(leaf[0].clone(), constant(&weight), 1e-5),
+    );
+    same(
+        "norm, by its weight",
+        std::slice::from_ref(&weight),
+        |leaf| Train::rms_norm(constant(&x), leaf[0].clone(), 1e-5),
+        |leaf| plain::rms_norm(constant(&x), leaf[0].clone(), 1e-5),
+    );
+    same(
+        "gate",
+        &[x.clone(), up],
+        |leaf| Train::silu_mul(leaf[0].clone(), leaf[1].clone()),
+        |leaf| plain::silu_mul(leaf[0].clone(), leaf[1].clone()),
+    );
+    let (cos, sin) = (random([700, 5]), random([700, 5]));
+    same(
+        "rope",
+        &[random([700, 3, 10])],
+        |leaf| Train::rope(leaf[0].clone(), constant(&cos), constant(&sin)),
+        |leaf| plain::rope(leaf[0].clone(), constant(&cos), constant(&sin)),
+    );
 }
 
 fn config(architecture: Architecture, tied: bool) -> ModelConfig {

@@ -304,7 +304,7 @@ fn told(ran: &Ran, body: &[u8], limits: &Limits) -> ExecOutput {
 
 fn in_words(outcome: &PatchOutcome, path: &str) -> String {
     match outcome {
-        PatchOutcome::Applied => format!("patched {path}"),
+        PatchOutcome::Applied => "ok".to_owned(),
         PatchOutcome::NotFound => format!("there is no file {path}"),
         PatchOutcome::NoMatch => format!("`old` does not occur in {path}"),
         PatchOutcome::ManyMatches(n) => {

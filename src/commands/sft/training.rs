@@ -10,7 +10,9 @@ use anyhow::Context as _;
 use crrl_actors::chat_codec::ModelCodec;
 use crrl_agent::{ChatCodec, Style};
 use crrl_learner::checkpoint::Progress;
-use crrl_learner::{Accuracy, AdamW, Checkpoints, Example, Feed, Learner, Options, Schedule, Trainable};
+use crrl_learner::{
+    Accuracy, AdamW, Checkpoints, Example, Feed, Learner, Options, Schedule, Trainable,
+};
 use crrl_model::{ChatTokenizer, FileDtype, LoraConfig, ModelDir, Target};
 use crrl_types::Split;
 
@@ -163,7 +165,11 @@ fn agent_options(args: &Args, context: usize) -> crrl_agent::Options {
         return crrl_agent::Options { calls_max: 4, nudges_max: 0, ..brief };
     }
     let default = crrl_agent::Options::default();
-    crrl_agent::Options { style: Style::Full, tokens_max: default.tokens_max.min(tokens), ..default }
+    crrl_agent::Options {
+        style: Style::Full,
+        tokens_max: default.tokens_max.min(tokens),
+        ..default
+    }
 }
 
 /// Traces of files that nothing trains on, unaltered.
@@ -181,9 +187,7 @@ fn held_out(
         }
     };
     (0..args.eval_traces as u64)
-        .map(|index| {
-            material.example(codec, agent, args.seed, index).map_err(anyhow::Error::msg)
-        })
+        .map(|index| material.example(codec, agent, args.seed, index).map_err(anyhow::Error::msg))
         .collect()
 }
 
@@ -198,8 +202,7 @@ fn train(
 ) -> anyhow::Result<bool> {
     let (material, codec) = (Arc::clone(&setup.material), Arc::clone(&setup.codec));
     let (agent, seed) = (setup.agent.clone(), args.seed);
-    let mut feed =
-        Feed::start(cursor, move |index| material.example(&codec, &agent, seed, index));
+    let mut feed = Feed::start(cursor, move |index| material.example(&codec, &agent, seed, index));
     let mut batches = setup.learner.updates();
     while batches < setup.steps {
         let batch = feed.batch(args.batch_tokens)?;

@@ -46,12 +46,8 @@ pub(crate) fn full(seed: u64) -> Options {
 }
 
 pub(crate) fn lora(seed: u64) -> Options {
-    let config = LoraConfig {
-        rank: 4,
-        alpha: 8.0,
-        targets: Target::ALL.to_vec(),
-        rank_stabilized: false,
-    };
+    let config =
+        LoraConfig { rank: 4, alpha: 8.0, targets: Target::ALL.to_vec(), rank_stabilized: false };
     Options { trainable: Trainable::Lora(config), ..full(seed) }
 }
 

@@ -13,6 +13,11 @@ use crate::ops::LlmOps;
 impl LlmOps for Cpu {
     const HOST_SLICES: bool = true;
 
+    fn for_inference(decoder: Decoder<Self>) -> Decoder<Self> {
+        decoder.prepare();
+        decoder.hollow()
+    }
+
     fn forward_cached(
         decoder: &Decoder<Self>,
         lora: Option<&Lora<Self>>,

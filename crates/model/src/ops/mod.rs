@@ -71,6 +71,13 @@ pub trait LlmOps: Backend {
         x.matmul(weight)
     }
 
+    /// Gives up what inference does not need, such as weights kept in a second layout. The decoder
+    /// can then only run [`Decoder::forward_cached`].
+    #[must_use]
+    fn for_inference(decoder: Decoder<Self>) -> Decoder<Self> {
+        decoder
+    }
+
     /// The cached forward pass of a checked, non-empty batch; see [`Decoder::forward_cached`].
     fn forward_cached(
         decoder: &Decoder<Self>,

@@ -40,7 +40,8 @@ pub fn silu_mul<B: LlmOps>(gate: Tensor<B, 2>, up: Tensor<B, 2>) -> Tensor<B, 2>
     activation::silu(gate) * up
 }
 
-/// See [`LlmOps::attention`].
+/// See [`LlmOps::packed_attention`].
+#[expect(clippy::needless_pass_by_value, reason = "the arguments of the operation it defines")]
 pub fn attention<B: LlmOps>(
     q: Tensor<B, 3>,
     k: Tensor<B, 3>,

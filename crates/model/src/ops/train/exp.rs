@@ -2,9 +2,6 @@
 
 use std::f32::consts::LOG2_E;
 
-/// 1.5 * 2^23: the sum's last bit is worth 1.
-const ROUND: f32 = 12_582_912.0;
-
 /// 1.5 * 2^23: numbers of this size have no fraction.
 const ROUND: f32 = 12_582_912.0;
 

@@ -6,16 +6,20 @@ use super::by_rows;
 pub(crate) fn forward(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
     let dim = weight.len();
     let mut y = vec![0.0; x.len()];
-    by_rows(&mut y, dim, #[inline(always)]
+    by_rows(
+        &mut y,
+        dim,
+        #[inline(always)]
         |first, piece| {
-        let x = &x[first * dim..first * dim + piece.len()];
-        for (x, y) in x.chunks_exact(dim).zip(piece.chunks_exact_mut(dim)) {
-            let scale = inverse_rms(x, eps);
-            for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
-                *y = x * scale * w;
+            let x = &x[first * dim..first * dim + piece.len()];
+            for (x, y) in x.chunks_exact(dim).zip(piece.chunks_exact_mut(dim)) {
+                let scale = inverse_rms(x, eps);
+                for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
+                    *y = x * scale * w;
+                }
             }
-        }
-    });
+        },
+    );
     y
 }
 
@@ -31,22 +35,26 @@ pub(crate) fn backward(
 ) -> (Vec<f32>, Option<Vec<f32>>) {
     let dim = weight.len();
     let mut dx = vec![0.0; x.len()];
-    by_rows(&mut dx, dim, #[inline(always)]
+    by_rows(
+        &mut dx,
+        dim,
+        #[inline(always)]
         |first, piece| {
-        let range = first * dim..first * dim + piece.len();
-        let rows = x[range.clone()].chunks_exact(dim).zip(dy[range].chunks_exact(dim));
-        for ((x, dy), dx) in rows.zip(piece.chunks_exact_mut(dim)) {
-            let scale = inverse_rms(x, eps);
-            let mut sums = [0.0_f32; LANES];
-            for lane in 0..dim {
-                sums[lane % LANES] += dy[lane] * weight[lane] * x[lane];
+            let range = first * dim..first * dim + piece.len();
+            let rows = x[range.clone()].chunks_exact(dim).zip(dy[range].chunks_exact(dim));
+            for ((x, dy), dx) in rows.zip(piece.chunks_exact_mut(dim)) {
+                let scale = inverse_rms(x, eps);
+                let mut sums = [0.0_f32; LANES];
+                for lane in 0..dim {
+                    sums[lane % LANES] += dy[lane] * weight[lane] * x[lane];
+                }
+                let mean = sums.iter().sum::<f32>() / dim as f32 * scale * scale;
+                for lane in 0..dim {
+                    dx[lane] = scale * (dy[lane] * weight[lane] - x[lane] * mean);
+                }
             }
-            let mean = sums.iter().sum::<f32>() / dim as f32 * scale * scale;
-            for lane in 0..dim {
-                dx[lane] = scale * (dy[lane] * weight[lane] - x[lane] * mean);
-            }
-        }
-    });
+        },
+    );
     let dw = want_weight.then(|| {
         let mut dw = vec![0.0; dim];
         for (x, dy) in x.chunks_exact(dim).zip(dy.chunks_exact(dim)) {

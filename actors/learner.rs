@@ -1,0 +1,317 @@
+//! The actor of the learner: asks for batches, has them trained on by a thread of its own, and
+//! publishes what came of it. A step is committed in this order: checkpoint on disk, adapter taken
+//! by the parameter server, coordinator told.
+//!
+//! Restart row: permanent. A new one loads the newest checkpoint that is whole and asks for the
+//! step after it; the coordinator sends the very same batch again where that step was lost.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crrl_cluster::{Inbound, MeshEvent, RunDir};
+use crrl_config::ClusterConfig;
+use crrl_control::wire::{BatchRequest, NodeRole, StepMetrics, Wire};
+use crrl_learner::publish::Published;
+use crrl_types::{AdapterVersion, Digest, EpisodeId, Step, Trajectory};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+use crate::rollout::Outbox;
+use crate::trainer::{Job, Trainer};
+
+/// Time between two looks at what has not been answered.
+const TICK: Duration = Duration::from_millis(250);
+/// A request or an offer that is not answered by then is sent again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Whether a message is for this actor.
+#[must_use]
+pub fn takes(wire: &Wire) -> bool {
+    matches!(wire, Wire::Batch { .. } | Wire::Published { .. } | Wire::AdapterRefused { .. })
+}
+
+/// What the actor is started with.
+pub struct Args {
+    /// The folder of the run.
+    pub run: RunDir,
+    /// Its configuration.
+    pub config: Arc<ClusterConfig>,
+    /// The way out.
+    pub outbox: Outbox,
+    /// Where it says what it does.
+    pub board: LearnerBoard,
+}
+
+/// What it is told.
+#[derive(Debug)]
+pub enum Msg {
+    /// From a peer whose role allows it.
+    Inbound(Box<Inbound>),
+    /// A peer came or went.
+    Peer(MeshEvent),
+    /// The thread is ready: its last durable step, and its adapter where there is one to publish.
+    Ready {
+        /// Last durable step.
+        step: Step,
+        /// Version of its adapter.
+        version: AdapterVersion,
+        /// Its adapter; `None` at version 0.
+        adapter: Option<Box<Published>>,
+    },
+    /// A step is durable.
+    Stepped(Box<Stepped>),
+    /// The thread packed the adapter under another version.
+    Republished(Box<Published>),
+    /// The thread has ended, and why.
+    Died(String),
+    /// Time has passed.
+    Tick,
+}
+
+impl ractor::Message for Msg {}
+
+/// A durable optimizer step.
+#[derive(Debug)]
+pub struct Stepped {
+    /// The step.
+    pub step: Step,
+    /// The episodes it consumed.
+    pub consumed: Vec<EpisodeId>,
+    /// Numbers of it.
+    pub metrics: StepMetrics,
+    /// The adapter after it.
+    pub adapter: Published,
+}
+
+/// What the learner is doing, for reports.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// Whether the model is loaded.
+    pub ready: bool,
+    /// Version it trains.
+    pub version: AdapterVersion,
+    /// Digest of that.
+    pub digest: Digest,
+    /// Tokens trained on per second, in the last step.
+    pub tokens_per_s: f32,
+    /// In a few words.
+    pub doing: String,
+}
+
+/// Where the learner says what it does. Cloning shares it.
+#[derive(Debug, Clone, Default)]
+pub struct LearnerBoard(Arc<Mutex<Seen>>);
+
+impl LearnerBoard {
+    /// A copy of what it said last.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn say(&self, change: impl FnOnce(&mut Seen)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// The learner's actor.
+pub struct LearnerActor;
+
+/// Where it stands between two batches.
+enum Stage {
+    /// The model is being loaded.
+    Loading,
+    /// Waits for the batch of the step after the last.
+    Wanting { asked: Option<Instant> },
+    /// The thread trains.
+    Training,
+    /// Waits for the parameter server to take an adapter; then `told` goes to the coordinator.
+    Publishing { adapter: Box<Published>, told: Option<Wire>, offered: Option<Instant> },
+}
+
+/// What it knows.
+pub struct State {
+    args: Args,
+    trainer: Trainer,
+    stage: Stage,
+    step: Step,
+    version: AdapterVersion,
+}
+
+impl Actor for LearnerActor {
+    type Msg = Msg;
+    type State = State;
+    type Arguments = Args;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Msg>,
+        args: Args,
+    ) -> Result<State, ActorProcessingErr> {
+        args.board.say(|seen| "loading the model".clone_into(&mut seen.doing));
+        let trainer = Trainer::start(&args, myself.clone())?;
+        myself.send_interval(TICK, || Msg::Tick);
+        let (step, version) = (Step(0), AdapterVersion(0));
+        Ok(State { args, trainer, stage: Stage::Loading, step, version })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Msg>,
+        message: Msg,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Msg::Inbound(inbound) => state.inbound(*inbound),
+            Msg::Peer(MeshEvent::PeerUp { .. }) => state.again(),
+            Msg::Peer(MeshEvent::PeerDown { .. }) => {}
+            Msg::Ready { step, version, adapter } => state.ready(step, version, adapter),
+            Msg::Stepped(stepped) => state.stepped(*stepped),
+            Msg::Republished(adapter) => state.republished(adapter),
+            Msg::Died(reason) => return Err(reason.into()),
+            Msg::Tick => state.tick(),
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn send(&self, role: NodeRole, wire: Wire) {
+        (self.args.outbox)(role, wire);
+    }
+
+    fn inbound(&mut self, inbound: Inbound) {
+        let Inbound { wire, receipt, .. } = inbound;
+        match wire {
+            Wire::Batch { step, trajectories } => {
+                receipt.accept();
+                self.batch(step, trajectories);
+            }
+            Wire::Published { version, .. } => self.published(version),
+            Wire::AdapterRefused { version, newest, reason } => {
+                self.refused(version, newest, &reason);
+            }
+            other => tracing::warn!(?other, "a message that is not for the learner"),
+        }
+    }
+
+    fn ready(&mut self, step: Step, version: AdapterVersion, adapter: Option<Box<Published>>) {
+        tracing::info!(%step, %version, "the model is loaded");
+        (self.step, self.version) = (step, version);
+        let digest = adapter.as_ref().map_or(Digest::default(), |adapter| adapter.manifest.digest);
+        self.args.board.say(|seen| {
+            (seen.ready, seen.version, seen.digest) = (true, version, digest);
+            "waiting for a batch".clone_into(&mut seen.doing);
+        });
+        self.stage = match adapter {
+            Some(adapter) => Stage::Publishing { adapter, told: None, offered: None },
+            None => Stage::Wanting { asked: None },
+        };
+        self.tick();
+    }
+
+    /// A batch: handed to the thread if it is the one that was asked for.
+    fn batch(&mut self, step: Step, trajectories: Vec<Trajectory>) {
+        if step != self.step.next() || !matches!(self.stage, Stage::Wanting { .. }) {
+            return tracing::debug!(%step, "a batch that was not asked for (any more)");
+        }
+        let count = trajectories.len();
+        self.args.board.say(|seen| seen.doing = format!("step {step}: {count} episodes"));
+        self.stage = Stage::Training;
+        self.trainer.give(Job::Train { step, version: self.version, trajectories });
+    }
+
+    fn stepped(&mut self, stepped: Stepped) {
+        let Stepped { step, consumed, metrics, adapter } = stepped;
+        let version = adapter.manifest.version;
+        let digest = adapter.manifest.digest;
+        let rate = metrics.iter().find(|(name, _)| name == "tokens_per_s").map_or(0.0, |m| m.1);
+        self.args.board.say(|seen| {
+            (seen.version, seen.digest) = (version, digest);
+            #[expect(clippy::cast_possible_truncation, reason = "a rate for people")]
+            let rate = rate as f32;
+            seen.tokens_per_s = rate;
+            seen.doing = format!("step {step} done, publishing v{version}");
+        });
+        self.step = step;
+        let told = Wire::Committed { step, version, consumed, metrics };
+        self.stage =
+            Stage::Publishing { adapter: Box::new(adapter), told: Some(told), offered: None };
+        self.tick();
+    }
+
+    /// The parameter server has taken an adapter, or says what is newest.
+    fn published(&mut self, newest: AdapterVersion) {
+        match &mut self.stage {
+            Stage::Publishing { adapter, told, .. } if adapter.manifest.version == newest => {
+                self.version = newest;
+                let told = told.take();
+                self.stage = Stage::Wanting { asked: None };
+                if let Some(told) = told {
+                    self.send(NodeRole::Coordinator, told);
+                }
+                self.args.board.say(|seen| "waiting for a batch".clone_into(&mut seen.doing));
+                self.tick();
+            }
+            Stage::Publishing { adapter, .. } if adapter.manifest.version < newest => {
+                self.trainer.give(Job::Republish { version: newest.next() });
+            }
+            _ => {}
+        }
+    }
+
+    /// The parameter server has a newer one (this learner fell back to an older checkpoint), or
+    /// the bytes were damaged on the way.
+    fn refused(&mut self, version: AdapterVersion, newest: AdapterVersion, reason: &str) {
+        tracing::warn!(%version, %newest, reason, "the adapter was refused");
+        if let Stage::Publishing { adapter, offered, .. } = &mut self.stage
+            && adapter.manifest.version == version
+        {
+            if newest >= version {
+                self.trainer.give(Job::Republish { version: newest.next() });
+            } else {
+                // Sent again after a while.
+                *offered = Some(Instant::now());
+            }
+        }
+    }
+
+    fn republished(&mut self, fresh: Box<Published>) {
+        if let Stage::Publishing { adapter, told, offered } = &mut self.stage {
+            if let Some(Wire::Committed { version, .. }) = told {
+                *version = fresh.manifest.version;
+            }
+            *adapter = fresh;
+            *offered = None;
+        }
+        self.tick();
+    }
+
+    /// A peer is (back) here: whatever was asked of it is asked again at once.
+    fn again(&mut self) {
+        match &mut self.stage {
+            Stage::Wanting { asked } => *asked = None,
+            Stage::Publishing { offered, .. } => *offered = None,
+            Stage::Loading | Stage::Training => {}
+        }
+        self.tick();
+    }
+
+    /// Sends what is due.
+    fn tick(&mut self) {
+        let due = |since: &Option<Instant>| since.is_none_or(|since| since.elapsed() >= RETRY);
+        let (role, wire) = match &mut self.stage {
+            Stage::Wanting { asked } if due(asked) => {
+                *asked = Some(Instant::now());
+                let request = BatchRequest { step: self.step.next(), version: self.version };
+                (NodeRole::Coordinator, Wire::BatchWanted(request))
+            }
+            Stage::Publishing { adapter, offered, .. } if due(offered) => {
+                *offered = Some(Instant::now());
+                let Published { manifest, bytes } = (**adapter).clone();
+                (NodeRole::ParameterServer, Wire::Adapter { manifest, payload: bytes })
+            }
+            _ => return,
+        };
+        self.send(role, wire);
+    }
+}

@@ -1,0 +1,180 @@
+//! The learner's thread: owns the model, trains, writes checkpoints. Everything it says goes to
+//! the actor as a message; nothing waits for it.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
+
+use crrl_config::{ClusterConfig, Objective};
+use crrl_learner::checkpoint::Progress;
+use crrl_learner::{Checkpoints, Episode, Learner, LearnerError};
+use crrl_model::{FileDtype, peft};
+use crrl_rl::advantage::{Scale, advantages};
+use crrl_types::{AdapterVersion, Finish, GroupId, Step, Trajectory};
+use ractor::ActorRef;
+
+use crate::engine::panic_text;
+use crate::learner::{Args, Msg, Stepped};
+use crate::settings;
+
+/// Jobs that may wait: the actor gives one at a time, and one to pack again.
+const JOBS_MAX: usize = 4;
+
+/// Type adapters travel in.
+const TRAVEL: FileDtype = FileDtype::F32;
+
+/// What the thread may be given.
+pub(crate) enum Job {
+    /// One optimizer step.
+    Train {
+        /// The step.
+        step: Step,
+        /// Version of the weights it starts from.
+        version: AdapterVersion,
+        /// The batch, group by group.
+        trajectories: Vec<Trajectory>,
+    },
+    /// Pack the adapter again under another version.
+    Republish {
+        /// The version.
+        version: AdapterVersion,
+    },
+}
+
+/// The way to the thread. The thread ends when this is dropped.
+pub(crate) struct Trainer(mpsc::SyncSender<Job>);
+
+impl Trainer {
+    /// Starts the thread; it loads the model first and says [`Msg::Ready`].
+    pub(crate) fn start(args: &Args, actor: ActorRef<Msg>) -> std::io::Result<Self> {
+        let (jobs, inbox) = mpsc::sync_channel(JOBS_MAX);
+        let config = args.config.clone();
+        let checkpoints =
+            Checkpoints::new(args.run.checkpoints(), config.learner.checkpoints_kept as usize);
+        std::thread::Builder::new().name("learner".into()).spawn(move || {
+            let work = || work(&config, &checkpoints, &inbox, &actor);
+            let reason = match catch_unwind(AssertUnwindSafe(work)) {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(panic) => panic_text(&*panic),
+            };
+            // An actor that is gone needs no reason.
+            let _ = actor.cast(Msg::Died(reason));
+        })?;
+        Ok(Self(jobs))
+    }
+
+    /// Gives a job. A thread that has ended says so itself.
+    pub(crate) fn give(&self, job: Job) {
+        if self.0.try_send(job).is_err() {
+            tracing::warn!("the learner's thread takes no job; it is ending");
+        }
+    }
+}
+
+fn work(
+    config: &ClusterConfig,
+    checkpoints: &Checkpoints,
+    jobs: &mpsc::Receiver<Job>,
+    actor: &ActorRef<Msg>,
+) -> Result<(), LearnerError> {
+    let mut learner =
+        Learner::load(&config.model.path, &config.model.device, settings::learner(config))?;
+    let mut progress = resume(config, checkpoints, &mut learner)?;
+    let adapter = match progress.version {
+        AdapterVersion(0) => None,
+        version => Some(Box::new(learner.publish(version, TRAVEL)?)),
+    };
+    let (step, version) = (Step(progress.step), progress.version);
+    if actor.cast(Msg::Ready { step, version, adapter }).is_err() {
+        return Ok(());
+    }
+    while let Ok(job) = jobs.recv() {
+        let message = match job {
+            Job::Train { step, version, trajectories } => {
+                progress.version = version;
+                let stepped =
+                    train(config, checkpoints, &mut learner, &mut progress, step, &trajectories)?;
+                Msg::Stepped(Box::new(stepped))
+            }
+            Job::Republish { version } => {
+                progress.version = version;
+                Msg::Republished(Box::new(learner.publish(version, TRAVEL)?))
+            }
+        };
+        if actor.cast(message).is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// The newest checkpoint that is whole; without any, the configuration's adapter or a fresh one.
+fn resume(
+    config: &ClusterConfig,
+    checkpoints: &Checkpoints,
+    learner: &mut Learner,
+) -> Result<Progress, LearnerError> {
+    let found = checkpoints.newest()?;
+    for damaged in &found.damaged {
+        tracing::warn!("checkpoint left out: {damaged}");
+    }
+    if let Some(checkpoint) = found.checkpoint {
+        let progress = checkpoint.restore(learner)?;
+        tracing::info!(step = progress.step, version = %progress.version, "resumed");
+        return Ok(progress);
+    }
+    let Some(adapter) = &config.model.adapter else { return Ok(Progress::default()) };
+    learner.set_adapter(&peft::load(adapter)?)?;
+    // Engines begin with the base model: the adapter has to reach them as a version of its own.
+    Ok(Progress { version: AdapterVersion(1), ..Progress::default() })
+}
+
+fn train(
+    config: &ClusterConfig,
+    checkpoints: &Checkpoints,
+    learner: &mut Learner,
+    progress: &mut Progress,
+    step: Step,
+    trajectories: &[Trajectory],
+) -> Result<Stepped, LearnerError> {
+    let episodes = episodes(config, trajectories, progress.version);
+    let report = learner.reinforce(&episodes)?;
+    let mut metrics = report.named();
+    metrics.push(("tokens_per_s".into(), report.tokens_per_s()));
+    progress.step = step.0;
+    progress.version = progress.version.next();
+    let consumed: Vec<_> = trajectories.iter().map(|trajectory| trajectory.episode).collect();
+    progress.consumed.clone_from(&consumed);
+    checkpoints.save(learner, progress)?;
+    let adapter = learner.publish(progress.version, TRAVEL)?;
+    Ok(Stepped { step, consumed, metrics, adapter })
+}
+
+/// Trajectories with their advantages within their groups. One that the harness failed carries
+/// none and is compared with nobody.
+fn episodes(
+    config: &ClusterConfig,
+    trajectories: &[Trajectory],
+    version: AdapterVersion,
+) -> Vec<Episode> {
+    let scale = match config.learner.objective {
+        Objective::DrGrpo => Scale::None,
+        _ => Scale::Group,
+    };
+    let mut groups: BTreeMap<GroupId, Vec<&Trajectory>> = BTreeMap::new();
+    for trajectory in trajectories {
+        groups.entry(trajectory.group).or_default().push(trajectory);
+    }
+    let reward = |trajectory: &&Trajectory| {
+        (trajectory.finish != Finish::Failed).then_some(trajectory.reward.total)
+    };
+    let rewards: Vec<Vec<Option<f64>>> =
+        groups.values().map(|group| group.iter().map(reward).collect()).collect();
+    let advantages = advantages(&rewards, scale);
+    let pairs = groups.values().zip(&advantages);
+    pairs
+        .flat_map(|(group, advantage)| group.iter().zip(&advantage.values))
+        .map(|(trajectory, advantage)| Episode::new(trajectory, *advantage, version))
+        .collect()
+}
