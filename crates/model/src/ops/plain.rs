@@ -249,13 +249,16 @@ mod tests {
     /// The kernels of the CPU backend against the plain operations on the same weights.
     #[test]
     fn host_kernels_compute_what_the_plain_operations_do() {
-        for (seed, heads, kv_heads, head_dim) in [(1, 6, 2, 16), (2, 3, 3, 10), (3, 8, 1, 32)] {
+        // The last is large enough to be split among threads.
+        for (seed, hidden, heads, kv_heads, head_dim) in
+            [(1, 44, 6, 2, 16), (2, 44, 3, 3, 10), (3, 44, 8, 1, 32), (4, 448, 6, 2, 64)]
+        {
             println!("seed {seed}");
             let config = ModelConfig {
                 architecture: Architecture::Qwen3,
                 vocab_size: 75,
-                hidden_size: 44,
-                intermediate_size: 70,
+                hidden_size: hidden,
+                intermediate_size: 2 * hidden - 18,
                 layers: 2,
                 heads,
                 kv_heads,
