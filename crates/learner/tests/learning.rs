@@ -94,7 +94,7 @@ fn rewarded_sequences_become_likelier() {
     let before = gap(&mut learner);
     let mut report = learner.reinforce(&batch).expect("a step");
     assert!(report.clip_idle, "one update on a fresh batch cannot clip");
-    for _ in 0..10 {
+    for _ in 0..40 {
         report = learner.reinforce(&batch).expect("a step");
     }
     let after = gap(&mut learner);
