@@ -89,13 +89,12 @@ impl Repairer {
         engine: EngineHandle,
         sandboxes: Sandboxes,
         codec: Arc<dyn ChatCodec>,
-        options: crrl_agent::Options,
+        mut options: crrl_agent::Options,
         reward: RewardOptions,
         node: NodeName,
     ) -> Result<Self, RepairError> {
         let context = u32::try_from(engine.context()).unwrap_or(u32::MAX);
-        let tokens_max = options.tokens_max.min(context);
-        let options = crrl_agent::Options { tokens_max, ..options };
+        options.tokens_max = options.tokens_max.min(context);
         options.validate()?;
         Ok(Self { engine, sandboxes, codec, options, reward, node, live: Live::default() })
     }
