@@ -124,7 +124,7 @@ pub(crate) struct Args {
     pub(crate) prompt: Option<String>,
 }
 
-pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.batch_tokens == 0 || args.tokens < args.batch_tokens as u64 {
         return Err(Coded::usage(format!(
             "--tokens ({}) must be at least --batch-tokens ({}), and both above 0",
@@ -134,5 +134,5 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.checkpoint_every == 0 || args.eval_every == 0 {
         return Err(Coded::usage("--checkpoint-every and --eval-every are at least 1"));
     }
-    training::run(&args)
+    training::run(args)
 }

@@ -60,6 +60,9 @@ impl std::fmt::Debug for Learner {
     }
 }
 
+/// What is done with one micro-batch: its sequences by index, and what of them is read.
+type Pass<'a> = dyn FnMut(&Learner, &[usize], &Reading) -> Result<(), LearnerError> + 'a;
+
 /// Episodes of one batch, with what is known of their tokens besides the current policy.
 struct Known<'a> {
     episodes: &'a [Episode],
@@ -436,7 +439,7 @@ impl Learner {
         &mut self,
         sequences: &[Sequence<'_>],
         temperature: f32,
-        pass: &mut dyn FnMut(&Self, &[usize], &Reading) -> Result<(), LearnerError>,
+        pass: &mut Pass<'_>,
     ) -> Result<(), LearnerError> {
         let lengths: Vec<usize> = sequences.iter().map(|s| s.tokens.len()).collect();
         let plan = packing::plan(&lengths, self.budget);

@@ -190,7 +190,7 @@ impl<B: TrainBackend> Network<B> {
                 collect(surrogate::<B>(hidden, &reading.rows, head.hidden).backward());
             }
             Graph::Layers(layers) => {
-                layers.backward(&decoder, lora.as_ref(), &reading.rows, head.hidden, &mut collect)
+                layers.backward(&decoder, lora.as_ref(), &reading.rows, head.hidden, &mut collect);
             }
         }
         if let Some(gradient) = head.head {

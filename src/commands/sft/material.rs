@@ -20,6 +20,7 @@ const TRIES: u64 = 64;
 
 /// Where traces come from.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one or two exist in a process")]
 pub(crate) enum Material {
     /// Endless fresh ones over the functions of a tree.
     Tree(Corpus),

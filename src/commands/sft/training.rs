@@ -210,14 +210,14 @@ fn train(
         batches += 1;
         meter.step(batches, &report);
         let stop = interrupted.load(Ordering::Relaxed);
-        if stop || batches % args.checkpoint_every == 0 || batches == setup.steps {
+        if stop || batches.is_multiple_of(args.checkpoint_every) || batches == setup.steps {
             let progress = Progress { cursor: feed.cursor(), ..Progress::default() };
             store.save(&setup.learner, &progress)?;
         }
         if stop {
             return Ok(false);
         }
-        if batches % args.eval_every == 0 && batches < setup.steps {
+        if batches.is_multiple_of(args.eval_every) && batches < setup.steps {
             let accuracy = setup.learner.accuracy(&setup.held_out)?;
             meter.held_out(batches, &accuracy);
         }

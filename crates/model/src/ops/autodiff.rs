@@ -57,7 +57,7 @@ impl LlmOps for Train {
         };
         let y = tensor(norm::forward(slice(&kept.x), slice(&kept.weight), kept.eps), &shape);
         let prepared = NormBackward
-            .prepare::<NoCheckpointing>([x.node.clone(), weight.node.clone()])
+            .prepare::<NoCheckpointing>([x.node, weight.node])
             .compute_bound()
             .stateful();
         wrap(match prepared {
@@ -73,8 +73,7 @@ impl LlmOps for Train {
         let x = float(x);
         let input = dense(x.primitive.clone());
         let y = tensor(kept.turn(slice(&input), false), &shape);
-        let prepared =
-            RopeBackward.prepare::<NoCheckpointing>([x.node.clone()]).compute_bound().stateful();
+        let prepared = RopeBackward.prepare::<NoCheckpointing>([x.node]).compute_bound().stateful();
         wrap(match prepared {
             OpsKind::Tracked(prep) => prep.finish(kept, y),
             OpsKind::UnTracked(prep) => prep.finish(y),
@@ -101,7 +100,7 @@ impl LlmOps for Train {
         );
         let out = tensor(out, &dims);
         let prepared = AttentionBackward
-            .prepare::<NoCheckpointing>([q.node.clone(), k.node.clone(), v.node.clone()])
+            .prepare::<NoCheckpointing>([q.node, k.node, v.node])
             .compute_bound()
             .stateful();
         wrap(match prepared {
@@ -129,7 +128,7 @@ impl LlmOps for Train {
             SwigluState { gate: dense(gate.primitive.clone()), up: dense(up.primitive.clone()) };
         let y = tensor(swiglu::forward(slice(&kept.gate), slice(&kept.up)), &shape);
         let prepared = SwigluBackward
-            .prepare::<NoCheckpointing>([gate.node.clone(), up.node.clone()])
+            .prepare::<NoCheckpointing>([gate.node, up.node])
             .compute_bound()
             .stateful();
         wrap(match prepared {
