@@ -96,6 +96,8 @@ pub(crate) fn make_tasks(source: &Path, config: &ClusterConfig) -> anyhow::Resul
     let train = side(Split::Train, TRAIN_TASKS).context("no tasks to train on")?;
     let held_out = side(Split::HeldOut, HELD_OUT_TASKS).context("no held-out tasks")?;
     no_leak(&train.tasks, &held_out.tasks)?;
+    std::fs::create_dir_all(&config.run.dir)
+        .with_context(|| format!("cannot make the run folder {}", config.run.dir.display()))?;
     train.save(&config.tasks.train)?;
     let path = config.tasks.held_out.as_ref().context("the recipe names a held-out file")?;
     held_out.save(path)?;

@@ -156,11 +156,14 @@ impl Run {
         };
         let mut view = View::open(quiet)?;
         let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+        let mut terminate =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = &mut interrupt => return Ok(Outcome::Interrupted),
+                _ = terminate.recv() => return Ok(Outcome::Interrupted),
                 _ = look.tick() => {}
             }
             if let Some(results) = self.results()?
@@ -265,10 +268,14 @@ impl View {
 
 fn fold(progress: &mut Progress, snapshot: &Snapshot, config: &ClusterConfig, run_dir: &RunDir) {
     let seen = &snapshot.progress;
-    progress.phase.clone_from(&seen.phase);
+    let (phase, counts) = split_phase(&seen.phase);
+    progress.phase = phase;
+    if seen.phase.starts_with("train") && progress.training_since.is_none() {
+        progress.training_since = Some(progress.elapsed);
+    }
     progress.step = seen.step;
     progress.steps = seen.steps;
-    progress.episodes = (seen.episodes.finished, 0);
+    progress.episodes = counts.unwrap_or((seen.episodes.finished, 0));
     progress.reward = Progress::curve(seen.history.iter().map(|p| (p.step, p.reward)));
     progress.success = Progress::curve(seen.history.iter().map(|p| (p.step, p.success)));
     progress.metrics.clone_from(&seen.metrics);
@@ -295,11 +302,35 @@ fn fold(progress: &mut Progress, snapshot: &Snapshot, config: &ClusterConfig, ru
         .collect();
 }
 
+/// `evaluating before (3/300)` is a phase and how far it is.
+fn split_phase(text: &str) -> (String, Option<(u64, u64)>) {
+    let counted = || {
+        let (phase, rest) = text.strip_suffix(')')?.rsplit_once(" (")?;
+        let (done, all) = rest.split_once('/')?;
+        Some((phase.to_owned(), (done.parse().ok()?, all.parse().ok()?)))
+    };
+    counted().map_or_else(|| (text.to_owned(), None), |(phase, counts)| (phase, Some(counts)))
+}
+
 fn role_name(role: &Role) -> &'static str {
     match role {
         Role::Coordinator => "coordinator",
         Role::ParameterServer => "params",
         Role::Learner => "learner",
         Role::Rollout => "rollout",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_with_a_count_is_taken_apart() {
+        assert_eq!(
+            split_phase("evaluating before, greedy (3/300)"),
+            ("evaluating before, greedy".to_owned(), Some((3, 300)))
+        );
+        assert_eq!(split_phase("training"), ("training".to_owned(), None));
     }
 }

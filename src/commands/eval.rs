@@ -55,7 +55,7 @@ pub(crate) struct Args {
     quiet: bool,
 }
 
-pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut config = args.source.load()?;
     config.model.path = absolute(args.model.as_ref().unwrap_or(&config.model.path));
     let file = args
@@ -82,9 +82,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         if let Some(dir) = args.adapter.as_ref().or(config.model.adapter.as_ref()) {
             activate(&repairer, dir).await?;
         }
-        roll_out(&args, &config, &repairer, set, &sampling).await
+        roll_out(args, &config, &repairer, set, &sampling).await
     })?;
-    report(&args, &trajectories, started.elapsed().as_secs_f64())
+    report(args, &trajectories, started.elapsed().as_secs_f64())
 }
 
 async fn activate(repairer: &Repairer, dir: &std::path::Path) -> anyhow::Result<()> {

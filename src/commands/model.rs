@@ -11,7 +11,7 @@ use super::failure::Coded;
 
 /// Arguments of `crrl model`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     action: Action,
 }
@@ -77,7 +77,7 @@ impl From<Dtype> for FileDtype {
 ///
 /// # Errors
 /// When a folder cannot be read or written, or does not pass.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.action {
         Action::Check { dir, json, prompt_ids } => {
             let prompt = prompt_ids.map(|path| read_ids(&path)).transpose()?;

@@ -42,14 +42,14 @@ pub(crate) struct Args {
     quiet: bool,
 }
 
-pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     recipe::preflight()?;
     let model = recipe::find_model()?;
     let dir = absolute(&args.run_dir.clone().unwrap_or_else(|| new_dir(args.seed)));
     let config = recipe::config(&dir, &model, args.seed, args.steps);
     if !args.resume {
-        make_tasks(&args, &dir, &config)?;
+        make_tasks(args, &dir, &config)?;
     }
     let mut plan = Plan::new(args.seed, phases(&config, recipe::GREEDY_TASKS));
     plan.limits.lease_ms = (config.rollout.lease_s * 1e3) as u64;

@@ -30,7 +30,7 @@ pub(crate) struct Args {
     quiet: bool,
 }
 
-pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut config = args.source.load()?;
     config.model.path = absolute(&config.model.path);
     if args.dry_run {

@@ -31,6 +31,8 @@ pub(crate) struct Progress {
     pub(crate) phase: String,
     /// Since the run began.
     pub(crate) elapsed: Duration,
+    /// When training began, since the run began.
+    pub(crate) training_since: Option<Duration>,
     /// Optimizer steps done.
     pub(crate) step: u64,
     /// Optimizer steps asked for.
@@ -76,14 +78,15 @@ impl Progress {
         (!tail.is_empty()).then(|| tail.iter().map(|(_, y)| y).sum::<f64>() / n)
     }
 
-    /// Time left of the training, from the pace so far.
-    pub(crate) fn time_left(&self, training_for: Duration) -> Option<Duration> {
+    /// Time left of the training, from the pace since it began.
+    pub(crate) fn time_left(&self) -> Option<Duration> {
+        let began = self.training_since?;
         if self.step == 0 || self.steps <= self.step {
             return None;
         }
         #[expect(clippy::cast_precision_loss, reason = "steps are far below 2^52")]
         let factor = (self.steps - self.step) as f64 / self.step as f64;
-        Some(training_for.mul_f64(factor))
+        Some(self.elapsed.saturating_sub(began).mul_f64(factor))
     }
 }
 
@@ -126,7 +129,13 @@ mod tests {
 
     #[test]
     fn time_left_follows_the_pace() {
-        let progress = Progress { step: 10, steps: 40, ..Progress::default() };
-        assert_eq!(progress.time_left(Duration::from_secs(20)), Some(Duration::from_secs(60)));
+        let progress = Progress {
+            step: 10,
+            steps: 40,
+            elapsed: Duration::from_secs(50),
+            training_since: Some(Duration::from_secs(30)),
+            ..Progress::default()
+        };
+        assert_eq!(progress.time_left(), Some(Duration::from_secs(60)));
     }
 }

@@ -127,6 +127,9 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, progress: &Progress, palette: Pa
         spans.push(Span::raw("   solved "));
         spans.push(Span::styled(format!("{:.0} %", 100.0 * solved), palette.good));
     }
+    if let Some(left) = progress.time_left() {
+        spans.push(Span::styled(format!("   about {} left", clock(left)), palette.quiet));
+    }
     frame.render_widget(Line::from(spans), area);
 }
 

@@ -107,7 +107,7 @@ fn an_adapter_that_is_not_what_its_manifest_says_is_refused() {
     assert!(matches!(verify(&manifest, &flipped, base), Err(AdapterError::Digest { .. })));
     let other = Digest::of(b"another base");
     assert!(matches!(verify(&manifest, &bytes, other), Err(AdapterError::Base { .. })));
-    let mut louder = manifest;
+    let mut louder = manifest.clone();
     louder.alpha_milli += 1;
     assert!(matches!(verify(&louder, &bytes, base), Err(AdapterError::Manifest("alpha"))));
 

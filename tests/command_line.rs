@@ -1,0 +1,127 @@
+//! The binary as a user meets it: exit codes, where messages go, and what bad input is told.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn crrl(dir: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_crrl"))
+        .args(arguments)
+        .current_dir(dir)
+        .env_remove("CRRL_LOG")
+        .output()
+        .expect("the binary was built for this test")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Runs a command that must fail; gives its exit code and what it said.
+fn refused(dir: &Path, arguments: &[&str]) -> (i32, String) {
+    let output = crrl(dir, arguments);
+    let said = text(&output.stderr);
+    assert!(!output.status.success(), "{arguments:?} succeeded: {}", text(&output.stdout));
+    assert!(!said.contains("panicked"), "{arguments:?} panicked: {said}");
+    (output.status.code().expect("not a signal"), said)
+}
+
+fn shipped_tree() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/pytree")
+}
+
+#[test]
+fn a_misspelt_option_is_named_with_line_column_and_neighbour() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(dir.path().join("cluster.toml"), "[run]\nstepz = 3\n").expect("writes");
+    let (code, said) = refused(dir.path(), &["train", "-f", "cluster.toml"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(
+        said.contains("cluster.toml:2:1: unknown key `stepz`; did you mean `steps`?"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_missing_configuration_says_how_to_get_one() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (code, said) = refused(dir.path(), &["train"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("cluster.toml") && said.contains("crrl config init"), "{said}");
+    assert!(crrl(dir.path(), &["config", "init"]).status.success());
+    let shown = crrl(dir.path(), &["config", "show", "--set", "run.steps=7"]);
+    assert!(text(&shown.stdout).contains("steps = 7"), "{}", text(&shown.stdout));
+    let (code, said) = refused(dir.path(), &["config", "init"]);
+    assert_eq!(code, 2, "an existing file is never overwritten: {said}");
+}
+
+#[test]
+fn training_without_tasks_or_model_names_what_is_missing() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(dir.path().join("cluster.toml"), "").expect("writes");
+    let (code, said) = refused(dir.path(), &["train"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("tasks.train"), "{said}");
+    let set = ["train", "--set", "tasks.train=t.jsonl", "--set", "model.path=nowhere"];
+    let (_, said) = refused(dir.path(), &set);
+    assert!(said.contains("nowhere"), "{said}");
+}
+
+#[test]
+fn an_architecture_that_is_not_supported_is_named_with_those_that_are() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let config = r#"{"architectures": ["MambaForCausalLM"], "model_type": "mamba"}"#;
+    std::fs::write(dir.path().join("config.json"), config).expect("writes");
+    let (_, said) = refused(dir.path(), &["model", "check", "."]);
+    assert!(said.contains("Mamba"), "{said}");
+    for family in ["Llama", "Qwen2", "Qwen3"] {
+        assert!(said.contains(family), "{family} is not listed: {said}");
+    }
+}
+
+#[test]
+fn mutated_tasks_verify_and_a_damaged_one_does_not() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let tree = shipped_tree();
+    let tree = tree.to_str().expect("a path in UTF-8");
+    let made = crrl(dir.path(), &["tasks", "mutate", tree, "-o", "tasks.jsonl"]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let verified = crrl(dir.path(), &["tasks", "verify", "tasks.jsonl"]);
+    assert!(verified.status.success(), "{}", text(&verified.stderr));
+
+    let path = dir.path().join("tasks.jsonl");
+    let tasks = std::fs::read_to_string(&path).expect("was written");
+    let first = tasks.lines().next().expect("has a task");
+    std::fs::write(&path, first.replace("@@ -", "@@ -9")).expect("writes");
+    let (code, said) = refused(dir.path(), &["tasks", "verify", "tasks.jsonl"]);
+    assert_eq!(code, 1, "{said}");
+
+    std::fs::write(&path, format!("{first}\n{{broken\n")).expect("writes");
+    let (_, said) = refused(dir.path(), &["tasks", "list", "tasks.jsonl"]);
+    assert!(said.contains("tasks.jsonl:2"), "{said}");
+}
+
+#[test]
+fn a_patch_is_scored_component_by_component() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let gold = "--- a/m.py\n+++ b/m.py\n@@ -1,2 +1,2 @@\n def f():\n-    return 1\n+    return 2\n";
+    std::fs::write(dir.path().join("gold.diff"), gold).expect("writes");
+    std::fs::write(dir.path().join("empty.diff"), "").expect("writes");
+    let score = |patch: &str| -> serde_json::Value {
+        let output = crrl(dir.path(), &["reward", "gold.diff", patch, "--json"]);
+        serde_json::from_slice(&output.stdout).expect("JSON on stdout")
+    };
+    let exact = score("gold.diff");
+    for component in ["line", "gestalt", "file_match", "exact", "total"] {
+        assert_eq!(exact[component], 1.0, "{component} of the gold patch itself");
+    }
+    assert_eq!(score("empty.diff")["total"], 0.0);
+}
+
+#[test]
+fn a_cluster_that_is_not_there_is_unreachable() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(dir.path().join("cluster.toml"), "").expect("writes");
+    let status = crrl(dir.path(), &["cluster", "status"]);
+    assert!(!status.status.success(), "{}", text(&status.stdout));
+    assert!(!text(&status.stderr).contains("panicked"), "{}", text(&status.stderr));
+}
