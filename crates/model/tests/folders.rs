@@ -6,7 +6,7 @@ use crrl_model::adapter::AdapterError;
 use crrl_model::{
     AdapterWeights, Cpu, Decoder, FileDtype, Lora, LoraConfig, ModelDir, Target, peft,
 };
-use crrl_types::{AdapterVersion, Digest};
+use crrl_types::{AdapterManifest, AdapterVersion, Digest};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -97,7 +97,7 @@ fn an_adapter_that_is_not_what_its_manifest_says_is_refused() {
     let base = decoder.base_digest();
     let bytes = weights.to_bytes(FileDtype::Bf16);
     let manifest = weights.manifest(&bytes, FileDtype::Bf16, AdapterVersion(3), base);
-    let verify = |manifest, bytes: &[u8], base| {
+    let verify = |manifest: &AdapterManifest, bytes: &[u8], base| {
         AdapterWeights::verified(manifest, bytes, &decoder.config, base)
     };
     verify(&manifest, &bytes, base).expect("as published");
