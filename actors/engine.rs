@@ -95,7 +95,12 @@ pub struct EngineStatus {
 }
 
 enum Command {
-    Open(oneshot::Sender<Result<SeqId, OpenError>>),
+    Open {
+        /// Goes into the opened sequence: whoever asked may have left before the answer came, and
+        /// the answer then closes the sequence as it is dropped.
+        engine: EngineHandle,
+        reply: oneshot::Sender<Result<EngineSequence, OpenError>>,
+    },
     Generate {
         seq: SeqId,
         append: Vec<u32>,
@@ -188,8 +193,7 @@ impl EngineHandle {
     /// # Errors
     /// When as many are open as the engine's options allow, or the engine is gone.
     pub async fn open(&self) -> Result<EngineSequence, GenerateError> {
-        let seq = self.call(Command::Open).await??;
-        Ok(EngineSequence { seq, engine: self.clone() })
+        Ok(self.call(|reply| Command::Open { engine: self.clone(), reply }).await??)
     }
 
     /// Verifies an adapter beside the running engine, swaps it in between two steps, and says what
@@ -351,10 +355,9 @@ fn drive(mut engine: Engine, inbox: &mut mpsc::Receiver<Command>, shared: &Share
 fn take(engine: &mut Engine, command: Command, pending: &mut HashMap<SeqId, Pending>) {
     // An answer nobody waits for any more is dropped.
     match command {
-        Command::Open(reply) => {
-            if let Err(Ok(seq)) = reply.send(engine.open()) {
-                engine.close(seq);
-            }
+        Command::Open { engine: handle, reply } => {
+            let opened = engine.open().map(|seq| EngineSequence { seq, engine: handle });
+            drop(reply.send(opened));
         }
         Command::Generate { seq, append, sampling, reply } => {
             match engine.submit(seq, &append, sampling) {

@@ -60,8 +60,8 @@ pub(crate) fn find_model() -> anyhow::Result<PathBuf> {
         }
     }
     Err(Coded::preflight(
-        "the shipped policy is not there: run this in the project's folder, or set \
-         CRRL_SMALL_POLICY to its models/small",
+        "there is no policy in models/small: scripts/train-small-policy.sh makes one from nothing \
+         (half an hour on two cores), and CRRL_SMALL_POLICY names one that lies elsewhere",
     ))
 }
 

@@ -34,6 +34,7 @@ fn main() {
         )*};
     }
     run!(
+        whoever_leaves_before_the_answer_leaves_no_sequence_open,
         a_result_is_sent_until_it_is_acknowledged,
         a_panicking_episode_hurts_nobody_else,
         an_adapter_is_served_once_it_is_verified,
@@ -208,4 +209,14 @@ async fn an_episode_keeps_to_its_time() {
     assert!(matches!(next, Wire::Failed { .. } | Wire::Finished { .. }), "{next:?}");
     assert!(started.elapsed() < Duration::from_secs(2));
     world.all_given_back().await;
+}
+
+async fn whoever_leaves_before_the_answer_leaves_no_sequence_open() {
+    let world = World::new(2).await;
+    for _ in 0..200 {
+        // Polled once, which sends the question, and dropped whether or not the answer is there.
+        drop(world.engine.open().now_or_never());
+    }
+    world.all_given_back().await;
+    world.engine.open().await.expect("every place is free again");
 }

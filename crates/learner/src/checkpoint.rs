@@ -206,7 +206,9 @@ impl Checkpoint {
         if manifest.options.trainable != learner.options().trainable {
             return Err(fault("it trains other weights than this run is set to train".into()));
         }
-        if manifest.base != learner.base_digest() {
+        // With every weight trained the base is in the checkpoint itself, and changes with it.
+        let adapts = matches!(manifest.options.trainable, Trainable::Lora(_));
+        if adapts && manifest.base != learner.base_digest() {
             return Err(fault(format!(
                 "it belongs to base model {}, this one is {}",
                 manifest.base.short(),
