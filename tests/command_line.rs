@@ -91,7 +91,7 @@ fn mutated_tasks_verify_and_a_damaged_one_does_not() {
     let path = dir.path().join("tasks.jsonl");
     let tasks = std::fs::read_to_string(&path).expect("was written");
     let first = tasks.lines().next().expect("has a task");
-    std::fs::write(&path, first.replace("@@ -", "@@ -9")).expect("writes");
+    std::fs::write(&path, first.replace("\\n-  ", "\\n-zzz  ")).expect("writes");
     let (code, said) = refused(dir.path(), &["tasks", "verify", "tasks.jsonl"]);
     assert_eq!(code, 1, "{said}");
 
