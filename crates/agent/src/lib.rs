@@ -10,7 +10,7 @@
 //! - [`observation`]: what the policy is shown: cut, defused, with warnings
 //! - [`prompt`]: the scaffold's own words
 //! - [`options`]: limits of an episode
-//! - [`supervised`]: a scripted trace through exactly the same token path, for fine-tuning
+//! - [`mod@supervised`]: a scripted trace through exactly the same token path, for fine-tuning
 //!
 //! Invariants: a sampled id is never turned into text and back; text is appended to the transcript
 //! only as the chat template's suffix; nothing the policy writes is an error of ours.

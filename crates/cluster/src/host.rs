@@ -1,6 +1,6 @@
 //! The process that starts, watches and stops nodes, and what brings it up and down.
 //!
-//! - [`state`]: what it writes down: pids, restarts, exits
+//! - [`mod@state`]: what it writes down: pids, restarts, exits
 //! - [`prepare`]: certificates and addresses, before anything starts
 //! - [`child`]: one node's process, which ends when the host does
 //! - [`log`]: a node's log, bounded

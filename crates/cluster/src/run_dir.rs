@@ -117,7 +117,7 @@ impl RunDir {
     /// Reads the resolved configuration.
     ///
     /// # Errors
-    /// As [`crrl_config::load`].
+    /// As [`crrl_config::load()`].
     pub fn config(&self) -> Result<ClusterConfig, ConfigError> {
         crrl_config::load(&self.config_path(), &Overrides::default())
     }

@@ -1,9 +1,9 @@
 //! `cluster.toml`: every option of a run, its default and its check.
 //!
 //! - [`sections`]: the options, one struct a section, unknown keys rejected
-//! - [`load`]: file, environment and flags into one resolved configuration, with errors that name
+//! - [`mod@load`]: file, environment and flags into one resolved configuration, with errors that name
 //!   line, column and the nearest key
-//! - [`validate`]: the checks that involve more than one key, once
+//! - [`mod@validate`]: the checks that involve more than one key, once
 //!
 //! Precedence: flag, environment, file, default. This crate never starts anything and never
 //! touches a path beyond reading the file it is given.
