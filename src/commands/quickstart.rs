@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 println!("{}", serde_json::to_string_pretty(&summary)?);
             } else {
                 println!("\n{}", summary.text());
-                print!("{}", next(&dir, &model));
+                print!("{}", next(&dir, &model, summary.steps));
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -106,16 +106,18 @@ fn make_tasks(args: &Args, dir: &Path, config: &ClusterConfig) -> anyhow::Result
     Ok(())
 }
 
-fn next(dir: &Path, model: &Path) -> String {
-    let adapter = dir.join("adapter");
+/// What to type next. The recipe makes one optimizer update a step, and checkpoints count those.
+fn next(dir: &Path, model: &Path, steps: u64) -> String {
+    let adapter = dir.join(format!("checkpoints/step-{steps:08}/adapter"));
     format!(
         "  everything is in {dir}: ledger run.sqlite, history events.jsonl, checkpoints/, logs/\n\n\
          what next\n  \
          crrl tasks mine PATH/TO/REPO -o mined.jsonl      tasks from the bug fixes of a git history\n  \
          crrl config init && crrl train -f cluster.toml   your model, your tasks, every option\n  \
-         crrl eval --model {model} --adapter {adapter} --tasks {held_out}\n",
+         crrl eval -f {config} --model {model} --adapter {adapter} --tasks {held_out}\n",
         dir = dir.display(),
         model = model.display(),
+        config = dir.join("cluster.toml").display(),
         adapter = adapter.display(),
         held_out = dir.join("held-out.jsonl").display(),
     )
