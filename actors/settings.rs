@@ -125,6 +125,7 @@ pub fn learner(config: &ClusterConfig) -> crrl_learner::Options {
         micro_batch_tokens: section.micro_batch_tokens as usize,
         checkpoint_activations: section.checkpoint_activations,
         seed: config.run.seed,
+        ..crrl_learner::Options::default()
     }
 }
 

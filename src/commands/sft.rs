@@ -1,6 +1,7 @@
 //! `crrl sft`: supervised fine-tuning on oracle traces. With `--from-scratch` it also makes the
 //! tokenizer and the model; without, it trains an adapter (or all weights) of an existing model.
 
+mod drill;
 mod material;
 mod progress;
 mod scratch;
@@ -62,6 +63,10 @@ pub(crate) struct Args {
     /// Keep only each layer's input and compute the rest again: less memory, more time.
     #[arg(long, help_heading = "Training")]
     pub(crate) checkpoint_activations: bool,
+    /// Weight of the tokens that are only read (prompts, tool output) beside 1 for those the agent
+    /// writes [default: 0.2 from scratch, else 0].
+    #[arg(long, value_name = "WEIGHT", help_heading = "Training")]
+    pub(crate) prompt_loss: Option<f64>,
     /// Seed of weights, traces and their order.
     #[arg(long, default_value_t = 0, value_name = "N", help_heading = "Training")]
     pub(crate) seed: u64,
@@ -119,6 +124,10 @@ pub(crate) struct Args {
     /// Share of traces that look too briefly or stop too early: what is left to learn from reward.
     #[arg(long, value_name = "SHARE", help_heading = "Traces")]
     pub(crate) careless: Option<f64>,
+    /// Examples until no drill is left: the first ones are short copying drills, then ever fewer.
+    /// A model made from nothing finds copying sooner in them than in traces.
+    #[arg(long, default_value_t = 0, value_name = "N", help_heading = "Traces")]
+    pub(crate) drills: u64,
     /// How much the scaffold says [default: brief from scratch, full with --model].
     #[arg(long, value_parser = ["brief", "full"], value_name = "STYLE", help_heading = "Traces")]
     pub(crate) prompt: Option<String>,

@@ -8,16 +8,17 @@ use std::time::Instant;
 
 use crrl_model::train::{HeadOut, Packed};
 use crrl_model::{AdapterWeights, Cpu, Decoder, FileDtype, Lora, ModelConfig, ModelDir};
-use crrl_rl::objective::{Batch, Metrics, ObjectiveError, Totals, objective};
+use crrl_rl::objective::{Batch, Metrics, ObjectiveError, Outcome, Totals, objective};
 use crrl_rl::packing;
 use crrl_types::{AdapterVersion, Digest};
 use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
 use crate::error::LearnerError;
 use crate::example::{Episode, Example, check, targets};
-use crate::network::{Network, Reading, Slope};
+use crate::network::{Learnt, Network, Reading, Slope};
 use crate::optimizer;
 use crate::options::{Options, Trainable};
 use crate::parameters::Parameters;
@@ -61,7 +62,13 @@ impl std::fmt::Debug for Learner {
 }
 
 /// What is done with one micro-batch: its sequences by index, and what of them is read.
-type Pass<'a> = dyn FnMut(&Learner, &[usize], &Reading) -> Result<(), LearnerError> + 'a;
+type Pass<'a, T> = dyn Fn(&Learner, &[usize], &Reading) -> Result<T, LearnerError> + Sync + 'a;
+
+/// Width of the residual stream up to which micro-batches pass side by side, one a thread: the
+/// operations of a small model are too short to be worth cutting up between threads.
+const SIDE_BY_SIDE_WIDTH: usize = 256;
+/// Tokens of such a micro-batch: its activations stay in the cache.
+const SIDE_BY_SIDE_TOKENS: usize = 1024;
 
 /// Episodes of one batch, with what is known of their tokens besides the current policy.
 struct Known<'a> {
@@ -223,19 +230,37 @@ impl Learner {
         for (index, example) in examples.iter().enumerate() {
             check(index, &example.tokens, &example.mask, self.model().vocab_size)?;
         }
+        let prompt_weight = self.options.prompt_loss as f32;
+        let sequences: Vec<Sequence<'_>> = examples
+            .iter()
+            .map(|example| Sequence::of_example(example, prompt_weight > 0.0))
+            .collect();
+        let weight = |index: usize, t: usize| -> f32 {
+            if examples[index].mask[t] { 1.0 } else { prompt_weight }
+        };
+        let weights = |index: usize| sequences[index].positions.iter().map(move |&t| weight(index, t));
+        let total: f64 = (0..examples.len()).flat_map(weights).map(f64::from).sum();
         let count: usize = examples.iter().map(|e| targets(&e.mask).count()).sum();
-        let sequences: Vec<Sequence<'_>> = examples.iter().map(Sequence::of_example).collect();
         let mut report = Report { sequences: examples.len(), ..Report::default() };
         let mut gradients = self.parameters().zeros();
         let started = Instant::now();
-        let slope = -1.0 / count.max(1) as f32;
-        self.passes(&sequences, 1.0, &mut |learner, _, reading| {
-            let slopes = vec![slope; reading.targets.len()];
-            let slope = Slope::Known(&slopes);
-            let out = on!(&learner.inner, n => n.learn(reading, slope, &mut gradients))?;
-            report.read(reading, &out);
+        let pass: &Pass<'_, _> = &|learner, bin, reading| {
+            let slopes: Vec<f32> = bin
+                .iter()
+                .flat_map(|&index| weights(index))
+                .map(|weight| -weight / total.max(1e-9) as f32)
+                .collect();
+            on!(&learner.inner, n => n.learn(reading, Slope::Known(&slopes)))
+        };
+        self.passes(&sequences, 1.0, pass, &mut |bin, reading, learnt: Learnt| {
+            learnt.add_to(&mut gradients);
+            // Numbers are of the tokens trained on, whatever else is learnt beside them.
+            let own = bin.iter().flat_map(|&index| {
+                sequences[index].positions.iter().map(move |&t| examples[index].mask[t])
+            });
+            let out = learnt.out.only(own);
+            report.read(reading.packed.tokens.len(), &out);
             report.loss -= out.logprobs.iter().map(|&lp| f64::from(lp)).sum::<f64>();
-            Ok(())
         })?;
         report.loss /= count.max(1) as f64;
         report.pass_time = started.elapsed();
@@ -252,11 +277,13 @@ impl Learner {
         for (index, example) in examples.iter().enumerate() {
             check(index, &example.tokens, &example.mask, self.model().vocab_size)?;
         }
-        let sequences: Vec<Sequence<'_>> = examples.iter().map(Sequence::of_example).collect();
+        let sequences: Vec<Sequence<'_>> =
+            examples.iter().map(|example| Sequence::of_example(example, false)).collect();
         let mut accuracy = Accuracy::default();
         let (mut hits, mut whole, mut read) = (0, 0, 0);
-        self.passes(&sequences, 1.0, &mut |learner, bin, reading| {
-            let out = on!(&learner.inner, n => n.score(reading, true));
+        let pass: &Pass<'_, _> =
+            &|learner, _, reading| Ok(on!(&learner.inner, n => n.score(reading, true)));
+        self.passes(&sequences, 1.0, pass, &mut |bin, _, out: HeadOut| {
             accuracy.loss -= out.logprobs.iter().map(|&lp| f64::from(lp)).sum::<f64>();
             let mut from = 0;
             for &index in bin {
@@ -268,7 +295,6 @@ impl Learner {
                 read += 1;
             }
             accuracy.count += from;
-            Ok(())
         })?;
         let count = accuracy.count.max(1) as f64;
         accuracy.loss /= count;
@@ -365,7 +391,7 @@ impl Learner {
         let mut gradients = self.parameters().zeros();
         let mut loss = 0.0;
         let rule = self.options.objective;
-        let done = self.passes(&chosen, temperature, &mut |learner, bin, reading| {
+        let pass: &Pass<'_, _> = &|learner, bin, reading| {
             let mut outcome = None;
             let mut slope = |out: &HeadOut| -> Result<Vec<f32>, LearnerError> {
                 let bin: Vec<usize> = bin.iter().map(|&at| live[at]).collect();
@@ -375,13 +401,16 @@ impl Learner {
                 Ok(slopes)
             };
             let slope = Slope::From(&mut slope);
-            let out = on!(&learner.inner, n => n.learn(reading, slope, &mut gradients))?;
-            report.read(reading, &out);
-            let outcome = outcome.expect("the slope was asked for");
+            let learnt = on!(&learner.inner, n => n.learn(reading, slope))?;
+            Ok((learnt, outcome.expect("the slope was asked for")))
+        };
+        let fold = &mut |_: &[usize], reading: &Reading, (learnt, outcome): (Learnt, Outcome)| {
+            learnt.add_to(&mut gradients);
+            report.read(reading.packed.tokens.len(), &learnt.out);
             loss += outcome.loss;
             metrics.merge(&outcome.metrics);
-            Ok(())
-        });
+        };
+        let done = self.passes(&chosen, temperature, pass, fold);
         report.pass_time += started.elapsed();
         report.loss += loss;
         match done {
@@ -403,13 +432,13 @@ impl Learner {
         adapter: bool,
     ) -> Result<Vec<Vec<f64>>, LearnerError> {
         let mut scores = vec![Vec::new(); sequences.len()];
-        self.passes(sequences, temperature, &mut |learner, bin, reading| {
-            let out = on!(&learner.inner, n => n.score(reading, adapter));
+        let pass: &Pass<'_, _> =
+            &|learner, _, reading| Ok(on!(&learner.inner, n => n.score(reading, adapter)));
+        self.passes(sequences, temperature, pass, &mut |bin, _, out: HeadOut| {
             let mut left = out.logprobs.iter().map(|&lp| f64::from(lp));
             for &index in bin {
                 scores[index] = left.by_ref().take(sequences[index].positions.len()).collect();
             }
-            Ok(())
         })?;
         Ok(scores)
     }
@@ -433,39 +462,64 @@ impl Learner {
         report.update_time += started.elapsed();
     }
 
-    /// Runs `pass` over micro-batches, longest sequences first. A micro-batch that fails (memory,
-    /// most of the time) is halved, and so is the budget of later ones.
-    fn passes(
+    /// Runs `pass` over micro-batches, longest sequences first, and `fold` over what comes of them,
+    /// always in the same order. A micro-batch that fails (memory, most of the time) is halved, and
+    /// so is the budget of later ones.
+    fn passes<T: Send>(
         &mut self,
         sequences: &[Sequence<'_>],
         temperature: f32,
-        pass: &mut Pass<'_>,
+        pass: &Pass<'_, T>,
+        fold: &mut dyn FnMut(&[usize], &Reading, T),
     ) -> Result<(), LearnerError> {
         let lengths: Vec<usize> = sequences.iter().map(|s| s.tokens.len()).collect();
-        let plan = packing::plan(&lengths, self.budget);
-        let mut bins: VecDeque<Vec<usize>> = plan.into();
-        while let Some(mut bin) = bins.pop_front() {
+        let side_by_side = self.model().hidden_size <= SIDE_BY_SIDE_WIDTH;
+        let (lanes, tokens) = if side_by_side {
+            (rayon::current_num_threads(), self.budget.min(SIDE_BY_SIDE_TOKENS))
+        } else {
+            (1, self.budget)
+        };
+        // What is under way at once stays within the budget.
+        let lanes = lanes.min(self.budget / tokens.max(1)).max(1);
+        let mut bins: VecDeque<Vec<usize>> = packing::plan(&lengths, tokens).into();
+        bins.retain_mut(|bin| {
             bin.retain(|&index| !sequences[index].positions.is_empty());
-            if bin.is_empty() {
-                continue;
-            }
-            let reading = reading(sequences, &bin, temperature);
-            let failed = match catch_unwind(AssertUnwindSafe(|| pass(self, &bin, &reading))) {
-                Ok(result) => {
-                    result?;
-                    continue;
-                }
-                Err(panic) => panic_text(&*panic),
+            !bin.is_empty()
+        });
+        while !bins.is_empty() {
+            let wave: Vec<Vec<usize>> = bins.drain(..lanes.min(bins.len())).collect();
+            let this = &*self;
+            let attempt = |bin: &Vec<usize>| {
+                let reading = reading(sequences, bin, temperature);
+                let done = catch_unwind(AssertUnwindSafe(|| pass(this, bin, &reading)));
+                (reading, done)
             };
-            let tokens = reading.packed.tokens.len();
-            if bin.len() == 1 {
-                return Err(LearnerError::Pass { tokens, reason: failed });
+            let done: Vec<_> = if wave.len() == 1 {
+                wave.iter().map(attempt).collect()
+            } else {
+                wave.par_iter().map(attempt).collect()
+            };
+            let mut again = Vec::new();
+            for (mut bin, (reading, result)) in wave.into_iter().zip(done) {
+                let failed = match result {
+                    Ok(result) => {
+                        fold(&bin, &reading, result?);
+                        continue;
+                    }
+                    Err(panic) => panic_text(&*panic),
+                };
+                let tokens = reading.packed.tokens.len();
+                if bin.len() == 1 {
+                    return Err(LearnerError::Pass { tokens, reason: failed });
+                }
+                self.budget = self.budget.min(tokens).div_ceil(2);
+                tracing::warn!(tokens, budget = self.budget, reason = failed, "pass failed; halved");
+                let rest = bin.split_off(bin.len() / 2);
+                again.extend([bin, rest]);
             }
-            self.budget = self.budget.min(tokens).div_ceil(2);
-            tracing::warn!(tokens, budget = self.budget, reason = failed, "pass failed; halved");
-            let rest = bin.split_off(bin.len() / 2);
-            bins.push_front(rest);
-            bins.push_front(bin);
+            for bin in again.into_iter().rev() {
+                bins.push_front(bin);
+            }
         }
         Ok(())
     }
@@ -480,7 +534,7 @@ fn judge(
     bin: &[usize],
     logprobs: &[f32],
     totals: Totals,
-) -> Result<crrl_rl::objective::Outcome, ObjectiveError> {
+) -> Result<Outcome, ObjectiveError> {
     let lp: Vec<f64> = logprobs.iter().map(|&lp| f64::from(lp)).collect();
     let gather = |scores: &Vec<Vec<f64>>| -> Vec<f64> {
         bin.iter().flat_map(|&i| scores[i].iter().copied()).collect()
@@ -518,8 +572,14 @@ struct Sequence<'a> {
 }
 
 impl<'a> Sequence<'a> {
-    fn of_example(example: &'a Example) -> Self {
-        Self { tokens: &example.tokens, positions: targets(&example.mask).collect() }
+    /// The tokens trained on, or all but the first.
+    fn of_example(example: &'a Example, all: bool) -> Self {
+        let positions = if all {
+            (1..example.tokens.len()).collect()
+        } else {
+            targets(&example.mask).collect()
+        };
+        Self { tokens: &example.tokens, positions }
     }
 
     fn of_episode(episode: &'a Episode) -> Self {
@@ -549,10 +609,10 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 
 impl Report {
     /// Counts a pass.
-    fn read(&mut self, reading: &Reading, out: &HeadOut) {
+    fn read(&mut self, tokens: usize, out: &HeadOut) {
         self.passes += 1;
-        self.tokens += reading.packed.tokens.len();
-        self.targets += reading.targets.len();
+        self.tokens += tokens;
+        self.targets += out.logprobs.len();
         self.entropy += out.entropy.iter().map(|&h| f64::from(h)).sum::<f64>();
         self.greedy += out.greedy.iter().filter(|g| **g).count() as f64;
     }

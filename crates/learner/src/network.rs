@@ -136,14 +136,12 @@ impl<B: TrainBackend> Network<B> {
         head(&self.decoder, &rows, &reading.targets, reading.temperature)
     }
 
-    /// Forward and backward pass; adds d loss / d parameter to `gradients`, in the order of the
-    /// parameters. On an error `gradients` are as they were.
+    /// Forward and backward pass.
     pub(crate) fn learn(
         &self,
         reading: &Reading,
         slope: Slope<'_>,
-        gradients: &mut [Vec<f32>],
-    ) -> Result<HeadOut, LearnerError> {
+    ) -> Result<Learnt, LearnerError> {
         let full = self.lora.is_none();
         let mut attach = Attach::<B> { train: full, leaves: Vec::new() };
         let decoder: Decoder<B::Graph> = self.decoder.map(&mut attach);
@@ -201,12 +199,7 @@ impl<B: TrainBackend> Network<B> {
             };
             parts.push((index, values));
         }
-        for (index, part) in parts {
-            for (sum, value) in gradients[index].iter_mut().zip(part) {
-                *sum += value;
-            }
-        }
-        Ok(head.out)
+        Ok(Learnt { out: head.out, parts })
     }
 
     /// Which parameter the head is.
@@ -214,6 +207,25 @@ impl<B: TrainBackend> Network<B> {
         let name = if self.decoder.head.is_some() { HEAD } else { EMBEDDING };
         let place = self.parameters.list.iter().position(|p| p.name == name);
         place.expect("with all weights trained the head is one of them")
+    }
+}
+
+/// What one pass found.
+pub(crate) struct Learnt {
+    /// What was read.
+    pub(crate) out: HeadOut,
+    /// d loss / d parameter, by the parameter's place; one may turn up more than once.
+    parts: Vec<(usize, Vec<f32>)>,
+}
+
+impl Learnt {
+    /// Adds the gradients to sums in the order of the parameters.
+    pub(crate) fn add_to(&self, gradients: &mut [Vec<f32>]) {
+        for (index, part) in &self.parts {
+            for (sum, value) in gradients[*index].iter_mut().zip(part) {
+                *sum += value;
+            }
+        }
     }
 }
 

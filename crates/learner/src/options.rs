@@ -88,6 +88,9 @@ pub struct Options {
     /// Keep only each layer's input and compute the rest again in the backward pass: about a third
     /// more work for a fraction of the memory.
     pub checkpoint_activations: bool,
+    /// Weight of tokens that are only read (prompts and tool output) beside 1 for those trained on,
+    /// in supervised steps alone. A policy made from nothing learns to read with it.
+    pub prompt_loss: f64,
     /// Seed of fresh adapters and of the order of minibatches.
     pub seed: u64,
 }
@@ -102,6 +105,7 @@ impl Default for Options {
             minibatches: 1,
             micro_batch_tokens: 8192,
             checkpoint_activations: false,
+            prompt_loss: 0.0,
             seed: 0,
         }
     }
@@ -133,6 +137,8 @@ impl Options {
         check(self.epochs > 0, "epochs", 0.0, "give 1 or more")?;
         check(self.minibatches > 0, "minibatches", 0.0, "give 1 or more")?;
         check(self.micro_batch_tokens > 0, "micro_batch_tokens", 0.0, "give 1 or more")?;
+        let prompt = self.prompt_loss;
+        check((0.0..=1.0).contains(&prompt), "prompt_loss", prompt, "give 0 to 1")?;
         if let Trainable::Lora(lora) = &self.trainable {
             check(lora.rank > 0, "lora.rank", 0.0, "give 1 or more")?;
             check(!lora.targets.is_empty(), "lora.targets", 0.0, "name at least one")?;

@@ -58,6 +58,20 @@ pub struct HeadOut {
 }
 
 impl HeadOut {
+    /// The rows that are kept, in order. `keep` `[rows]`
+    #[must_use]
+    pub fn only(self, keep: impl IntoIterator<Item = bool>) -> Self {
+        let mut kept = Self::default();
+        for (row, keep) in keep.into_iter().enumerate() {
+            if keep {
+                kept.logprobs.push(self.logprobs[row]);
+                kept.entropy.push(self.entropy[row]);
+                kept.greedy.push(self.greedy[row]);
+            }
+        }
+        kept
+    }
+
     fn extend(&mut self, other: Self) {
         self.logprobs.extend(other.logprobs);
         self.entropy.extend(other.entropy);

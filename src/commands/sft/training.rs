@@ -17,6 +17,7 @@ use crrl_model::{ChatTokenizer, FileDtype, LoraConfig, ModelDir, Target};
 use crrl_types::Split;
 
 use super::Args;
+use super::drill;
 use super::material::Material;
 use super::progress::Meter;
 use super::scratch;
@@ -106,6 +107,7 @@ fn prepare(args: &Args, source: &Path) -> anyhow::Result<Setup> {
         },
         micro_batch_tokens: args.micro_batch_tokens,
         checkpoint_activations: args.checkpoint_activations,
+        prompt_loss: args.prompt_loss.unwrap_or(if args.from_scratch { 0.2 } else { 0.0 }),
         seed: args.seed,
         ..Options::default()
     };
@@ -201,8 +203,11 @@ fn train(
     meter: &mut Meter,
 ) -> anyhow::Result<bool> {
     let (material, codec) = (Arc::clone(&setup.material), Arc::clone(&setup.codec));
-    let (agent, seed) = (setup.agent.clone(), args.seed);
-    let mut feed = Feed::start(cursor, move |index| material.example(&codec, &agent, seed, index));
+    let (agent, seed, drills) = (setup.agent.clone(), args.seed, args.drills);
+    let mut feed = Feed::start(cursor, move |index| {
+        let example = material.example(&codec, &agent, seed, index)?;
+        Ok(drill::instead(example, seed, index, drills))
+    });
     let mut batches = setup.learner.updates();
     while batches < setup.steps {
         let batch = feed.batch(args.batch_tokens)?;
