@@ -125,9 +125,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SHARE", help_heading = "Traces")]
     pub(crate) careless: Option<f64>,
     /// Examples until no drill is left: the first ones are short copying drills, then ever fewer.
-    /// A model made from nothing finds copying sooner in them than in traces.
-    #[arg(long, default_value_t = 0, value_name = "N", help_heading = "Traces")]
-    pub(crate) drills: u64,
+    /// A model made from nothing finds copying sooner in them than in traces [default: 5000 from
+    /// scratch, else 0].
+    #[arg(long, value_name = "N", help_heading = "Traces")]
+    pub(crate) drills: Option<u64>,
     /// How much the scaffold says [default: brief from scratch, full with --model].
     #[arg(long, value_parser = ["brief", "full"], value_name = "STYLE", help_heading = "Traces")]
     pub(crate) prompt: Option<String>,

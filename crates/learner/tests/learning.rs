@@ -59,6 +59,42 @@ fn micro_batches_add_up_to_the_whole() {
 }
 
 #[test]
+fn tokens_that_are_only_read_are_learnt_where_they_weigh_something() {
+    // Every example begins with the same prompt, which is not trained on.
+    let prompted = |step| -> Vec<crrl_learner::Example> {
+        let mut batch = copying(16, step, 8);
+        for example in &mut batch {
+            example.tokens.splice(0..0, [1, 2, 3, 4, 5, 6]);
+            example.mask.splice(0..0, [false; 6]);
+        }
+        batch
+    };
+    let prompt_loss = |learner: &mut Learner| {
+        let mut batch = prompted(777);
+        for example in &mut batch {
+            example.mask = (0..example.tokens.len()).map(|t| (1..6).contains(&t)).collect();
+        }
+        learner.accuracy(&batch).expect("read").loss
+    };
+    let trained = |weight: f64| {
+        let mut options = full(6);
+        options.prompt_loss = weight;
+        let mut learner = learner(options);
+        let before = prompt_loss(&mut learner);
+        let mut report = None;
+        for step in 0..40 {
+            report = Some(learner.imitate(&prompted(step)).expect("a step"));
+        }
+        let report = report.expect("steps were made");
+        let own: usize = prompted(39).iter().map(|e| e.mask.iter().filter(|m| **m).count()).sum();
+        assert_eq!(report.targets, own, "numbers are of the tokens trained on, weight {weight}");
+        prompt_loss(&mut learner) / before
+    };
+    let (ignored, weighed) = (trained(0.0), trained(0.5));
+    assert!(weighed < 0.5 && ignored > 0.8, "{ignored} without a weight, {weighed} with it");
+}
+
+#[test]
 fn computing_layers_again_gives_the_same_gradient() {
     for options in [full(3), lora(3)] {
         let mut kept = warmed(options.clone());

@@ -9,9 +9,6 @@ use std::sync::{Arc, OnceLock};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use crrl_types::Digest;
-use rand::SeedableRng as _;
-use rand::distr::{Distribution as _, StandardUniform};
-use rand_chacha::ChaCha8Rng;
 
 use crate::config::ModelConfig;
 use crate::ops::packed::PackedDecoder;
@@ -127,26 +124,11 @@ impl<B: Backend> Decoder<B> {
         self
     }
 
-    /// A decoder with weights drawn from `seed`: normal with deviation 0.02, projections back into
-    /// the residual stream smaller by the root of twice the layers, norms at one, biases at zero.
+    /// A decoder with weights drawn from `seed`; what attention starts as is told in `init.rs`.
     #[must_use]
     pub fn random(config: &ModelConfig, seed: u64, device: &B::Device) -> Self {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let residual = 0.02 / (2.0 * config.layers as f32).sqrt();
-        let tensors = parameter_shapes(config).into_iter().map(|(name, shape)| {
-            let count = shape.iter().product();
-            let values = if name.ends_with("norm.weight") {
-                vec![1.0; count]
-            } else if name.ends_with("bias") {
-                vec![0.0; count]
-            } else if name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight") {
-                normal(&mut rng, count, residual)
-            } else {
-                normal(&mut rng, count, 0.02)
-            };
-            HostTensor { name, shape, values }
-        });
-        Self::from_host::<std::convert::Infallible>(config, device, tensors.map(Ok))
+        let tensors = crate::init::weights(config, seed).into_iter().map(Ok);
+        Self::from_host::<std::convert::Infallible>(config, device, tensors)
             .expect("nothing can fail here")
     }
 
@@ -313,15 +295,4 @@ pub fn parameter_shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
         list.push(("lm_head.weight".to_owned(), vec![config.vocab_size, hidden]));
     }
     list
-}
-
-/// Normal values by Box and Muller, so that a seed means the same on every machine.
-pub(crate) fn normal(rng: &mut ChaCha8Rng, count: usize, deviation: f32) -> Vec<f32> {
-    let mut uniform = || -> f32 { StandardUniform.sample(rng) };
-    (0..count)
-        .map(|_| {
-            let radius = (-2.0 * (1.0 - uniform()).ln()).sqrt();
-            radius * (std::f32::consts::TAU * uniform()).cos() * deviation
-        })
-        .collect()
 }

@@ -18,6 +18,7 @@ pub mod check;
 pub mod config;
 pub mod decoder;
 pub mod infer;
+mod init;
 pub mod kv;
 pub mod lora;
 pub mod ops;

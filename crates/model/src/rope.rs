@@ -69,7 +69,7 @@ impl Rope {
 }
 
 /// Inverse frequencies `[head_dim / 2]`, and the factor on cosine and sine.
-fn frequencies(config: &ModelConfig) -> (Vec<f32>, f32) {
+pub(crate) fn frequencies(config: &ModelConfig) -> (Vec<f32>, f32) {
     let dim = config.head_dim as f64;
     let theta = config.rope_theta;
     let plain = (0..config.head_dim / 2).map(|i| theta.powf(-2.0 * i as f64 / dim));

@@ -10,8 +10,9 @@ use std::path::Path;
 use std::process::Stdio;
 
 use crate::image::Kind;
+use crate::repository::clean_git;
 use crate::sandbox::Export;
-use crate::template::{Template, clean_git};
+use crate::template::Template;
 
 /// There is no diff.
 #[derive(Debug, thiserror::Error)]

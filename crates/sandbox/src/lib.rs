@@ -7,6 +7,7 @@
 //! - [`sandbox`]: the handle of one sandbox
 //! - [`launcher`]: the separate process that builds the walls and lives inside them
 //! - `frame`, `image`: what the two say to each other, and files as bytes
+//! - `repository`: the agent's repository of one commit, and git with a clean configuration
 //! - `diff`: the canonical diff, by our git, never by the agent's
 //!
 //! Whatever is read back from a sandbox is hostile: bounded, checked, never followed.
@@ -18,6 +19,7 @@ mod frame;
 mod image;
 pub mod launcher;
 mod options;
+mod repository;
 mod sandbox;
 mod template;
 

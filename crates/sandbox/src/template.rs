@@ -11,9 +11,9 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use crate::image::{self, Kind};
+use crate::repository;
 
 /// Bytes of a base with its repository: it is copied into memory for every sandbox.
 const IMAGE_BYTES_MAX: usize = 256 << 20;
@@ -79,14 +79,11 @@ impl Template {
     pub fn prepare(folder: &Path, cache: &Path) -> Result<Self, TemplateError> {
         fs::create_dir_all(cache).map_err(at(cache))?;
         let scratch = tempfile::tempdir_in(cache).map_err(at(cache))?;
-        let work = scratch.path().join("work");
         let git = scratch.path().join("git");
-        fs::create_dir(&work).map_err(at(&work))?;
 
         let mut base = Walk { top: folder, limit: IMAGE_BYTES_MAX, image: Vec::new(), entries: 0 };
         base.folder(folder, "", true)?;
-        lay_out(&base.image, &work)?;
-        make_repository(&work, &git)?;
+        repository::make(&base.image, &git)?;
         let base_bytes = base.image.len();
 
         let mut walk = Walk { top: folder, ..base };
@@ -191,83 +188,11 @@ impl Walk<'_> {
     }
 }
 
-/// Writes an image's entries under a folder of ours.
-fn lay_out(image: &[u8], folder: &Path) -> Result<(), TemplateError> {
-    for entry in image::entries(image).map_err(|error| name(&error.to_string()))? {
-        let to = folder.join(entry.path);
-        match entry.kind {
-            Kind::Folder => fs::create_dir(&to),
-            Kind::Link => {
-                std::os::unix::fs::symlink(std::ffi::OsStr::from_bytes(entry.content), &to)
-            }
-            Kind::File => fs::write(&to, entry.content),
-            Kind::Executable => fs::write(&to, entry.content)
-                .and_then(|()| fs::set_permissions(&to, fs::Permissions::from_mode(0o755))),
-        }
-        .map_err(at(&to))?;
-    }
-    Ok(())
-}
-
-/// One commit, packed, with no remote, tag, reflog or hook; the same bytes every time.
-fn make_repository(work: &Path, git: &Path) -> Result<(), TemplateError> {
-    let run = |command: &[&str]| {
-        let mut program = clean_git(work);
-        program.env("GIT_DIR", git).env("GIT_WORK_TREE", work);
-        for who in ["AUTHOR", "COMMITTER"] {
-            program
-                .env(format!("GIT_{who}_NAME"), "base")
-                .env(format!("GIT_{who}_EMAIL"), "base@localhost")
-                .env(format!("GIT_{who}_DATE"), "2000-01-01T00:00:00+0000");
-        }
-        program.args(["-c", "core.autocrlf=false", "-c", "core.logAllRefUpdates=false"]);
-        let fail = |reason: String| TemplateError::Git { command: command.join(" "), reason };
-        let done = program.args(command).output().map_err(|error| fail(error.to_string()))?;
-        let said = || String::from_utf8_lossy(&done.stderr).trim().to_owned();
-        if done.status.success() { Ok(()) } else { Err(fail(said())) }
-    };
-    run(&["init", "--quiet", "--template=", "--initial-branch=main"])?;
-    run(&["add", "--all", "--force"])?;
-    run(&["commit", "--quiet", "--allow-empty", "--no-verify", "--no-gpg-sign", "--message=base"])?;
-    run(&["repack", "-a", "-d", "-q"])?;
-    // Git records the work tree of another folder, which the agent does not have.
-    if let Err(error) = run(&["config", "--unset", "core.worktree"]) {
-        tracing::trace!(%error, "no work tree was recorded");
-    }
-    for left in ["COMMIT_EDITMSG", "logs"] {
-        let path = git.join(left);
-        let gone = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        match gone {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path)(error)),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Git with no configuration but ours.
-pub(crate) fn clean_git(folder: &Path) -> Command {
-    let mut git = Command::new("git");
-    git.current_dir(folder)
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()))
-        .env("HOME", "/nonexistent")
-        .env("LC_ALL", "C")
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_ATTR_NOSYSTEM", "1")
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .args(["-c", "core.attributesFile=/dev/null", "-c", "core.hooksPath=/dev/null"])
-        .args(["-c", "core.fsmonitor=false", "-c", "core.quotePath=true"])
-        .stdin(Stdio::null());
-    git
-}
-
-fn at(path: &Path) -> impl Fn(io::Error) -> TemplateError {
+pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> TemplateError {
     let path = path.display().to_string();
     move |source| TemplateError::Io { path: path.clone(), source }
 }
 
-fn name(name: &str) -> TemplateError {
+pub(crate) fn name(name: &str) -> TemplateError {
     TemplateError::Name { name: name.escape_debug().to_string() }
 }

@@ -15,6 +15,8 @@ const RUN: RangeInclusive<usize> = 16..=80;
 const PIECES: usize = 3;
 /// Shortest piece, tokens.
 const PIECE_MIN: usize = 6;
+/// Different tokens of a run that has few.
+const FEW: RangeInclusive<usize> = 8..=24;
 /// Keeps drills and traces from drawing the same numbers.
 const STREAM: u64 = 0x6472_696c_6c73;
 
@@ -32,17 +34,25 @@ pub(crate) fn instead(example: Example, seed: u64, index: u64, until: u64) -> Ex
     drill(&example.tokens, &mut rng)
 }
 
-/// Half of the drills copy what stands in a row in a trace, half the same tokens shuffled, where
-/// no habit of the language helps.
+/// A third of the drills copy what stands in a row in a trace; a third the same tokens shuffled,
+/// where no habit of the language helps; a third so few different tokens that the one before does
+/// not tell which comes next.
 fn drill(tokens: &[u32], rng: &mut ChaCha8Rng) -> Example {
     let len = rng.random_range(RUN);
-    let run: Vec<u32> = if rng.random_bool(0.5) {
-        let from = rng.random_range(0..=tokens.len() - len);
-        tokens[from..from + len].to_vec()
-    } else {
+    let shuffled = |count: usize, rng: &mut ChaCha8Rng| -> Vec<u32> {
         let mut all = tokens.to_vec();
-        let (shuffled, _) = all.partial_shuffle(rng, len);
-        shuffled.to_vec()
+        all.partial_shuffle(rng, count).0.to_vec()
+    };
+    let run: Vec<u32> = match rng.random_range(0..3) {
+        0 => {
+            let from = rng.random_range(0..=tokens.len() - len);
+            tokens[from..from + len].to_vec()
+        }
+        1 => shuffled(len, rng),
+        _ => {
+            let few = shuffled(rng.random_range(FEW), rng);
+            (0..len).map(|_| few[rng.random_range(0..few.len())]).collect()
+        }
     };
     let mut drill = Example { tokens: run.clone(), mask: vec![false; len] };
     for _ in 0..PIECES {

@@ -27,6 +27,10 @@ use crate::commands::failure::Coded;
 const CHECKPOINTS: &str = "checkpoints";
 /// Checkpoints kept.
 const KEPT: usize = 2;
+/// Examples until no drill is left, for a model made from nothing.
+const DRILLS: u64 = 5000;
+/// Weight of tokens that are only read, for a model made from nothing.
+const PROMPT_LOSS: f64 = 0.2;
 /// The cosine ends at this share of the peak.
 const FLOOR: f64 = 0.05;
 
@@ -107,7 +111,7 @@ fn prepare(args: &Args, source: &Path) -> anyhow::Result<Setup> {
         },
         micro_batch_tokens: args.micro_batch_tokens,
         checkpoint_activations: args.checkpoint_activations,
-        prompt_loss: args.prompt_loss.unwrap_or(if args.from_scratch { 0.2 } else { 0.0 }),
+        prompt_loss: args.prompt_loss.unwrap_or(if args.from_scratch { PROMPT_LOSS } else { 0.0 }),
         seed: args.seed,
         ..Options::default()
     };
@@ -203,7 +207,8 @@ fn train(
     meter: &mut Meter,
 ) -> anyhow::Result<bool> {
     let (material, codec) = (Arc::clone(&setup.material), Arc::clone(&setup.codec));
-    let (agent, seed, drills) = (setup.agent.clone(), args.seed, args.drills);
+    let (agent, seed) = (setup.agent.clone(), args.seed);
+    let drills = args.drills.unwrap_or(if args.from_scratch { DRILLS } else { 0 });
     let mut feed = Feed::start(cursor, move |index| {
         let example = material.example(&codec, &agent, seed, index)?;
         Ok(drill::instead(example, seed, index, drills))

@@ -254,13 +254,13 @@ impl Coordinator {
         }
     }
 
-    /// The node with the fewest attempts of the same group, another than the last, with most room.
+    /// Another node than the last; one that works on the same group, which has the task's sandbox
+    /// template and the prompt's keys and values already; then the one with most room.
     fn choose(&self, entry: &Entry) -> Option<NodeName> {
-        let siblings = |name: &NodeName| {
-            let group = self.groups.get(&entry.group);
-            group.map_or(0, |group| {
-                let members = group.members.iter().filter_map(|id| self.ledger.get(*id));
-                members.filter(|member| member.node.as_ref() == Some(name)).count()
+        let knows = |name: &NodeName| {
+            self.groups.get(&entry.group).is_some_and(|group| {
+                let mut members = group.members.iter().filter_map(|id| self.ledger.get(*id));
+                members.any(|member| member.node.as_ref() == Some(name))
             })
         };
         self.nodes
@@ -270,7 +270,7 @@ impl Coordinator {
             })
             .min_by_key(|(name, node)| {
                 let again = entry.node.as_ref() == Some(*name);
-                (again, siblings(name), Reverse(node.room()), (*name).clone())
+                (again, !knows(name), Reverse(node.room()), (*name).clone())
             })
             .map(|(name, _)| name.clone())
     }
