@@ -125,7 +125,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SHARE", help_heading = "Traces")]
     pub(crate) careless: Option<f64>,
     /// Examples until no drill is left: the first ones are short copying drills, then ever fewer.
-    /// A model made from nothing finds copying sooner in them than in traces [default: 5000 from
+    /// A model made from nothing finds copying sooner in them than in traces [default: 8000 from
     /// scratch, else 0].
     #[arg(long, value_name = "N", help_heading = "Traces")]
     pub(crate) drills: Option<u64>,

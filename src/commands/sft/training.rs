@@ -28,7 +28,7 @@ const CHECKPOINTS: &str = "checkpoints";
 /// Checkpoints kept.
 const KEPT: usize = 2;
 /// Examples until no drill is left, for a model made from nothing.
-const DRILLS: u64 = 5000;
+const DRILLS: u64 = 8000;
 /// Weight of tokens that are only read, for a model made from nothing.
 const PROMPT_LOSS: f64 = 0.2;
 /// The cosine ends at this share of the peak.
