@@ -78,6 +78,13 @@ pub trait LlmOps: Backend {
         decoder
     }
 
+    /// The same for an adapter: derives the layout inference reads and gives up any other, so that
+    /// the first step under it costs no more than the next.
+    #[must_use]
+    fn lora_for_inference(lora: Lora<Self>) -> Lora<Self> {
+        lora
+    }
+
     /// The cached forward pass of a checked, non-empty batch; see [`Decoder::forward_cached`].
     fn forward_cached(
         decoder: &Decoder<Self>,
