@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 use crrl_engine::Device;
+use crrl_model::{Precision, precision};
 
 /// Anything that ends a benchmark.
 pub(crate) type Fault = Box<dyn Error>;
@@ -22,8 +23,7 @@ pub(crate) struct Options {
     /// Where tensors live.
     #[arg(long, value_enum, default_value = "cpu")]
     pub(crate) device: Place,
-    /// Type computed in. The device decides it (f32 on the processor, bf16 on a GPU); naming it
-    /// makes sure.
+    /// Type computed in: f32 on the processor, bf16 on a GPU unless f32 is named.
     #[arg(long, value_enum)]
     pub(crate) dtype: Option<Number>,
     /// Sequences at once: of decode, a LoRA step, and those that generate during a hand-over
@@ -100,20 +100,17 @@ impl Place {
             Self::Cuda => Device::Cuda,
         }
     }
-
-    fn number(self) -> Number {
-        match self {
-            Self::Cpu => Number::F32,
-            Self::Cuda => Number::Bf16,
-        }
-    }
 }
 
 impl Options {
-    /// Refuses what cannot be measured.
+    /// Refuses what cannot be measured, and sets the device to the type asked for.
     pub(crate) fn check(&self) -> Result<(), Fault> {
-        if self.dtype.is_some_and(|dtype| dtype != self.device.number()) {
-            return Err(format!("{} computes in {}", self.device.name(), self.dtype_name()).into());
+        match self.device {
+            Place::Cpu => precision::compute_on_cpu_in(self.precision())?,
+            #[cfg(feature = "cuda")]
+            Place::Cuda => precision::compute_on_cuda_in(self.precision())?,
+            #[cfg(not(feature = "cuda"))]
+            Place::Cuda => return Err("this build has no CUDA; build with --features cuda".into()),
         }
         let counts = [
             ("--repeats", Some(self.repeats), 1),
@@ -130,11 +127,11 @@ impl Options {
         Ok(())
     }
 
-    /// Name of the type computed in.
-    pub(crate) fn dtype_name(&self) -> &'static str {
-        match self.device.number() {
-            Number::F32 => "f32",
-            Number::Bf16 => "bf16",
+    /// The type computed in.
+    pub(crate) fn precision(&self) -> Precision {
+        match (self.dtype, self.device) {
+            (Some(Number::F32), _) | (None, Place::Cpu) => Precision::F32,
+            (Some(Number::Bf16), _) | (None, Place::Cuda) => Precision::Bf16,
         }
     }
 }

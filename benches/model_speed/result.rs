@@ -26,7 +26,7 @@ impl Outcome {
             ("side", json!("crrl")),
             ("model", json!(model)),
             ("device", json!(options.device.name())),
-            ("dtype", json!(options.dtype_name())),
+            ("dtype", json!(options.precision().name())),
             ("threads", json!(threads)),
             ("repeats", json!(options.repeats)),
         ] {

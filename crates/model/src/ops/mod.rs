@@ -20,10 +20,10 @@ pub(crate) use kernel::LANES;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, Linear};
 use crate::infer::StepBatch;
 use crate::kv::KvStore;
-use crate::lora::Lora;
+use crate::lora::{Lora, LoraPair};
 
 /// The fused operations, on a backend.
 pub trait LlmOps: Backend {
@@ -69,6 +69,19 @@ pub trait LlmOps: Backend {
     /// `x [rows, in]` times `weight [in, out]`.
     fn project(x: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
         x.matmul(weight)
+    }
+
+    /// A linear map with its adapter: `x W + c + scale * (x A) B`.
+    ///
+    /// # Shapes
+    /// `x` `[rows, in]`, result `[rows, out]`.
+    fn adapted(
+        x: Tensor<Self, 2>,
+        linear: &Linear<Self>,
+        pair: Option<&LoraPair<Self>>,
+        scale: f32,
+    ) -> Tensor<Self, 2> {
+        plain::adapted(x, linear, pair, scale)
     }
 
     /// Gives up what inference does not need, such as weights kept in a second layout. The decoder

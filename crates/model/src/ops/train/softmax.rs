@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::exp::exp;
-use super::piece_rows;
+use super::{LANES, largest, piece_rows};
 
 /// What one row of logits comes to.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -54,21 +54,28 @@ fn piece(
 ) {
     let inverse = 1.0 / temperature;
     for (row, logits) in logits.chunks_exact_mut(vocab).enumerate() {
-        let mut top = f32::NEG_INFINITY;
         for z in logits.iter_mut() {
             *z *= inverse;
-            top = top.max(*z);
         }
+        let top = largest(logits);
         let target = targets[row] as usize;
         let taken = logits[target] - top;
-        let (mut sum, mut dot) = (0.0_f32, 0.0_f32);
-        for z in logits.iter_mut() {
-            let shifted = *z - top;
-            let e = exp(shifted);
-            sum += e;
-            dot += e * shifted;
-            *z = e;
+        let (mut sums, mut dots) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+        let mut chunks = logits.chunks_exact_mut(LANES);
+        let mut add = |logits: &mut [f32]| {
+            for ((z, sum), dot) in logits.iter_mut().zip(&mut sums).zip(&mut dots) {
+                let shifted = *z - top;
+                let e = exp(shifted);
+                *sum += e;
+                *dot += e * shifted;
+                *z = e;
+            }
+        };
+        for chunk in &mut chunks {
+            add(chunk);
         }
+        add(chunks.into_remainder());
+        let (sum, dot) = (sums.iter().sum::<f32>(), dots.iter().sum::<f32>());
         let log_sum = sum.ln();
         out[row] =
             RowOut { logprob: taken - log_sum, entropy: log_sum - dot / sum, greedy: taken >= 0.0 };
