@@ -66,10 +66,15 @@ pub(crate) fn by_rows(out: &mut [f32], width: usize, work: impl Fn(usize, &mut [
 /// Partial results of a reduction, so that it vectorizes: two registers of eight.
 pub(crate) const LANES: usize = 16;
 
+/// One instruction, unlike `f32::max`, which asks after NaN as well.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
 /// The largest of some values.
 #[inline(always)]
 pub(crate) fn largest(values: &[f32]) -> f32 {
-    let larger = |a: f32, b: f32| if b > a { b } else { a };
     let mut tops = [f32::NEG_INFINITY; LANES];
     let chunks = values.chunks_exact(LANES);
     let rest = chunks.remainder();

@@ -60,22 +60,13 @@ fn piece(
         let top = largest(logits);
         let target = targets[row] as usize;
         let taken = logits[target] - top;
-        let (mut sums, mut dots) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+        let mut sums = [[0.0_f32; LANES]; 2];
         let mut chunks = logits.chunks_exact_mut(LANES);
-        let mut add = |logits: &mut [f32]| {
-            for ((z, sum), dot) in logits.iter_mut().zip(&mut sums).zip(&mut dots) {
-                let shifted = *z - top;
-                let e = exp(shifted);
-                *sum += e;
-                *dot += e * shifted;
-                *z = e;
-            }
-        };
         for chunk in &mut chunks {
-            add(chunk);
+            exponentials(chunk, top, &mut sums);
         }
-        add(chunks.into_remainder());
-        let (sum, dot) = (sums.iter().sum::<f32>(), dots.iter().sum::<f32>());
+        exponentials(chunks.into_remainder(), top, &mut sums);
+        let [sum, dot] = sums.map(|lanes| lanes.iter().sum::<f32>());
         let log_sum = sum.ln();
         out[row] =
             RowOut { logprob: taken - log_sum, entropy: log_sum - dot / sum, greedy: taken >= 0.0 };
@@ -86,6 +77,20 @@ fn piece(
             }
             logits[target] += dlp[row] * inverse;
         }
+    }
+}
+
+/// Replaces up to a register's worth of `z` by `e = exp(z - top)`; adds `e` and `e (z - top)` to the
+/// sums.
+#[inline(always)]
+fn exponentials(logits: &mut [f32], top: f32, sums: &mut [[f32; LANES]; 2]) {
+    let [sums, dots] = sums;
+    for ((z, sum), dot) in logits.iter_mut().zip(sums).zip(dots) {
+        let shifted = *z - top;
+        let e = exp(shifted);
+        *sum += e;
+        *dot += e * shifted;
+        *z = e;
     }
 }
 
