@@ -78,6 +78,15 @@ fn an_architecture_that_is_not_supported_is_named_with_those_that_are() {
     }
 }
 
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_build_without_cuda_says_how_to_get_one() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (code, said) = refused(dir.path(), &["model", "check", ".", "--device", "cuda"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("--features cuda"), "{said}");
+}
+
 #[test]
 fn mutated_tasks_verify_and_a_damaged_one_does_not() {
     let dir = tempfile::tempdir().expect("a temporary folder");

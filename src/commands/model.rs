@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Subcommand, ValueEnum};
-use crrl_model::{ChatTokenizer, Cpu, Decoder, FileDtype, Lora, ModelDir, check, peft};
+use crrl_model::{ChatTokenizer, Cpu, Decoder, FileDtype, Lora, ModelDir, Precision, check, peft};
 
 use super::failure::Coded;
 
@@ -29,6 +29,12 @@ enum Action {
         /// and print the logits after the last one.
         #[arg(long, value_name = "FILE")]
         prompt_ids: Option<PathBuf>,
+        /// Where the weights are read to and the prompt is run.
+        #[arg(long, value_enum, default_value = "cpu")]
+        device: Place,
+        /// Type computed in on a GPU; the processor computes in f32.
+        #[arg(long, value_enum, default_value = "bf16")]
+        gpu_dtype: GpuDtype,
     },
     /// Add a PEFT adapter to the weights of its base model and write a model folder.
     Merge {
@@ -57,6 +63,29 @@ enum Action {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
+enum Place {
+    /// The processor, f32.
+    Cpu,
+    /// The first NVIDIA GPU.
+    Cuda,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum GpuDtype {
+    F32,
+    Bf16,
+}
+
+impl From<GpuDtype> for Precision {
+    fn from(dtype: GpuDtype) -> Self {
+        match dtype {
+            GpuDtype::F32 => Self::F32,
+            GpuDtype::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum Dtype {
     F32,
     Bf16,
@@ -79,9 +108,9 @@ impl From<Dtype> for FileDtype {
 /// When a folder cannot be read or written, or does not pass.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.action {
-        Action::Check { dir, json, prompt_ids } => {
+        Action::Check { dir, json, prompt_ids, device, gpu_dtype } => {
             let prompt = prompt_ids.map(|path| read_ids(&path)).transpose()?;
-            let report = check::check(&dir, prompt.as_deref())?;
+            let report = check_on(device, gpu_dtype.into(), &dir, prompt.as_deref())?;
             if json {
                 println!("{}", serde_json::to_string(&report)?);
             } else {
@@ -107,6 +136,30 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg_attr(
+    not(feature = "cuda"),
+    expect(unused_variables, reason = "what a GPU computes in matters with one only")
+)]
+fn check_on(
+    device: Place,
+    on_gpu: Precision,
+    dir: &std::path::Path,
+    prompt: Option<&[u32]>,
+) -> anyhow::Result<check::Report> {
+    match device {
+        Place::Cpu => Ok(check::check::<Cpu>(dir, prompt)?),
+        #[cfg(feature = "cuda")]
+        Place::Cuda => {
+            crrl_model::precision::compute_on_cuda_in(on_gpu)?;
+            Ok(check::check::<crrl_model::Cuda>(dir, prompt)?)
+        }
+        #[cfg(not(feature = "cuda"))]
+        Place::Cuda => Err(Coded::usage(
+            "this build has no CUDA; build with --features cuda, or give --device cpu",
+        )),
+    }
 }
 
 /// Writing over the folder that is being read would destroy it half way.

@@ -142,6 +142,8 @@ impl<B: LlmOps> Loaded<B> {
     fn new(decoder: Decoder<B>, options: &Options) -> Self {
         let context = options.context(&decoder.config);
         let kv = KvStore::new(&decoder.config, options.slots(), context);
+        // Weights in one layout only: the engine never trains.
+        let decoder = B::for_inference(decoder);
         Self { decoder, lora: None, kv }
     }
 
@@ -168,4 +170,38 @@ fn check_memory<B: LlmOps>(config: &ModelConfig, options: &Options) -> Result<()
         return Err(LoadError::Memory { needed, slots, context, max: options.kv_bytes_max });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crrl_model::{Architecture, RopeScaling};
+
+    use super::*;
+
+    #[test]
+    fn weights_are_held_once() {
+        let config = ModelConfig {
+            architecture: Architecture::Llama,
+            vocab_size: 24,
+            hidden_size: 16,
+            intermediate_size: 20,
+            layers: 1,
+            heads: 2,
+            kv_heads: 1,
+            head_dim: 8,
+            max_positions: 32,
+            norm_eps: 1e-5,
+            rope_theta: 1e4,
+            rope_scaling: RopeScaling::None,
+            tied: false,
+            qkv_bias: false,
+            o_bias: false,
+            mlp_bias: false,
+            bos: None,
+            eos: Vec::new(),
+        };
+        let decoder = Decoder::random(&config, 1, &Default::default());
+        let network = Network::on_cpu(decoder, &Options::default()).expect("it is small");
+        on!(&network, loaded => assert!(loaded.decoder.is_for_inference()));
+    }
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::Cpu;
 use crate::decoder::Decoder;
 use crate::infer::{Logits, StepBatch, StepError};
 use crate::kv::KvStore;
+use crate::ops::LlmOps;
 use crate::tokenizer::{ChatTokenizer, TokenizerError};
 use crate::weights::{ModelDir, ModelDirError, to_host};
 
@@ -71,11 +71,11 @@ pub enum CheckError {
     NotFinite,
 }
 
-/// Checks a folder on the CPU: every tensor is read; with a prompt, it is run.
+/// Checks a folder on a backend: every tensor is read; with a prompt, it is run.
 ///
 /// # Errors
 /// With the first thing that is wrong.
-pub fn check(path: &Path, prompt: Option<&[u32]>) -> Result<Report, CheckError> {
+pub fn check<B: LlmOps>(path: &Path, prompt: Option<&[u32]>) -> Result<Report, CheckError> {
     let dir = ModelDir::open(path)?;
     let tokenizer = ChatTokenizer::open(path)?;
     let config = dir.config();
@@ -85,7 +85,7 @@ pub fn check(path: &Path, prompt: Option<&[u32]>) -> Result<Report, CheckError> 
             rows: config.vocab_size,
         });
     }
-    let decoder = Decoder::<Cpu>::load(&dir, &Default::default())?;
+    let decoder = Decoder::<B>::load(&dir, &Default::default())?;
     let logits = prompt.map(|prompt| last_logits(&decoder, prompt)).transpose()?;
     Ok(Report {
         architecture: config.architecture.name().to_owned(),
@@ -105,7 +105,7 @@ pub fn check(path: &Path, prompt: Option<&[u32]>) -> Result<Report, CheckError> 
     })
 }
 
-fn last_logits(decoder: &Decoder<Cpu>, prompt: &[u32]) -> Result<Vec<f32>, CheckError> {
+fn last_logits<B: LlmOps>(decoder: &Decoder<B>, prompt: &[u32]) -> Result<Vec<f32>, CheckError> {
     let mut kv = KvStore::new(&decoder.config, 1, decoder.config.max_positions);
     let slot = kv.take().expect("a fresh store has a free slot");
     let mut step = StepBatch::default();

@@ -101,6 +101,12 @@ impl<B: Backend> Decoder<B> {
         Arc::clone(self.packed.get_or_init(|| Arc::new(make())))
     }
 
+    /// Whether it was made [for inference](crate::LlmOps::for_inference) and holds one layout only.
+    #[must_use]
+    pub fn is_for_inference(&self) -> bool {
+        self.hollow
+    }
+
     /// Drops the matrices that `packed` holds as well.
     pub(crate) fn hollow(mut self) -> Self {
         assert!(self.packed.get().is_some(), "the packed weights are what is left");

@@ -8,6 +8,7 @@
 //! - [`train`]: the differentiable forward pass over packed sequences
 //! - [`ops`]: the fused operations under both
 //! - [`tokenizer`], [`chat_template`]: text to tokens and back, conversations to text
+//! - [`precision`]: the type a device computes in
 //! - [`check`]: what `crrl model check` reports
 //!
 //! This crate never samples, schedules or optimizes.
@@ -23,6 +24,7 @@ pub mod kv;
 pub mod lora;
 pub mod ops;
 pub mod peft;
+pub mod precision;
 pub mod rope;
 pub mod tokenizer;
 pub mod train;
@@ -35,6 +37,7 @@ pub use infer::{Logits, Span, StepBatch, StepError};
 pub use kv::{KvStore, SlotId};
 pub use lora::{Lora, LoraConfig, LoraLayer, LoraPair, Target};
 pub use ops::LlmOps;
+pub use precision::Precision;
 pub use tokenizer::ChatTokenizer;
 pub use weights::{FileDtype, ModelDir, ModelDirError};
 

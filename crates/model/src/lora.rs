@@ -151,6 +151,8 @@ pub struct Lora<B: Backend> {
     /// One entry a layer.
     pub layers: Vec<LoraLayer<B>>,
     packed: OnceLock<Arc<PackedLora>>,
+    /// Whether only `packed` is left.
+    hollow: bool,
 }
 
 impl<B: Backend> Lora<B> {
@@ -191,8 +193,12 @@ impl<B: Backend> Lora<B> {
     }
 
     /// Its weights on the host.
+    ///
+    /// # Panics
+    /// On an adapter that was made [for inference](crate::LlmOps::lora_for_inference).
     #[must_use]
     pub fn to_weights(&self) -> AdapterWeights {
+        assert!(!self.hollow, "an adapter made for inference has no factors to read");
         let mut tensors = Vec::new();
         for (index, layer) in self.layers.iter().enumerate() {
             for &target in &self.config.targets {
@@ -212,10 +218,14 @@ impl<B: Backend> Lora<B> {
 
     /// The adapter with every factor passed through `map`, layer by layer and target by target,
     /// A before B; `name` is PEFT's.
+    ///
+    /// # Panics
+    /// On an adapter that was made [for inference](crate::LlmOps::lora_for_inference).
     pub fn map<C: Backend>(
         &self,
         mut map: impl FnMut(&str, Tensor<B, 2>) -> Tensor<C, 2>,
     ) -> Lora<C> {
+        assert!(!self.hollow, "an adapter made for inference has no factors to map");
         Lora::build(&self.config, self.layers.len(), |index, target| {
             let pair = self.layers[index].pair(target).expect("every target has a pair");
             let a = map(&AdapterWeights::tensor_name(index, target, "A"), pair.a.clone());
@@ -227,6 +237,25 @@ impl<B: Backend> Lora<B> {
     /// The pairs in the layout of the host kernels, made on first use.
     pub(crate) fn packed(&self, make: impl FnOnce() -> PackedLora) -> Arc<PackedLora> {
         Arc::clone(self.packed.get_or_init(|| Arc::new(make())))
+    }
+
+    /// Whether it was made [for inference](crate::LlmOps::lora_for_inference) and holds one layout
+    /// only.
+    #[must_use]
+    pub fn is_for_inference(&self) -> bool {
+        self.hollow
+    }
+
+    /// Drops the factors that `packed` holds as well.
+    pub(crate) fn hollow(mut self) -> Self {
+        assert!(self.packed.get().is_some(), "the packed factors are what is left");
+        for pair in self.layers.iter_mut().flat_map(|layer| &mut layer.pairs).flatten() {
+            let device = pair.a.device();
+            pair.a = Tensor::zeros([0, 0], &device);
+            pair.b = Tensor::zeros([0, 0], &device);
+        }
+        self.hollow = true;
+        self
     }
 
     fn build(
@@ -241,7 +270,8 @@ impl<B: Backend> Lora<B> {
             }
             LoraLayer { pairs }
         });
-        Self { config: config.clone(), layers: layers.collect(), packed: OnceLock::new() }
+        let layers = layers.collect();
+        Self { config: config.clone(), layers, packed: OnceLock::new(), hollow: false }
     }
 }
 

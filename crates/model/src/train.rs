@@ -12,7 +12,6 @@ use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData, activation}
 use crate::decoder::Decoder;
 use crate::lora::{Lora, Target};
 use crate::ops::LlmOps;
-use crate::ops::plain::adapted;
 use crate::ops::train::softmax;
 use crate::weights::to_host;
 
@@ -203,19 +202,19 @@ impl<'a, B: LlmOps> Turn<'a, B> {
             B::rope(y.reshape([count, heads, dim]), self.cos.clone(), self.sin.clone())
         };
         let normed = B::rms_norm(x.clone(), layer.attn_norm.clone(), config.norm_eps);
-        let q = adapted(normed.clone(), &layer.q, pair(Target::Q), scale);
-        let k = adapted(normed.clone(), &layer.k, pair(Target::K), scale);
-        let v = adapted(normed, &layer.v, pair(Target::V), scale);
+        let q = B::adapted(normed.clone(), &layer.q, pair(Target::Q), scale);
+        let k = B::adapted(normed.clone(), &layer.k, pair(Target::K), scale);
+        let v = B::adapted(normed, &layer.v, pair(Target::V), scale);
         let q = by_head(q, &layer.q_norm, config.heads);
         let k = by_head(k, &layer.k_norm, config.kv_heads);
         let v = v.reshape([count, config.kv_heads, dim]);
         let mixed = B::packed_attention(q, k, v, self.cu_seqlens);
         let mixed = mixed.reshape([count, config.q_width()]);
-        let x = x + adapted(mixed, &layer.o, pair(Target::O), scale);
+        let x = x + B::adapted(mixed, &layer.o, pair(Target::O), scale);
         let normed = B::rms_norm(x.clone(), layer.mlp_norm.clone(), config.norm_eps);
-        let gate = adapted(normed.clone(), &layer.gate, pair(Target::Gate), scale);
-        let up = adapted(normed, &layer.up, pair(Target::Up), scale);
-        x + adapted(B::silu_mul(gate, up), &layer.down, pair(Target::Down), scale)
+        let gate = B::adapted(normed.clone(), &layer.gate, pair(Target::Gate), scale);
+        let up = B::adapted(normed, &layer.up, pair(Target::Up), scale);
+        x + B::adapted(B::silu_mul(gate, up), &layer.down, pair(Target::Down), scale)
     }
 
     fn last_norm(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {

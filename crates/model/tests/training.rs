@@ -7,7 +7,8 @@ use crrl_model::ops::{LlmOps, plain};
 use crrl_model::train::{Checkpointed, Packed, head, head_gradient, hidden, row_ids, surrogate};
 use crrl_model::weights::to_host;
 use crrl_model::{
-    Architecture, Cpu, Decoder, Lora, LoraConfig, ModelConfig, RopeScaling, Target, WeightMap,
+    Architecture, Cpu, Decoder, Linear, Lora, LoraConfig, LoraPair, ModelConfig, RopeScaling,
+    Target, WeightMap,
 };
 
 type Train = Autodiff<Cpu>;
@@ -96,6 +97,41 @@ fn norm_rope_and_gate_are_the_plain_ones() {
         |leaf| Train::rope(leaf[0].clone(), constant(&cos), constant(&sin)),
         |leaf| plain::rope(leaf[0].clone(), constant(&cos), constant(&sin)),
     );
+}
+
+#[test]
+fn a_linear_map_with_its_adapter_is_the_plain_one() {
+    // Small enough for one thread, and large enough for several.
+    for (rows, input, output, rank) in [(7, 5, 9, 3), (300, 160, 170, 16)] {
+        let bias = random([output]);
+        // Sums of hundreds of products: kept near one, so that rounding stays below the bound.
+        let small = |shape| random(shape) * 0.2;
+        let inputs = [
+            small([rows, input]),
+            small([input, output]),
+            small([input, rank]),
+            small([rank, output]),
+        ];
+        let map = |leaf: &[Tensor<Train, 2>], biased: bool| Linear {
+            weight: leaf[1].clone(),
+            bias: biased.then(|| constant(&bias)),
+        };
+        let pair = |leaf: &[Tensor<Train, 2>]| LoraPair { a: leaf[2].clone(), b: leaf[3].clone() };
+        for biased in [false, true] {
+            same(
+                "adapted",
+                &inputs,
+                |leaf| Train::adapted(leaf[0].clone(), &map(leaf, biased), Some(&pair(leaf)), 0.5),
+                |leaf| plain::adapted(leaf[0].clone(), &map(leaf, biased), Some(&pair(leaf)), 0.5),
+            );
+            same(
+                "linear",
+                &inputs[..2],
+                |leaf| Train::adapted(leaf[0].clone(), &map(leaf, biased), None, 0.5),
+                |leaf| plain::adapted(leaf[0].clone(), &map(leaf, biased), None, 0.5),
+            );
+        }
+    }
 }
 
 fn config(architecture: Architecture, tied: bool) -> ModelConfig {

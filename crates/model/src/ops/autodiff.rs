@@ -14,8 +14,10 @@ use burn_flex::FlexTensor;
 
 use super::LlmOps;
 use super::train::attention::{self, Saved, Shape};
-use super::train::{norm, rotary, swiglu};
+use super::train::{linear, norm, rotary, swiglu};
 use crate::Cpu;
+use crate::decoder::Linear;
+use crate::lora::LoraPair;
 
 type Train = Autodiff<Cpu>;
 
@@ -38,6 +40,11 @@ fn float<const D: usize>(tensor: Tensor<Train, D>) -> burn::tensor::ops::FloatTe
 
 fn wrap<const D: usize>(primitive: burn::tensor::ops::FloatTensor<Train>) -> Tensor<Train, D> {
     Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}
+
+/// Whether a gradient of the tensor is asked for, be it a leaf or made of one.
+fn is_tracked<const D: usize>(tensor: &Tensor<Train, D>) -> bool {
+    float(tensor.clone()).node.clone_if_require_grad().is_some()
 }
 
 /// Values of a tensor that nothing is differentiated by.
@@ -135,6 +142,75 @@ impl LlmOps for Train {
             OpsKind::Tracked(prep) => prep.finish(kept, y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         })
+    }
+
+    fn adapted(
+        x: Tensor<Self, 2>,
+        linear: &Linear<Self>,
+        pair: Option<&LoraPair<Self>>,
+        scale: f32,
+    ) -> Tensor<Self, 2> {
+        let [tokens, input] = x.dims();
+        let output = linear.weight.dims()[1];
+        // A bias that is not trained is added by the product itself.
+        let (fixed, trained) = match &linear.bias {
+            Some(bias) if is_tracked(bias) => (None, Some(bias.clone())),
+            Some(bias) => (Some(constant(bias.clone())), None),
+            None => (None, None),
+        };
+        let rank = pair.map_or(0, |pair| pair.a.dims()[1]);
+        let shape = linear::Shape { tokens, input, output, rank };
+        let (x, weight) = (float(x), float(linear.weight.clone()));
+        let (kept_x, kept_weight) = (dense(x.primitive.clone()), dense(weight.primitive.clone()));
+        let bias = fixed.as_ref().map(slice);
+        let y = match pair {
+            None => {
+                let (y, _) =
+                    linear::forward(slice(&kept_x), slice(&kept_weight), bias, None, shape);
+                let y = tensor(y, &[tokens, output]);
+                let kept = LinearState { x: kept_x, weight: kept_weight, shape };
+                let prepared = LinearBackward
+                    .prepare::<NoCheckpointing>([x.node, weight.node])
+                    .compute_bound()
+                    .stateful();
+                wrap(match prepared {
+                    OpsKind::Tracked(prep) => prep.finish(kept, y),
+                    OpsKind::UnTracked(prep) => prep.finish(y),
+                })
+            }
+            Some(pair) => {
+                let (a, b) = (float(pair.a.clone()), float(pair.b.clone()));
+                let (kept_a, kept_b) = (dense(a.primitive.clone()), dense(b.primitive.clone()));
+                let factors = linear::Pair { a: slice(&kept_a), b: slice(&kept_b), scale };
+                let (y, low) = linear::forward(
+                    slice(&kept_x),
+                    slice(&kept_weight),
+                    bias,
+                    Some(factors),
+                    shape,
+                );
+                let y = tensor(y, &[tokens, output]);
+                let kept = AdaptedState {
+                    linear: LinearState { x: kept_x, weight: kept_weight, shape },
+                    a: kept_a,
+                    b: kept_b,
+                    scale,
+                    low: tensor(low, &[tokens, rank]),
+                };
+                let prepared = AdaptedBackward
+                    .prepare::<NoCheckpointing>([x.node, weight.node, a.node, b.node])
+                    .compute_bound()
+                    .stateful();
+                wrap(match prepared {
+                    OpsKind::Tracked(prep) => prep.finish(kept, y),
+                    OpsKind::UnTracked(prep) => prep.finish(y),
+                })
+            }
+        };
+        match trained {
+            Some(bias) => y + bias.unsqueeze(),
+            None => y,
+        }
     }
 }
 
@@ -268,6 +344,88 @@ impl Backward<Cpu, 2> for SwigluBackward {
         for (parent, gradient) in ops.parents.into_iter().zip([dgate, dup]) {
             if let Some(node) = parent {
                 grads.register::<Cpu>(node.id, tensor(gradient, &shape));
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct LinearBackward;
+
+#[derive(Debug, Clone)]
+struct LinearState {
+    x: FlexTensor,
+    weight: FlexTensor,
+    shape: linear::Shape,
+}
+
+impl Backward<Cpu, 2> for LinearBackward {
+    type State = LinearState;
+
+    fn backward(self, ops: Ops<LinearState, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let LinearState { x, weight, shape } = ops.state;
+        let dy = dense(grads.consume::<Cpu>(&ops.node));
+        let [to_x, to_weight] = ops.parents;
+        let wanted =
+            linear::Wanted { x: to_x.is_some(), weight: to_weight.is_some(), a: false, b: false };
+        let found =
+            linear::backward(slice(&x), slice(&weight), None, &[], slice(&dy), shape, wanted);
+        let linear::Shape { tokens, input, output, .. } = shape;
+        for (node, gradient, dims) in
+            [(to_x, found.x, [tokens, input]), (to_weight, found.weight, [input, output])]
+        {
+            if let (Some(node), Some(gradient)) = (node, gradient) {
+                grads.register::<Cpu>(node.id, tensor(gradient, &dims));
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct AdaptedBackward;
+
+#[derive(Debug, Clone)]
+struct AdaptedState {
+    linear: LinearState,
+    a: FlexTensor,
+    b: FlexTensor,
+    scale: f32,
+    /// `x A`, `[tokens, rank]`
+    low: FlexTensor,
+}
+
+impl Backward<Cpu, 4> for AdaptedBackward {
+    type State = AdaptedState;
+
+    fn backward(self, ops: Ops<AdaptedState, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let AdaptedState { linear: LinearState { x, weight, shape }, a, b, scale, low } = ops.state;
+        let dy = dense(grads.consume::<Cpu>(&ops.node));
+        let [to_x, to_weight, to_a, to_b] = ops.parents;
+        let wanted = linear::Wanted {
+            x: to_x.is_some(),
+            weight: to_weight.is_some(),
+            a: to_a.is_some(),
+            b: to_b.is_some(),
+        };
+        let pair = linear::Pair { a: slice(&a), b: slice(&b), scale };
+        let found = linear::backward(
+            slice(&x),
+            slice(&weight),
+            Some(pair),
+            slice(&low),
+            slice(&dy),
+            shape,
+            wanted,
+        );
+        let linear::Shape { tokens, input, output, rank } = shape;
+        for (node, gradient, dims) in [
+            (to_x, found.x, [tokens, input]),
+            (to_weight, found.weight, [input, output]),
+            (to_a, found.a, [input, rank]),
+            (to_b, found.b, [rank, output]),
+        ] {
+            if let (Some(node), Some(gradient)) = (node, gradient) {
+                grads.register::<Cpu>(node.id, tensor(gradient, &dims));
             }
         }
     }

@@ -18,6 +18,11 @@ impl LlmOps for Cpu {
         decoder.hollow()
     }
 
+    fn lora_for_inference(lora: Lora<Self>) -> Lora<Self> {
+        lora.prepare();
+        lora.hollow()
+    }
+
     fn forward_cached(
         decoder: &Decoder<Self>,
         lora: Option<&Lora<Self>>,

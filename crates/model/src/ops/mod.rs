@@ -20,10 +20,10 @@ pub(crate) use kernel::LANES;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, Linear};
 use crate::infer::StepBatch;
 use crate::kv::KvStore;
-use crate::lora::Lora;
+use crate::lora::{Lora, LoraPair};
 
 /// The fused operations, on a backend.
 pub trait LlmOps: Backend {
@@ -71,11 +71,31 @@ pub trait LlmOps: Backend {
         x.matmul(weight)
     }
 
+    /// A linear map with its adapter: `x W + c + scale * (x A) B`.
+    ///
+    /// # Shapes
+    /// `x` `[rows, in]`, result `[rows, out]`.
+    fn adapted(
+        x: Tensor<Self, 2>,
+        linear: &Linear<Self>,
+        pair: Option<&LoraPair<Self>>,
+        scale: f32,
+    ) -> Tensor<Self, 2> {
+        plain::adapted(x, linear, pair, scale)
+    }
+
     /// Gives up what inference does not need, such as weights kept in a second layout. The decoder
     /// can then only run [`Decoder::forward_cached`].
     #[must_use]
     fn for_inference(decoder: Decoder<Self>) -> Decoder<Self> {
         decoder
+    }
+
+    /// The same for an adapter: derives the layout inference reads and gives up any other, so that
+    /// the first step under it costs no more than the next.
+    #[must_use]
+    fn lora_for_inference(lora: Lora<Self>) -> Lora<Self> {
+        lora
     }
 
     /// The cached forward pass of a checked, non-empty batch; see [`Decoder::forward_cached`].

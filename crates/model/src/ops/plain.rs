@@ -102,7 +102,7 @@ fn attend<B: LlmOps>(q: Tensor<B, 3>, k: Tensor<B, 3>, v: Tensor<B, 3>) -> Tenso
         .reshape([new, heads, dim])
 }
 
-/// A linear map with its adapter: `x W + b + scale * (x A) B`.
+/// See [`LlmOps::adapted`].
 pub fn adapted<B: LlmOps>(
     x: Tensor<B, 2>,
     linear: &Linear<B>,

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::exp::exp;
 use super::matmul::{View, matmul};
+use super::{LANES, largest};
 
 /// Query rows of one block.
 const BLOCK: usize = 64;
@@ -145,12 +146,12 @@ fn forward_job(q: &[f32], k: &[f32], v: &[f32], shape: Shape, job: Job) -> (Vec<
 fn softmax_row(s: &mut [f32], seen: usize) -> f32 {
     let (live, future) = s.split_at_mut(seen);
     future.fill(0.0);
-    let top = live.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let top = largest(live);
     for z in live.iter_mut() {
         *z = exp(*z - top);
     }
-    let mut sums = [0.0_f32; 8];
-    for chunk in live.chunks(8) {
+    let mut sums = [0.0_f32; LANES];
+    for chunk in live.chunks(LANES) {
         for (sum, e) in sums.iter_mut().zip(chunk) {
             *sum += e;
         }

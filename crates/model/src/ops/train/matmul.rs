@@ -46,6 +46,9 @@ impl<'a> View<'a> {
     }
 }
 
+/// Multiply-adds from which a product is spread over threads: below, waking them costs more.
+const SPREAD_WORK_MIN: usize = 192 * 192 * 192;
+
 /// `out = scale * a b`, or `out += scale * a b` with `add`; one thread.
 ///
 /// # Shapes
@@ -57,6 +60,37 @@ pub(crate) fn matmul(
     out_stride: usize,
     scale: f32,
     add: bool,
+) {
+    product(a, b, out, out_stride, scale, add, Parallelism::None);
+}
+
+/// As [`matmul`], on all threads where the product is large. On one of rayon's own threads it stays
+/// there: the others have work of the same kind, and a product cut up between caches is slower.
+pub(crate) fn spread(
+    a: View<'_>,
+    b: View<'_>,
+    out: &mut [f32],
+    out_stride: usize,
+    scale: f32,
+    add: bool,
+) {
+    let work = a.rows * a.columns * b.columns;
+    let alone = rayon::current_thread_index().is_none() && rayon::current_num_threads() > 1;
+    let parallelism = match alone && work >= SPREAD_WORK_MIN {
+        true => Parallelism::Rayon(0),
+        false => Parallelism::None,
+    };
+    product(a, b, out, out_stride, scale, add, parallelism);
+}
+
+fn product(
+    a: View<'_>,
+    b: View<'_>,
+    out: &mut [f32],
+    out_stride: usize,
+    scale: f32,
+    add: bool,
+    parallelism: Parallelism,
 ) {
     let (m, k, n) = (a.rows, a.columns, b.columns);
     assert_eq!(k, b.rows, "inner dimensions differ");
@@ -88,7 +122,7 @@ pub(crate) fn matmul(
             false,
             false,
             false,
-            Parallelism::None,
+            parallelism,
         );
     }
 }

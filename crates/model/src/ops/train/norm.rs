@@ -1,6 +1,6 @@
 //! RMSNorm (Zhang and Sennrich 2019, arXiv:1910.07467): `y = x / rms(x) * w`.
 
-use super::by_rows;
+use super::{LANES, by_rows};
 
 /// `y`, row by row. `x` `[rows, dim]`, `weight` `[dim]`.
 pub(crate) fn forward(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
@@ -44,13 +44,9 @@ pub(crate) fn backward(
             let rows = x[range.clone()].chunks_exact(dim).zip(dy[range].chunks_exact(dim));
             for ((x, dy), dx) in rows.zip(piece.chunks_exact_mut(dim)) {
                 let scale = inverse_rms(x, eps);
-                let mut sums = [0.0_f32; LANES];
-                for lane in 0..dim {
-                    sums[lane % LANES] += dy[lane] * weight[lane] * x[lane];
-                }
-                let mean = sums.iter().sum::<f32>() / dim as f32 * scale * scale;
-                for lane in 0..dim {
-                    dx[lane] = scale * (dy[lane] * weight[lane] - x[lane] * mean);
+                let mean = dot3(dy, weight, x) / dim as f32 * scale * scale;
+                for (((dx, dy), weight), x) in dx.iter_mut().zip(dy).zip(weight).zip(x) {
+                    *dx = scale * (dy * weight - x * mean);
                 }
             }
         },
@@ -68,8 +64,20 @@ pub(crate) fn backward(
     (dx, dw)
 }
 
-/// Partial sums, so that a sum vectorizes.
-const LANES: usize = 8;
+/// Sum of the products of three values each.
+#[inline(always)]
+fn dot3(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
+    let mut sums = [0.0_f32; LANES];
+    let whole = a.len() - a.len() % LANES;
+    let lines = a.chunks_exact(LANES).zip(b.chunks_exact(LANES)).zip(c.chunks_exact(LANES));
+    for ((a, b), c) in lines {
+        for (((sum, a), b), c) in sums.iter_mut().zip(a).zip(b).zip(c) {
+            *sum += a * b * c;
+        }
+    }
+    let rest = a[whole..].iter().zip(&b[whole..]).zip(&c[whole..]);
+    sums.iter().sum::<f32>() + rest.map(|((a, b), c)| a * b * c).sum::<f32>()
+}
 
 #[inline(always)]
 fn inverse_rms(x: &[f32], eps: f32) -> f32 {

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::exp::exp;
-use super::piece_rows;
+use super::{LANES, largest, piece_rows};
 
 /// What one row of logits comes to.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -54,21 +54,19 @@ fn piece(
 ) {
     let inverse = 1.0 / temperature;
     for (row, logits) in logits.chunks_exact_mut(vocab).enumerate() {
-        let mut top = f32::NEG_INFINITY;
         for z in logits.iter_mut() {
             *z *= inverse;
-            top = top.max(*z);
         }
+        let top = largest(logits);
         let target = targets[row] as usize;
         let taken = logits[target] - top;
-        let (mut sum, mut dot) = (0.0_f32, 0.0_f32);
-        for z in logits.iter_mut() {
-            let shifted = *z - top;
-            let e = exp(shifted);
-            sum += e;
-            dot += e * shifted;
-            *z = e;
+        let mut sums = [[0.0_f32; LANES]; 2];
+        let mut chunks = logits.chunks_exact_mut(LANES);
+        for chunk in &mut chunks {
+            exponentials(chunk, top, &mut sums);
         }
+        exponentials(chunks.into_remainder(), top, &mut sums);
+        let [sum, dot] = sums.map(|lanes| lanes.iter().sum::<f32>());
         let log_sum = sum.ln();
         out[row] =
             RowOut { logprob: taken - log_sum, entropy: log_sum - dot / sum, greedy: taken >= 0.0 };
@@ -79,6 +77,20 @@ fn piece(
             }
             logits[target] += dlp[row] * inverse;
         }
+    }
+}
+
+/// Replaces up to a register's worth of `z` by `e = exp(z - top)`; adds `e` and `e (z - top)` to the
+/// sums.
+#[inline(always)]
+fn exponentials(logits: &mut [f32], top: f32, sums: &mut [[f32; LANES]; 2]) {
+    let [sums, dots] = sums;
+    for ((z, sum), dot) in logits.iter_mut().zip(sums).zip(dots) {
+        let shifted = *z - top;
+        let e = exp(shifted);
+        *sum += e;
+        *dot += e * shifted;
+        *z = e;
     }
 }
 

@@ -1,7 +1,7 @@
 //! `silu(gate) * up`, element by element (Shazeer 2020, arXiv:2002.05202).
 
-use super::by_rows;
 use super::exp::exp;
+use super::{by_rows, by_rows_of_two};
 
 /// Elements handled as one row.
 const ROW: usize = 256;
@@ -28,31 +28,20 @@ pub(crate) fn forward(gate: &[f32], up: &[f32]) -> Vec<f32> {
 /// `dg = dy u s (1 + g (1 - s))` and `du = dy g s`.
 pub(crate) fn backward(gate: &[f32], up: &[f32], dy: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let mut dgate = vec![0.0; gate.len()];
-    by_rows(
-        &mut dgate,
-        ROW,
-        #[inline(always)]
-        |first, piece| {
-            let at = first * ROW;
-            let range = at..at + piece.len();
-            let (gate, up, dy) = (&gate[range.clone()], &up[range.clone()], &dy[range]);
-            for (((d, g), u), dy) in piece.iter_mut().zip(gate).zip(up).zip(dy) {
-                let s = 1.0 / (1.0 + exp(-g));
-                *d = dy * u * s * (1.0 + g * (1.0 - s));
-            }
-        },
-    );
     let mut dup = vec![0.0; gate.len()];
-    by_rows(
+    by_rows_of_two(
+        &mut dgate,
         &mut dup,
         ROW,
         #[inline(always)]
-        |first, piece| {
-            let at = first * ROW;
-            let range = at..at + piece.len();
-            let (gate, dy) = (&gate[range.clone()], &dy[range]);
-            for ((d, g), dy) in piece.iter_mut().zip(gate).zip(dy) {
-                *d = dy * g / (1.0 + exp(-g));
+        |first, dgate, dup| {
+            let range = first * ROW..first * ROW + dgate.len();
+            let (gate, up, dy) = (&gate[range.clone()], &up[range.clone()], &dy[range]);
+            let inputs = gate.iter().zip(up).zip(dy);
+            for ((dgate, dup), ((g, u), dy)) in dgate.iter_mut().zip(dup).zip(inputs) {
+                let s = 1.0 / (1.0 + exp(-g));
+                *dgate = dy * u * s * (1.0 + g * (1.0 - s));
+                *dup = dy * g * s;
             }
         },
     );
