@@ -8,6 +8,7 @@
 
 mod commands;
 mod display;
+mod interrupt;
 mod recipe;
 mod run;
 
@@ -88,7 +89,7 @@ fn main() -> ExitCode {
         Command::Node(args) => commands::node::run(args),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("crrl: {}", commands::failure::describe(&error));
+        commands::failure::say(&format!("crrl: {}", commands::failure::describe(&error)));
         commands::failure::exit_code(&error)
     })
 }

@@ -238,7 +238,8 @@ impl Learner {
         let weight = |index: usize, t: usize| -> f32 {
             if examples[index].mask[t] { 1.0 } else { prompt_weight }
         };
-        let weights = |index: usize| sequences[index].positions.iter().map(move |&t| weight(index, t));
+        let weights =
+            |index: usize| sequences[index].positions.iter().map(move |&t| weight(index, t));
         let total: f64 = (0..examples.len()).flat_map(weights).map(f64::from).sum();
         let count: usize = examples.iter().map(|e| targets(&e.mask).count()).sum();
         let mut report = Report { sequences: examples.len(), ..Report::default() };
@@ -513,7 +514,12 @@ impl Learner {
                     return Err(LearnerError::Pass { tokens, reason: failed });
                 }
                 self.budget = self.budget.min(tokens).div_ceil(2);
-                tracing::warn!(tokens, budget = self.budget, reason = failed, "pass failed; halved");
+                tracing::warn!(
+                    tokens,
+                    budget = self.budget,
+                    reason = failed,
+                    "pass failed; halved"
+                );
                 let rest = bin.split_off(bin.len() / 2);
                 again.extend([bin, rest]);
             }
