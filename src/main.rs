@@ -2,8 +2,8 @@
 //! `commands/`, no logic here.
 //!
 //! stdout carries data, stderr everything else. Exit codes: 0 ok, 1 the answer is no, 2 usage or
-//! configuration, 3 a plan has changes, 4 preflight failed, 5 partial, 6 unreachable, 7 denied, 130 stopped by a
-//! person (resumable).
+//! configuration, 3 a plan has changes, 4 preflight failed, 5 partial, 6 unreachable, 7 denied, 130
+//! stopped by a person (resumable).
 
 #![expect(clippy::print_stdout, reason = "stdout is where a command's data goes")]
 

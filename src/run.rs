@@ -248,10 +248,13 @@ fn notice(run_dir: &RunDir, host_runs: bool, heard: Instant) -> anyhow::Result<S
     // A full disk may leave the file torn; then nothing is known.
     let nodes = host::state(run_dir).map(|state| state.nodes).unwrap_or_default();
     if let Some(node) = nodes.iter().find(|node| node.given_up) {
+        let how = match node.restarts {
+            0 => "cannot go on".to_owned(),
+            restarts => format!("was given up after {restarts} restarts"),
+        };
         anyhow::bail!(
-            "node {} was given up after {} restarts: {}\n  its log: {}",
+            "node {} {how}: {}\n  its log: {}",
             node.name,
-            node.restarts,
             node.last_exit.as_deref().unwrap_or("no reason known"),
             run_dir.log(node.name.as_str()).display()
         );

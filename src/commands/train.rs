@@ -47,7 +47,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             args.source.file.display()
         )));
     }
-    crrl_model::ModelDir::open(&config.model.path)?;
+    crrl_model::ModelDir::open(&config.model.path).map_err(|error| {
+        Coded::usage(format!(
+            "{error}\n  model.path names it: a Hugging Face folder with config.json, \
+             *.safetensors and tokenizer.json"
+        ))
+    })?;
     for file in std::iter::once(&config.tasks.train).chain(&config.tasks.held_out) {
         check_tasks(file)?;
     }

@@ -10,13 +10,19 @@ use serde_json::Value;
 
 /// Checks everything a run of one train phase with so many steps leaves behind.
 pub(crate) fn check(run: &RunDir, steps: u64) {
+    check_without_history(run, steps);
+    let reader = Reader::open(&run.store()).expect("a store");
+    history_agrees(run, &reader.episodes_of_phase(0).expect("rows"));
+}
+
+/// As [`check`], after a disk was full: the history may have lost lines then, the ledger nothing.
+pub(crate) fn check_without_history(run: &RunDir, steps: u64) {
     let reader = Reader::open(&run.store()).expect("a store");
     let rows = reader.episodes_of_phase(0).expect("rows");
     let batches = reader.last_batches(u64::MAX).expect("rows");
     every_episode_ended(&rows);
     nothing_counts_twice(&rows, &batches, steps);
     results_agree(run, &rows, steps);
-    history_agrees(run, &rows);
     checkpoints_agree(run, &batches, steps);
     let published = reader.published().expect("rows");
     assert!(published.len() as u64 > steps, "{published:?}");
