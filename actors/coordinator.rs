@@ -1,9 +1,9 @@
 //! The actor of the coordinator: carries out what [`crrl_control::Coordinator`] decides. Records
 //! become durable first; only then are the messages that follow them sent.
 //!
-//! Restart row: permanent. It fails when the store fails (disk full, say) or an invariant is
-//! broken; a new one goes on from the store. Without a `plan.json` it waits for one and remembers
-//! who is there.
+//! Restart row: permanent. It fails when the store fails or an invariant is broken; a new one goes
+//! on from the store. On a full disk it says that its node is to leave: starting again would not
+//! help. Without a `plan.json` it waits for one and remembers who is there.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -23,6 +23,7 @@ use crrl_types::{EpisodeId, Event, NodeName, Sampling, Step, Trajectory};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
 
+use crate::leave::{Farewell, Leave};
 use crate::ledger_rows;
 use crate::task_file::TaskFile;
 
@@ -76,6 +77,8 @@ pub struct Args {
     pub post: Post,
     /// How the store is written.
     pub store: Options,
+    /// Told once the run is over, and everything about it durable; or that it cannot go on.
+    pub leave: Leave,
 }
 
 /// What it is told.
@@ -162,7 +165,12 @@ impl Actor for Coordinator {
             rollouts: BTreeMap::new(),
         };
         state.board_phase("starting");
-        state.start_run(&myself)?;
+        if let Err(error) = state.start_run(&myself) {
+            if let Some(error) = error.downcast_ref() {
+                leave_if_full(&state.args.leave, error);
+            }
+            return Err(error);
+        }
         Ok(state)
     }
 
@@ -226,11 +234,15 @@ impl State {
         let mut history = EventLog::open(&self.args.run.events(), HISTORY_SYNC)?;
         let results_path = folder.join(RESULTS_FILE);
         let results = read_results(&results_path)?;
-        let actor = myself.clone();
+        let (actor, leave) = (myself.clone(), self.args.leave.clone());
         let writer = Writer::start(&self.args.run.store(), self.args.store, move |said| {
             let message = match said.and_then(|words| keep(words, &mut history, &results_path)) {
                 Ok(words) => Msg::Durable(Box::new(words)),
-                Err(error) => Msg::StoreFailed(error),
+                Err(error) => {
+                    // At once: the actor may find the store closed before it reads why.
+                    leave_if_full(&leave, &error);
+                    Msg::StoreFailed(error)
+                }
             };
             // An actor that has stopped says nothing more.
             let _ = actor.cast(message);
@@ -246,7 +258,17 @@ impl State {
         for input in std::mem::take(&mut self.early) {
             self.input(input, None)?;
         }
-        self.input(Input::Timer, None)
+        self.input(Input::Timer, None)?;
+        self.leave_if_over("the run is over");
+        Ok(())
+    }
+
+    /// A run that is over says so when it ends. One that was over before, or that nobody ever
+    /// planned, has nothing to say first.
+    fn leave_if_over(&self, reason: &str) {
+        if self.run.as_ref().is_none_or(|run| run.machine.is_over()) {
+            self.args.leave.say(Farewell::Done(reason.to_owned()));
+        }
     }
 
     fn inbound(&mut self, inbound: Inbound) -> Result<(), ActorProcessingErr> {
@@ -373,6 +395,8 @@ impl State {
                 None => tracing::info!("the run is over"),
                 Some(error) => tracing::error!(error, "the run ended early"),
             }
+            let reason = error.clone().unwrap_or_else(|| "the run is over".to_owned());
+            self.args.leave.say(Farewell::Done(reason));
             self.board_phase(&error.map_or("done".to_owned(), |error| format!("failed: {error}")));
         }
     }
@@ -412,10 +436,10 @@ impl State {
 
     /// An operator ends the run.
     fn stop(&mut self, reason: String) -> Result<(), ActorProcessingErr> {
-        if self.run.is_none() {
-            for name in self.rollouts.keys().cloned().collect::<Vec<_>>() {
-                self.post(name, Wire::Stop { reason: reason.clone() });
-            }
+        let over = self.run.as_ref().is_none_or(|run| run.machine.is_over());
+        if over {
+            self.leave_if_over(&reason);
+            return Ok(());
         }
         self.input(Input::Abort { reason }, None)
     }
@@ -539,6 +563,13 @@ impl Run {
     }
 }
 
+/// Nothing but a person helps against a full disk.
+fn leave_if_full(leave: &Leave, error: &StoreError) {
+    if let StoreError::Full { .. } = error {
+        leave.say(Farewell::Hopeless(error.to_string()));
+    }
+}
+
 /// Writes history and results, before anything is said.
 fn keep(mut words: Words, history: &mut EventLog, results: &Path) -> Result<Words, StoreError> {
     history.append(&std::mem::take(&mut words.events))?;
@@ -547,9 +578,9 @@ fn keep(mut words: Words, history: &mut EventLog, results: &Path) -> Result<Word
             path: results.to_owned(),
             detail: error.to_string(),
         })?;
-        write_atomic(results, &text).map_err(|error| StoreError::Other {
-            path: results.to_owned(),
-            detail: error.to_string(),
+        write_atomic(results, &text).map_err(|error| match error.source.kind() {
+            std::io::ErrorKind::StorageFull => StoreError::Full { path: results.to_owned() },
+            _ => StoreError::Other { path: results.to_owned(), detail: error.to_string() },
         })?;
     }
     Ok(words)

@@ -11,6 +11,7 @@ pub mod chat_codec;
 pub mod coordinator;
 pub mod engine;
 pub mod learner;
+pub mod leave;
 pub mod ledger_rows;
 pub mod live;
 pub mod node;

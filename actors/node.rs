@@ -1,24 +1,29 @@
 //! One node: joins the mesh, starts the actors of its roles under one supervisor, reports what it
 //! does, and leaves when it is told to or its supervisor gives up.
+//!
+//! The coordinator tells the others that a run is over, and leaves last; a signal tells any node.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crrl_cluster::{
     Backoff, ChildSpec, Intensity, Mesh, MeshError, MeshOptions, Router, RunDir, StatusBoard,
-    Strategy, Supervisor,
+    Strategy, Supervisor, SupervisorArgs, SupervisorMsg,
 };
 use crrl_config::{ClusterConfig, Node, Role};
+use crrl_control::wire::Wire;
 use crrl_sandbox::LocalBackend;
 use crrl_types::NodeName;
-use ractor::{Actor, ActorCell};
+use ractor::{Actor, ActorCell, ActorRef};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 
 use crate::chat_codec::ModelCodec;
 use crate::coordinator::{self, Coordinator};
 use crate::engine::EngineHandle;
 use crate::learner::{self, LearnerActor, LearnerBoard};
+use crate::leave::{Farewell, Leave};
 use crate::parameter_server::{self, ParameterServer};
 use crate::repair::Repairer;
 use crate::report::{Reporter, Sources};
@@ -31,6 +36,10 @@ use crate::settings;
 const RESTARTS_MAX: u32 = 3;
 /// The window restarts are counted in.
 const RESTART_WINDOW: Duration = Duration::from_secs(30);
+/// How long the coordinator waits for the others to leave before it does.
+const LAST_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long actors may take to stop; those that do not in time are ended with the process.
+const ACTORS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a node could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +70,9 @@ pub enum NodeError {
     /// The actors failed too often.
     #[error("actors of this node failed too often: {0}")]
     GaveUp(String),
+    /// Starting again would not help.
+    #[error("{0}")]
+    Hopeless(String),
     /// Signals or threads.
     #[error("the system refused {what}: {source}")]
     System {
@@ -84,59 +96,105 @@ pub async fn run(dir: &Path, name: &NodeName) -> Result<(), NodeError> {
         .find(|node| node.name == name.as_str())
         .ok_or_else(|| NodeError::Unknown { file: run.config_path(), name: name.clone() })?;
     let options = MeshOptions::for_node(&run, name)?;
-    let board = StatusBoard::new();
-    let mesh = Mesh::start(options, Router::new(), board.clone()).await?;
-    let parts = Parts { run, config, node, mesh: mesh.clone(), board };
-
-    let mut sources = Sources::default();
-    let mut children = Vec::new();
-    for role in &parts.node.roles {
-        children.push(match role {
-            Role::Coordinator => coordinator(&parts),
-            Role::ParameterServer => parameter_server(&parts),
-            Role::Learner => {
-                let board = LearnerBoard::default();
-                sources.learner = Some(board.clone());
-                learner(&parts, board)
-            }
-            Role::Rollout => {
-                let repairer = repairer(&parts).await?;
-                sources.rollout = Some(repairer.clone());
-                rollout(&parts, repairer)
-            }
-        });
+    let signalled = signalled()?;
+    let (router, leave) = (router(&node.roles), Leave::default());
+    if !node.roles.contains(&Role::Coordinator) {
+        let leave = leave.clone();
+        router.register_fn(
+            "node",
+            |wire| matches!(wire, Wire::Stop { .. }),
+            move |inbound| {
+                if let Wire::Stop { reason } = inbound.wire {
+                    leave.say(Farewell::Done(reason));
+                }
+                Ok(())
+            },
+        );
     }
-    let supervision = crrl_cluster::supervisor::SupervisorArgs {
-        children,
-        strategy: Strategy::OneForOne,
-        intensity: Intensity { restarts_max: RESTARTS_MAX, window: RESTART_WINDOW },
-        backoff: Backoff {
-            min: Duration::from_millis(parts.config.cluster.backoff_min_ms),
-            max: Duration::from_millis(parts.config.cluster.backoff_max_ms),
-        },
-        seed: parts.config.run.seed,
+    let board = StatusBoard::new();
+    let mesh = Mesh::start(options, router, board.clone()).await?;
+    let parts = Parts {
+        run,
+        config,
+        node,
+        mesh: mesh.clone(),
+        board,
+        leave: leave.clone(),
+        gave_up: Arc::default(),
+        supervisor: Mutex::default(),
     };
-    let (supervisor, actors) = Actor::spawn(Some("node".into()), Supervisor, supervision)
-        .await
-        .map_err(|error| NodeError::Actors(error.to_string()))?;
-    let reporter = Reporter::start(mesh.clone(), sources);
-
-    let stopped = until_told().await?;
     let outcome = tokio::select! {
-        () = stopped => {
-            tracing::info!("told to stop");
+        () = signalled => {
+            tracing::info!("told to stop by a signal");
             Ok(())
         }
-        ended = actors => Err(NodeError::GaveUp(match ended {
-            Ok(()) => "see the lines above".to_owned(),
-            Err(panic) => panic.to_string(),
-        })),
+        farewell = leave.said() => last_words(farewell),
+        error = work(&parts) => Err(error),
     };
-    reporter.stop();
-    // Children stop with their supervisor; those that do not in time are ended with the process.
-    let _ = supervisor.stop_and_wait(None, Some(Duration::from_secs(3))).await;
+    parts.stop_actors().await;
+    if parts.node.roles.contains(&Role::Coordinator) {
+        match &outcome {
+            Ok(()) => dismiss(&mesh, "the run is over").await,
+            Err(NodeError::Hopeless(reason)) => dismiss(&mesh, reason).await,
+            // It will be started again; the others wait for it.
+            Err(_) => {}
+        }
+    }
     mesh.stop("leaving").await;
     outcome
+}
+
+fn last_words(farewell: Farewell) -> Result<(), NodeError> {
+    match farewell {
+        Farewell::Done(reason) => {
+            tracing::info!(reason, "leaving");
+            Ok(())
+        }
+        Farewell::Hopeless(reason) => Err(NodeError::Hopeless(reason)),
+    }
+}
+
+/// Starts the actors and their reports. Resolves only if they cannot be started or give up.
+async fn work(parts: &Parts) -> NodeError {
+    match start(parts).await {
+        Ok((actors, reporter)) => {
+            let ended = actors.await;
+            reporter.stop();
+            let why = parts.gave_up.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            NodeError::GaveUp(match ended {
+                Ok(()) => why,
+                Err(panic) => panic.to_string(),
+            })
+        }
+        Err(error) => error,
+    }
+}
+
+/// Where messages for the actors of these roles wait until the actors are there.
+fn router(roles: &[Role]) -> Router {
+    let router = Router::new();
+    for role in roles {
+        match role {
+            Role::Coordinator => router.expect("coordinator", coordinator::takes),
+            Role::ParameterServer => router.expect("parameter-server", parameter_server::takes),
+            Role::Learner => router.expect("learner", learner::takes),
+            Role::Rollout => router.expect("rollout", rollout::takes),
+        }
+    }
+    router
+}
+
+/// Tells every peer that the run is over, and waits for them to leave.
+async fn dismiss(mesh: &Mesh, reason: &str) {
+    let mut events = mesh.events();
+    for peer in mesh.peers() {
+        // One that is lost leaves no one to tell.
+        let _ = mesh.cast(&peer.name, Wire::Stop { reason: reason.to_owned() });
+    }
+    let gone = async { while !mesh.peers().is_empty() && events.recv().await.is_ok() {} };
+    if tokio::time::timeout(LAST_TIMEOUT, gone).await.is_err() {
+        tracing::info!("not every node has left; the host ends those that stay");
+    }
 }
 
 /// What every child is started from.
@@ -146,10 +204,25 @@ struct Parts {
     node: Node,
     mesh: Mesh,
     board: StatusBoard,
+    leave: Leave,
+    /// Why the supervisor gave up.
+    gave_up: Arc<Mutex<String>>,
+    /// Once it was started.
+    supervisor: Mutex<Option<ActorRef<SupervisorMsg>>>,
+}
+
+impl Parts {
+    async fn stop_actors(&self) {
+        let supervisor = self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(supervisor) = supervisor {
+            // Children stop with their supervisor.
+            let _ = supervisor.stop_and_wait(None, Some(ACTORS_TIMEOUT)).await;
+        }
+    }
 }
 
 /// Resolves at the first SIGTERM or SIGINT.
-async fn until_told() -> Result<impl Future<Output = ()>, NodeError> {
+fn signalled() -> Result<impl Future<Output = ()>, NodeError> {
     let listen = |kind| {
         signal(kind).map_err(|source| NodeError::System { what: "a signal handler", source })
     };
@@ -163,10 +236,53 @@ async fn until_told() -> Result<impl Future<Output = ()>, NodeError> {
     })
 }
 
+/// Starts the supervisor with a child for each role, and the node's reports.
+async fn start(parts: &Parts) -> Result<(JoinHandle<()>, Reporter), NodeError> {
+    let mut sources = Sources::default();
+    let mut children = Vec::new();
+    for role in &parts.node.roles {
+        children.push(match role {
+            Role::Coordinator => coordinator(parts),
+            Role::ParameterServer => parameter_server(parts),
+            Role::Learner => {
+                let board = LearnerBoard::default();
+                sources.learner = Some(board.clone());
+                learner(parts, board)
+            }
+            Role::Rollout => {
+                let repairer = repairer(parts).await?;
+                sources.rollout = Some(repairer.clone());
+                rollout(parts, repairer)
+            }
+        });
+    }
+    let gave_up = Arc::clone(&parts.gave_up);
+    let supervision = SupervisorArgs {
+        children,
+        strategy: Strategy::OneForOne,
+        intensity: Intensity { restarts_max: RESTARTS_MAX, window: RESTART_WINDOW },
+        backoff: Backoff {
+            min: Duration::from_millis(parts.config.cluster.backoff_min_ms),
+            max: Duration::from_millis(parts.config.cluster.backoff_max_ms),
+        },
+        seed: parts.config.run.seed,
+        gave_up: Arc::new(move |why| {
+            why.clone_into(&mut gave_up.lock().unwrap_or_else(PoisonError::into_inner));
+        }),
+    };
+    let (supervisor, actors) = Actor::spawn(Some("node".into()), Supervisor, supervision)
+        .await
+        .map_err(|error| NodeError::Actors(error.to_string()))?;
+    *parts.supervisor.lock().unwrap_or_else(PoisonError::into_inner) = Some(supervisor);
+    Ok((actors, Reporter::start(parts.mesh.clone(), sources)))
+}
+
 fn coordinator(parts: &Parts) -> ChildSpec {
-    let (mesh, run, board) = (parts.mesh.clone(), parts.run.clone(), parts.board.clone());
+    let (mesh, run) = (parts.mesh.clone(), parts.run.clone());
+    let (board, leave) = (parts.board.clone(), parts.leave.clone());
     ChildSpec::new("coordinator", move |supervisor: ActorCell| {
-        let (mesh, run, board) = (mesh.clone(), run.clone(), board.clone());
+        let (mesh, run) = (mesh.clone(), run.clone());
+        let (board, leave) = (board.clone(), leave.clone());
         async move {
             let args = coordinator::Args {
                 name: mesh.name().clone(),
@@ -174,6 +290,7 @@ fn coordinator(parts: &Parts) -> ChildSpec {
                 board,
                 post: coordinator::post(mesh.clone()),
                 store: crrl_store::Options::default(),
+                leave,
             };
             let (actor, _) = Actor::spawn_linked(None, Coordinator, args, supervisor).await?;
             mesh.router().register("coordinator", &actor, coordinator::takes, |inbound| {

@@ -59,7 +59,6 @@ pub fn takes(wire: &Wire) -> bool {
             | Wire::Ack { .. }
             | Wire::Adapter { .. }
             | Wire::Drain
-            | Wire::Stop { .. }
     )
 }
 
@@ -192,8 +191,8 @@ impl State {
         match wire {
             Wire::JoinWanted => self.join(),
             Wire::Assign(assignment) => self.assign(*assignment, myself),
-            Wire::Cancel { episode, reason } => self.cancel(episode, &reason),
-            Wire::Ack { episode } => drop(self.unacked.remove(&episode)),
+            Wire::Cancel { episode, attempt, reason } => self.cancel(episode, attempt, &reason),
+            Wire::Ack { episode, attempt } => self.settled(episode, attempt),
             Wire::Adapter { manifest, payload } => {
                 self.adapter(manifest, payload, receipt, myself);
             }
@@ -201,7 +200,6 @@ impl State {
                 self.draining = true;
                 self.send(NodeRole::Coordinator, Wire::Credit { episodes: 0 });
             }
-            Wire::Stop { reason } => myself.stop(Some(reason)),
             other => tracing::warn!(?other, "a message that is not for a rollout node"),
         }
     }
@@ -266,11 +264,21 @@ impl State {
         self.running.insert(episode, (attempt, abort));
     }
 
-    fn cancel(&mut self, episode: EpisodeId, reason: &str) {
-        self.unacked.remove(&episode);
-        if let Some((_, abort)) = self.running.remove(&episode) {
-            tracing::info!(%episode, reason, "cancelled");
+    /// A lease is of no use to anybody any more. A later one on the same episode goes on.
+    fn cancel(&mut self, episode: EpisodeId, attempt: u32, reason: &str) {
+        self.settled(episode, attempt);
+        if self.running.get(&episode).is_some_and(|(running, _)| *running <= attempt)
+            && let Some((_, abort)) = self.running.remove(&episode)
+        {
+            tracing::info!(%episode, attempt, reason, "cancelled");
             abort.abort();
+        }
+    }
+
+    /// The result of a lease need not be sent again.
+    fn settled(&mut self, episode: EpisodeId, attempt: u32) {
+        if self.unacked.get(&episode).is_some_and(|unacked| unacked.attempt <= attempt) {
+            self.unacked.remove(&episode);
         }
     }
 

@@ -146,8 +146,10 @@ fn train(
     progress.version = progress.version.next();
     let consumed: Vec<_> = trajectories.iter().map(|trajectory| trajectory.episode).collect();
     progress.consumed.clone_from(&consumed);
-    checkpoints.save(learner, progress)?;
+    // Packed first: values that are not finite must not be in the newest checkpoint either, or the
+    // run could never be resumed.
     let adapter = learner.publish(progress.version, TRAVEL)?;
+    checkpoints.save(learner, progress)?;
     Ok(Stepped { step, consumed, metrics, adapter })
 }
 
@@ -177,4 +179,49 @@ fn episodes(
         .flat_map(|(group, advantage)| group.iter().zip(&advantage.values))
         .map(|(trajectory, advantage)| Episode::new(trajectory, *advantage, version))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crrl_types::{EpisodeId, Reward};
+
+    use super::*;
+
+    fn trajectory(episode: u64, group: u64, reward: f64, finish: Finish) -> Trajectory {
+        Trajectory {
+            episode: EpisodeId(episode),
+            group: GroupId(group),
+            task: "t".into(),
+            node: "rollout-0".into(),
+            tokens: vec![1, 2],
+            generated: vec![false, true],
+            logprobs: vec![0.0, -0.5],
+            adapters: Vec::new(),
+            turns: Vec::new(),
+            finish,
+            diff: String::new(),
+            reward: Reward { total: reward, success: false, components: Vec::new() },
+            temperature: 1.0,
+            wall_ms: 1,
+        }
+    }
+
+    #[test]
+    fn attempts_are_compared_within_their_group_and_a_failed_one_with_nobody() {
+        let batch = [
+            trajectory(1, 7, 1.0, Finish::Done),
+            trajectory(2, 8, 5.0, Finish::Done),
+            trajectory(3, 7, 0.0, Finish::Done),
+            trajectory(4, 8, 5.0, Finish::Done),
+            trajectory(5, 7, 9.0, Finish::Failed),
+        ];
+        let mut config = ClusterConfig::default();
+        config.learner.objective = Objective::DrGrpo;
+        let mut advantages: Vec<(u64, f64)> = episodes(&config, &batch, AdapterVersion(0))
+            .into_iter()
+            .map(|episode| (episode.id.0, episode.advantage))
+            .collect();
+        advantages.sort_by_key(|(id, _)| *id);
+        assert_eq!(advantages, [(1, 0.5), (2, 0.0), (3, -0.5), (4, 0.0), (5, 0.0)]);
+    }
 }

@@ -2,12 +2,14 @@
 //! `commands/`, no logic here.
 //!
 //! stdout carries data, stderr everything else. Exit codes: 0 ok, 1 the answer is no, 2 usage or
-//! configuration, 3 a plan has changes, 4 preflight failed, 5 partial, 6 unreachable, 7 denied.
+//! configuration, 3 a plan has changes, 4 preflight failed, 5 partial, 6 unreachable, 7 denied, 130
+//! stopped by a person (resumable).
 
 #![expect(clippy::print_stdout, reason = "stdout is where a command's data goes")]
 
 mod commands;
 mod display;
+mod interrupt;
 mod recipe;
 mod run;
 
@@ -88,7 +90,7 @@ fn main() -> ExitCode {
         Command::Node(args) => commands::node::run(args),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("crrl: {}", commands::failure::describe(&error));
+        commands::failure::say(&format!("crrl: {}", commands::failure::describe(&error)));
         commands::failure::exit_code(&error)
     })
 }

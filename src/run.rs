@@ -12,11 +12,12 @@ use crrl_control::plan::{Evaluate, PLAN_FILE, Phase, Plan, Train};
 use crrl_control::results::{RESULTS_FILE, Results};
 use crrl_types::Sampling;
 
-use crate::commands::failure::Coded;
+use crate::commands::failure::{Coded, describe, host_error, say};
 use crate::display::lines::Lines;
 use crate::display::screen::Screen;
 use crate::display::table::{AFTER, BEFORE, GREEDY};
 use crate::display::{NodeLine, Progress};
+use crate::interrupt::Interrupt;
 
 /// Time between two looks at the cluster.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -30,6 +31,8 @@ pub(crate) struct Run {
     pub(crate) dir: PathBuf,
     pub(crate) config: ClusterConfig,
     pub(crate) plan: Plan,
+    /// The command that continues it.
+    pub(crate) resume: String,
 }
 
 /// How the watching ended.
@@ -128,19 +131,54 @@ impl Run {
         let text = toml::to_string(&self.config).context("the configuration cannot be written")?;
         crrl_cluster::run_dir::write_atomic(&self.dir.join("cluster.toml"), text.as_bytes())?;
         crrl_cluster::run_dir::write_atomic(&plan_path, self.plan.to_json().as_bytes())?;
+        // Why the last life of the run ended is no longer true.
+        if let Some(results) = self.results()?
+            && results.error.is_some()
+        {
+            let results = Results { error: None, ..results };
+            let text = serde_json::to_vec_pretty(&results)?;
+            crrl_cluster::run_dir::write_atomic(&self.dir.join(RESULTS_FILE), &text)?;
+        }
         Ok(())
     }
 
-    /// Brings the cluster up, shows it until the plan is carried out, and takes it down.
+    /// Brings the cluster up, shows it until the plan is carried out, and takes it down. The
+    /// cluster goes away with this process, however it ends.
     pub(crate) fn carry_out(&self, quiet: bool) -> anyhow::Result<Outcome> {
+        if let Some(results) = self.results()?.filter(|results| results.complete) {
+            return Ok(Outcome::Complete(results));
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut interrupt = {
+            let _inside = runtime.enter();
+            Interrupt::listen().context("signals cannot be listened to")?
+        };
         let run_dir = RunDir::new(&self.dir);
-        host::up(&run_dir)?;
-        let outcome = runtime.block_on(self.watch(&run_dir, quiet));
+        let (_, tie) = host::up_tied(&run_dir).map_err(host_error)?;
+        let outcome = runtime.block_on(async {
+            tokio::select! {
+                () = interrupt.said() => Ok(Outcome::Interrupted),
+                outcome = self.watch(&run_dir, quiet) => outcome,
+            }
+        });
         let down = host::down(&run_dir);
-        let outcome = outcome?;
-        down?;
-        Ok(outcome)
+        drop(tie);
+        match outcome {
+            Ok(Outcome::Interrupted) => {
+                say(&format!("stopped; nothing is lost. To continue:\n  {}", self.resume));
+                down.map_err(host_error)?;
+                Ok(Outcome::Interrupted)
+            }
+            Ok(outcome) => {
+                down.map_err(host_error)?;
+                Ok(outcome)
+            }
+            Err(error) => Err(anyhow::anyhow!(
+                "{}\n  once that is mended, to continue: {}",
+                describe(&error),
+                self.resume
+            )),
+        }
     }
 
     async fn watch(&self, run_dir: &RunDir, quiet: bool) -> anyhow::Result<Outcome> {
@@ -155,17 +193,12 @@ impl Run {
             ..Progress::default()
         };
         let mut view = View::open(quiet)?;
-        let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
-        let mut terminate =
-            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                _ = &mut interrupt => return Ok(Outcome::Interrupted),
-                _ = terminate.recv() => return Ok(Outcome::Interrupted),
-                _ = look.tick() => {}
-            }
+            look.tick().await;
+            // Before the results are read: a host that ends leaves them behind.
+            let host_runs = host::host_pid(run_dir)?.is_some();
             if let Some(results) = self.results()?
                 && (results.complete || results.error.is_some())
             {
@@ -189,38 +222,12 @@ impl Run {
                 }
                 None => client = None,
             }
-            progress.notice = self.notice(run_dir, heard)?;
+            progress.notice = notice(run_dir, host_runs, heard)?;
             progress.elapsed = started.elapsed();
             if view.show(&progress)? {
                 return Ok(Outcome::Interrupted);
             }
         }
-    }
-
-    /// What a person should know about a cluster that does not answer; an error where it is over.
-    fn notice(&self, run_dir: &RunDir, heard: Instant) -> anyhow::Result<String> {
-        let state = host::state(run_dir).context("the host's state cannot be read")?;
-        if let Some(node) = state.nodes.iter().find(|node| node.given_up) {
-            anyhow::bail!(
-                "node {} was given up after {} restarts: {}\n  its log: {}",
-                node.name,
-                node.restarts,
-                node.last_exit.as_deref().unwrap_or("no reason known"),
-                run_dir.log(node.name.as_str()).display()
-            );
-        }
-        if heard.elapsed() > SILENCE_MAX {
-            anyhow::bail!(
-                "the coordinator has not answered for {} s; its log: {}",
-                heard.elapsed().as_secs(),
-                run_dir.log("coordinator").display()
-            );
-        }
-        Ok(if heard.elapsed() > Duration::from_secs(3) {
-            format!("no answer from the coordinator for {} s", heard.elapsed().as_secs())
-        } else {
-            String::new()
-        })
     }
 
     /// What the run has found so far; `None` before the first phase ended.
@@ -234,6 +241,43 @@ impl Run {
             Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
         }
     }
+}
+
+/// What a person should know about a cluster that does not answer; an error where it is over.
+fn notice(run_dir: &RunDir, host_runs: bool, heard: Instant) -> anyhow::Result<String> {
+    // A full disk may leave the file torn; then nothing is known.
+    let nodes = host::state(run_dir).map(|state| state.nodes).unwrap_or_default();
+    if let Some(node) = nodes.iter().find(|node| node.given_up) {
+        let how = match node.restarts {
+            0 => "cannot go on".to_owned(),
+            restarts => format!("was given up after {restarts} restarts"),
+        };
+        anyhow::bail!(
+            "node {} {how}: {}\n  its log: {}",
+            node.name,
+            node.last_exit.as_deref().unwrap_or("no reason known"),
+            run_dir.log(node.name.as_str()).display()
+        );
+    }
+    if !host_runs {
+        anyhow::bail!(
+            "every process of the run has ended, and none has said why; their logs: {}",
+            run_dir.logs().display()
+        );
+    }
+    let silent = heard.elapsed();
+    if silent > SILENCE_MAX {
+        anyhow::bail!(
+            "the coordinator has not answered for {} s; its log: {}",
+            silent.as_secs(),
+            run_dir.log("coordinator").display()
+        );
+    }
+    Ok(if silent > Duration::from_secs(3) {
+        format!("no answer from the coordinator for {} s", silent.as_secs())
+    } else {
+        String::new()
+    })
 }
 
 /// The screen, plain lines, or nothing.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use crrl_cluster::host::{self, Down, HostError, HostState, NodeProcess, Up};
+use crrl_cluster::host::{self, Down, HostState, NodeProcess, Up};
 use crrl_cluster::{OperatorClient, RunDir, Snapshot};
 use crrl_config::{ClusterConfig, Overrides, Role};
 use crrl_control::plan::{Limits, PLAN_FILE, PLAN_FORMAT, Plan};
@@ -15,7 +15,7 @@ use crrl_control::wire::NodeReport;
 use serde::Serialize;
 
 use super::config::Source;
-use super::failure::{Coded, PREFLIGHT, UNREACHABLE};
+use super::failure::{Coded, UNREACHABLE, host_error};
 use crate::run::{Run, absolute, phases};
 
 /// Exit code of a plan that has changes.
@@ -197,23 +197,14 @@ fn up(mut config: ClusterConfig, wait: Duration) -> anyhow::Result<ExitCode> {
         };
         let dir = config.run.dir.clone();
         let title = "cluster up".to_owned();
-        Run { title, dir, config, plan }.prepare(held.is_some())?;
+        let resume = format!("crrl cluster up -f {}", run.config_path().display());
+        Run { title, dir, config, plan, resume }.prepare(held.is_some())?;
     }
-    match host::up(&run).map_err(coded)? {
+    match host::up(&run).map_err(host_error)? {
         Up::Already { pid } => eprintln!("already up (host pid {pid})"),
         Up::Started { pid } => eprintln!("started (host pid {pid})"),
     }
     if wait.is_zero() { Ok(ExitCode::SUCCESS) } else { until_ready(&run, wait) }
-}
-
-fn coded(error: HostError) -> anyhow::Error {
-    match error {
-        HostError::Config(error) => error.into(),
-        error @ (HostError::Prepare(_)
-        | HostError::NotStarted { .. }
-        | HostError::UpRuns { .. }) => Coded { code: PREFLIGHT, message: error.to_string() }.into(),
-        other => other.into(),
-    }
 }
 
 fn until_ready(run: &RunDir, wait: Duration) -> anyhow::Result<ExitCode> {
@@ -501,7 +492,7 @@ impl Tail {
 }
 
 fn down(run: &RunDir) -> anyhow::Result<ExitCode> {
-    let what = match host::down(run).map_err(coded)? {
+    let what = match host::down(run).map_err(host_error)? {
         Down::NotRunning => "nothing is running",
         Down::Asked => "every node has left",
         Down::Terminated => "every node was terminated",

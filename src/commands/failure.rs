@@ -1,7 +1,9 @@
 //! What a failed command says, and the code it exits with.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
+use crrl_cluster::host::HostError;
 use crrl_config::ConfigError;
 
 /// Exit code of a usage or configuration error.
@@ -10,6 +12,9 @@ pub(crate) const USAGE: u8 = 2;
 pub(crate) const PREFLIGHT: u8 = 4;
 /// Exit code of a cluster that does not answer.
 pub(crate) const UNREACHABLE: u8 = 6;
+
+/// Exit code of a command that a person stopped.
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// An error that carries its exit code.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +36,21 @@ impl Coded {
     }
 }
 
+/// A line for people. The terminal may be gone by now; that is no reason to panic.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// A word of a command line as a shell takes it.
+pub(crate) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=,:+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
 /// The error and its causes, on one line each, none said twice.
 pub(crate) fn describe(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
@@ -40,6 +60,17 @@ pub(crate) fn describe(error: &anyhow::Error) -> String {
         }
     }
     text
+}
+
+/// A cluster that could not be brought up or down, with the code to exit with.
+pub(crate) fn host_error(error: HostError) -> anyhow::Error {
+    match error {
+        HostError::Config(error) => error.into(),
+        error @ (HostError::Prepare(_)
+        | HostError::NotStarted { .. }
+        | HostError::UpRuns { .. }) => Coded::preflight(error.to_string()),
+        other => other.into(),
+    }
 }
 
 /// The code of the first cause that has one; 1 otherwise.

@@ -11,10 +11,13 @@ pub(crate) struct Args {
     /// Folder of the run.
     #[arg(long)]
     run_dir: PathBuf,
+    /// End when the standard input does.
+    #[arg(long)]
+    tied: bool,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     super::logging::to_stderr();
-    crrl_cluster::host::run(&RunDir::new(args.run_dir))?;
+    crrl_cluster::host::run(&RunDir::new(args.run_dir), args.tied)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use crrl_config::ClusterConfig;
 use crrl_control::plan::Plan;
 
-use super::failure::Coded;
+use super::failure::{Coded, INTERRUPTED, quoted};
 use crate::display::table::Summary;
 use crate::recipe;
 use crate::run::{Outcome, Run, absolute, phases};
@@ -53,19 +53,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let mut plan = Plan::new(args.seed, phases(&config, recipe::GREEDY_TASKS));
     plan.limits.lease_ms = (config.rollout.lease_s * 1e3) as u64;
-    let run = Run { title: "crrl quickstart".into(), dir: dir.clone(), config, plan };
+    let resume = format!(
+        "crrl quickstart --resume --run-dir {} --seed {} --steps {}",
+        quoted(&dir.display().to_string()),
+        args.seed,
+        args.steps
+    );
+    let run = Run { title: "crrl quickstart".into(), dir: dir.clone(), config, plan, resume };
     run.prepare(args.resume)?;
     match run.carry_out(args.quiet)? {
-        Outcome::Interrupted => {
-            eprintln!(
-                "stopped; nothing is lost. To continue:\n  crrl quickstart --resume --run-dir {} \
-                 --seed {} --steps {}",
-                dir.display(),
-                args.seed,
-                args.steps
-            );
-            Ok(ExitCode::from(130))
-        }
+        Outcome::Interrupted => Ok(ExitCode::from(INTERRUPTED)),
         Outcome::Complete(results) => {
             let summary = Summary::of(&results, args.seed, started.elapsed().as_secs_f64())
                 .context("the run measured nothing; its results.json says what happened")?;

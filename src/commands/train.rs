@@ -1,10 +1,13 @@
 //! `crrl train`: a run on the cluster of a cluster.toml.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use crrl_types::Base;
+
 use super::config::Source;
-use super::failure::Coded;
+use super::failure::{Coded, INTERRUPTED, quoted};
 use crate::display::table::Summary;
 use crate::run::{Outcome, Run, absolute, phases};
 
@@ -44,24 +47,24 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             args.source.file.display()
         )));
     }
-    crrl_model::ModelDir::open(&config.model.path)?;
+    crrl_model::ModelDir::open(&config.model.path).map_err(|error| {
+        Coded::usage(format!(
+            "{error}\n  model.path names it: a Hugging Face folder with config.json, \
+             *.safetensors and tokenizer.json"
+        ))
+    })?;
     for file in std::iter::once(&config.tasks.train).chain(&config.tasks.held_out) {
-        crrl_tasks::TaskSet::load(file)?;
+        check_tasks(file)?;
     }
     let phases = phases(&config, args.greedy);
     let mut plan = crrl_control::plan::Plan::new(config.run.seed, phases);
     plan.limits.lease_ms = (config.rollout.lease_s * 1e3) as u64;
-    let run = Run { title: "crrl train".into(), dir: absolute(&config.run.dir), config, plan };
+    let (title, dir) = ("crrl train".into(), absolute(&config.run.dir));
+    let run = Run { title, dir, config, plan, resume: resume(args) };
     run.prepare(args.resume)?;
     let started = Instant::now();
     match run.carry_out(args.quiet)? {
-        Outcome::Interrupted => {
-            eprintln!(
-                "stopped; nothing is lost. To continue: crrl train -f {} --resume",
-                args.source.file.display()
-            );
-            Ok(ExitCode::from(130))
-        }
+        Outcome::Interrupted => Ok(ExitCode::from(INTERRUPTED)),
         Outcome::Complete(results) => {
             let wall_s = started.elapsed().as_secs_f64();
             let summary = Summary::of(&results, run.config.run.seed, wall_s);
@@ -82,4 +85,36 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// A task whose patch does not apply earns nothing whatever the policy does: better said before
+/// anything is trained. Neither repositories nor whole trees are read for it.
+fn check_tasks(file: &Path) -> anyhow::Result<()> {
+    for task in crrl_tasks::TaskSet::load(file)?.tasks {
+        let at_hand = match &task.base {
+            Base::Files { .. } => true,
+            Base::Tree { include, .. } => !include.is_empty(),
+            Base::Commit => false,
+        };
+        if at_hand && let Err(reason) = crrl_tasks::patch_applies(&task) {
+            return Err(Coded::usage(format!(
+                "{}: task {}: {reason}\n  `crrl tasks verify {0}` checks every task",
+                file.display(),
+                task.instance_id
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The command that continues this run.
+fn resume(args: &Args) -> String {
+    let mut command = format!("crrl train -f {}", quoted(&args.source.file.display().to_string()));
+    for set in &args.source.set {
+        command += &format!(" --set {}", quoted(set));
+    }
+    if args.greedy > 0 {
+        command += &format!(" --greedy {}", args.greedy);
+    }
+    command + " --resume"
 }

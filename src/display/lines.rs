@@ -42,7 +42,7 @@ impl Lines {
     }
 
     fn print(&mut self, line: &str) {
-        eprintln!("{}", line.trim_end());
+        crate::commands::failure::say(line.trim_end());
         self.last = Instant::now();
     }
 }

@@ -6,7 +6,7 @@ mod world;
 
 use std::time::Duration;
 
-use crrl_control::wire::{NodeRole, Wire};
+use crrl_control::wire::{Held, NodeRole, Wire};
 use crrl_types::{AdapterVersion, EpisodeId};
 use futures::FutureExt;
 use world::{PANIC, World};
@@ -39,6 +39,7 @@ fn main() {
         a_panicking_episode_hurts_nobody_else,
         an_adapter_is_served_once_it_is_verified,
         a_cancelled_episode_leaves_nothing_behind,
+        what_is_said_of_an_earlier_lease_leaves_a_later_one_alone,
         what_cannot_be_rolled_out_is_reported,
         a_group_prepares_its_task_once,
         a_draining_node_takes_no_more,
@@ -79,7 +80,7 @@ async fn a_result_is_sent_until_it_is_acknowledged() {
     let joined = world.next(NodeRole::Coordinator).await;
     assert!(matches!(&joined, Wire::Join { holding, .. } if holding.len() == 1), "{joined:?}");
     world.next(NodeRole::Coordinator).await;
-    world.send(Wire::Ack { episode: EpisodeId(1) });
+    world.send(Wire::Ack { episode: EpisodeId(1), attempt: 1 });
     world.peer_up(NodeRole::Coordinator);
     let joined = world.next(NodeRole::Coordinator).await;
     assert!(matches!(&joined, Wire::Join { holding, .. } if holding.is_empty()), "{joined:?}");
@@ -119,7 +120,7 @@ async fn an_adapter_is_served_once_it_is_verified() {
         panic!("a broken adapter stopped an episode")
     };
     assert_eq!(trajectory.oldest_version(), Some(AdapterVersion(0)));
-    world.send(Wire::Ack { episode: EpisodeId(1) });
+    world.send(Wire::Ack { episode: EpisodeId(1), attempt: 1 });
 
     world.send(Wire::Adapter { manifest: manifest.clone(), payload });
     let served = Wire::Activated { version: AdapterVersion(3), digest: manifest.digest };
@@ -136,7 +137,8 @@ async fn a_cancelled_episode_leaves_nothing_behind() {
     let mut world = World::new(2).await;
     for episode in 1..=2 {
         world.assign(episode, 1, "the answer is wrong", 60_000);
-        world.send(Wire::Cancel { episode: EpisodeId(episode), reason: "the run is over".into() });
+        let reason = "the run is over".into();
+        world.send(Wire::Cancel { episode: EpisodeId(episode), attempt: 1, reason });
     }
     world.all_given_back().await;
     // Its place is free at once, and the next result is the next episode's.
@@ -146,6 +148,24 @@ async fn a_cancelled_episode_leaves_nothing_behind() {
         matches!(&next, Wire::Finished { trajectory, .. } if trajectory.episode.0 == 3),
         "{next:?}"
     );
+}
+
+async fn what_is_said_of_an_earlier_lease_leaves_a_later_one_alone() {
+    let mut world = World::new(2).await;
+    let late =
+        || Wire::Cancel { episode: EpisodeId(1), attempt: 1, reason: "the lease has ended".into() };
+    world.assign(1, 2, "the answer is wrong", 60_000);
+    world.send(late());
+    let next = world.next(NodeRole::Coordinator).await;
+    assert!(matches!(&next, Wire::Finished { attempt: 2, .. }), "{next:?}");
+    // Neither a late cancel nor a late acknowledgement takes the unacknowledged result away.
+    world.send(late());
+    world.send(Wire::Ack { episode: EpisodeId(1), attempt: 1 });
+    world.peer_up(NodeRole::Coordinator);
+    let joined = world.next(NodeRole::Coordinator).await;
+    let held = Held { episode: EpisodeId(1), attempt: 2 };
+    assert!(matches!(&joined, Wire::Join { holding, .. } if *holding == [held]), "{joined:?}");
+    world.all_given_back().await;
 }
 
 async fn what_cannot_be_rolled_out_is_reported() {
@@ -158,7 +178,7 @@ async fn what_cannot_be_rolled_out_is_reported() {
         matches!(&failed, Wire::Failed { reason, .. } if reason.contains("cannot be read")),
         "{failed:?}"
     );
-    world.send(Wire::Ack { episode: EpisodeId(1) });
+    world.send(Wire::Ack { episode: EpisodeId(1), attempt: 1 });
     let mut gone = world.assignment(2, 1, "", 60_000);
     gone.task_json = gone.task_json.replace("\"files\"", "\"tree\"");
     world.send(Wire::Assign(Box::new(gone)));
@@ -202,7 +222,7 @@ async fn an_episode_keeps_to_its_time() {
     // The first pays for loading the template; the second has no time at all.
     world.assign(1, 1, "the answer is wrong", 60_000);
     world.next(NodeRole::Coordinator).await;
-    world.send(Wire::Ack { episode: EpisodeId(1) });
+    world.send(Wire::Ack { episode: EpisodeId(1), attempt: 1 });
     let started = std::time::Instant::now();
     world.assign(2, 1, "the answer is wrong", 1);
     let next = world.next(NodeRole::Coordinator).await;

@@ -18,7 +18,7 @@ use std::fs::OpenOptions;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -32,8 +32,11 @@ pub use prepare::PrepareError;
 pub use process::run;
 pub use state::{HostState, NodeProcess, state};
 
-/// The binary's hidden subcommand for [`run`]; called with `--run-dir DIR`.
+/// The binary's hidden subcommand for [`run`]; called with `--run-dir DIR`, and with [`TIED`] where
+/// the host is to go away with whoever started it.
 pub const HOST_SUBCOMMAND: &str = "host";
+/// The flag of a host that ends when its standard input does.
+pub const TIED: &str = "--tied";
 /// The binary's hidden subcommand for one node; called with `--run-dir DIR --name NAME`.
 pub const NODE_SUBCOMMAND: &str = "node";
 
@@ -137,26 +140,45 @@ fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> HostError {
     move |source| HostError::System { what, source }
 }
 
+/// Ties a host to this process: it stops its nodes and ends when this is dropped, or when this
+/// process ends, however it ends.
+#[derive(Debug)]
+pub struct Tie(#[expect(dead_code, reason = "held open until it is dropped")] ChildStdin);
+
 /// Brings the cluster of a run folder up, by the `cluster.toml` in it: a host process that goes on
 /// when the caller ends. Twice changes nothing. Returns once every node's process was started.
 ///
 /// # Errors
 /// [`HostError`], with what to do about it.
 pub fn up(run: &RunDir) -> Result<Up, HostError> {
+    Ok(start(run, false)?.0)
+}
+
+/// As [`up`], but the host goes away with the caller. No tie where a host was running already: that
+/// one belongs to whoever started it.
+///
+/// # Errors
+/// [`HostError`], with what to do about it.
+pub fn up_tied(run: &RunDir) -> Result<(Up, Option<Tie>), HostError> {
+    start(run, true)
+}
+
+fn start(run: &RunDir, tied: bool) -> Result<(Up, Option<Tie>), HostError> {
     let config = run.config()?;
     let _lock = match Lock::take(&run.path().join("up.lock"))? {
         Ok(lock) => lock,
         Err(pid) => return Err(HostError::UpRuns { run: run.path().to_owned(), pid }),
     };
     if let Some(pid) = host_pid(run)? {
-        return Ok(Up::Already { pid });
+        return Ok((Up::Already { pid }, None));
     }
     prepare::prepare(run, &config)?;
     let log = run.log("host");
     std::fs::create_dir_all(run.logs()).map_err(system("make the folder of logs"))?;
     // The state of an earlier host would be taken for the new one's.
     let _ = std::fs::remove_file(run.host_state());
-    let mut host = spawn_host(run, &log)?;
+    let mut host = spawn_host(run, &log, tied)?;
+    let tie = host.stdin.take().map(Tie);
     let deadline = Instant::now() + UP_TIMEOUT;
     loop {
         if let Some(status) = host.try_wait().map_err(system("watch the host"))? {
@@ -165,7 +187,7 @@ pub fn up(run: &RunDir) -> Result<Up, HostError> {
         }
         let started = state(run).is_ok_and(|s| s.host_pid == host.id() && s.started);
         if started {
-            return Ok(Up::Started { pid: host.id() });
+            return Ok((Up::Started { pid: host.id() }, tie));
         }
         if Instant::now() > deadline {
             end(host.id(), Signal::SIGKILL);
@@ -176,7 +198,7 @@ pub fn up(run: &RunDir) -> Result<Up, HostError> {
     }
 }
 
-fn spawn_host(run: &RunDir, log: &Path) -> Result<Child, HostError> {
+fn spawn_host(run: &RunDir, log: &Path, tied: bool) -> Result<Child, HostError> {
     let executable = std::env::current_exe().map_err(system("find this program's own file"))?;
     let out = OpenOptions::new().create(true).append(true).open(log);
     let out = out.map_err(system(format!("open {}", log.display())))?;
@@ -185,7 +207,8 @@ fn spawn_host(run: &RunDir, log: &Path) -> Result<Child, HostError> {
         .arg(HOST_SUBCOMMAND)
         .arg("--run-dir")
         .arg(run.path())
-        .stdin(Stdio::null())
+        .args(tied.then_some(TIED))
+        .stdin(if tied { Stdio::piped() } else { Stdio::null() })
         .stdout(out)
         .stderr(err)
         .spawn()
@@ -242,10 +265,7 @@ fn gone(run: &RunDir, within: Duration) -> Result<bool, HostError> {
 /// # Errors
 /// The lock cannot be looked at.
 pub fn host_pid(run: &RunDir) -> Result<Option<u32>, HostError> {
-    if !run.host_lock().exists() {
-        return Ok(None);
-    }
-    Ok(Lock::take(&run.host_lock())?.err())
+    Lock::holder(&run.host_lock())
 }
 
 fn end(pid: u32, signal: Signal) {
@@ -272,14 +292,30 @@ impl Lock {
                 file.set_len(0).and_then(|()| file.write_all(pid.as_bytes())).map_err(what())?;
                 Ok(Ok(Self(file)))
             }
-            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
-                let mut text = String::new();
-                file.read_to_string(&mut text).map_err(what())?;
-                Ok(Err(text.trim().parse().unwrap_or_default()))
-            }
+            Err((file, nix::errno::Errno::EWOULDBLOCK)) => Ok(Err(pid_in(file).map_err(what())?)),
             Err((_, errno)) => Err(what()(errno.into())),
         }
     }
+
+    /// Who has the lock, if anybody. Writes nothing: looking works on a full disk.
+    fn holder(path: &Path) -> Result<Option<u32>, HostError> {
+        let what = || system(format!("open {}", path.display()));
+        let file = match std::fs::File::open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(what())?,
+        };
+        match Flock::lock(file, FlockArg::LockSharedNonblock) {
+            Ok(_) => Ok(None),
+            Err((file, nix::errno::Errno::EWOULDBLOCK)) => Ok(Some(pid_in(file).map_err(what())?)),
+            Err((_, errno)) => Err(what()(errno.into())),
+        }
+    }
+}
+
+fn pid_in(mut file: std::fs::File) -> std::io::Result<u32> {
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(text.trim().parse().unwrap_or_default())
 }
 
 /// How a process ended, in words.

@@ -368,7 +368,7 @@ impl Mesh {
             receipt: Receipt::none(),
         };
         match self.0.router.route(inbound) {
-            Routed::Delivered(_) => Ok(()),
+            Routed::Delivered(_) | Routed::Held => Ok(()),
             Routed::Refused | Routed::Unrouted => Err(CastError::Unrouted),
         }
     }

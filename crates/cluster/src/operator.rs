@@ -103,7 +103,7 @@ async fn answer(
             let wire = Wire::Stop { reason };
             let inbound = Inbound { from, roles, wire, receipt: Receipt::none() };
             let reply = match shared.router.route(inbound) {
-                Routed::Delivered(_) => Reply::Stopping,
+                Routed::Delivered(_) | Routed::Held => Reply::Stopping,
                 Routed::Refused | Routed::Unrouted => {
                     Reply::Refused("the coordinator is not ready to stop yet".into())
                 }

@@ -1,9 +1,10 @@
 //! Which local actor gets which message, and who may send it.
 //!
 //! A message that its sender's certificate does not allow is counted, logged once for each peer and
-//! kind, and dropped; so is one that nobody here waits for.
+//! kind, and dropped; so is one that nobody here waits for. One for an actor that is yet to start
+//! ([`Router::expect`]) is held until it does.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -14,6 +15,10 @@ use ractor::{ActorRef, Message};
 
 /// Kinds of refusals that are remembered, so that each is logged once.
 const LOGGED_MAX: usize = 256;
+
+/// Messages held for an actor that is yet to start. What they weigh is bounded by what each peer
+/// may have unhandled.
+pub const HELD_MAX: usize = 256;
 
 /// A message that has arrived.
 #[derive(Debug)]
@@ -78,7 +83,55 @@ type Deliver = Box<dyn Fn(Inbound) -> Result<(), String> + Send + Sync>;
 struct Route {
     name: String,
     accepts: Accepts,
-    deliver: Deliver,
+    to: Target,
+}
+
+enum Target {
+    /// Whoever registered.
+    Actor(Deliver),
+    /// Nobody yet: what came so far, oldest first.
+    Expected(Mutex<VecDeque<Inbound>>),
+}
+
+impl Route {
+    fn deliver(&self, inbound: Inbound) -> Delivery {
+        match &self.to {
+            Target::Actor(deliver) => match deliver(inbound) {
+                Ok(()) => Delivery::Delivered,
+                Err(_) => Delivery::Lost,
+            },
+            Target::Expected(held) => {
+                hold(&mut held.lock().unwrap_or_else(PoisonError::into_inner), inbound)
+            }
+        }
+    }
+}
+
+enum Delivery {
+    Delivered,
+    Held,
+    Lost,
+}
+
+/// Keeps a message for later. Of what is said again and again only the last is kept, and of
+/// adapters only the newest.
+fn hold(held: &mut VecDeque<Inbound>, inbound: Inbound) -> Delivery {
+    let stands_for = |old: &Inbound| {
+        let adapters = |wire: &Wire| matches!(wire, Wire::Adapter { .. });
+        old.from == inbound.from
+            && (old.wire == inbound.wire || (adapters(&old.wire) && adapters(&inbound.wire)))
+    };
+    if let Some(at) = held.iter().position(stands_for)
+        && let Some(old) = held.remove(at)
+    {
+        old.receipt.refuse("a later one took its place");
+    }
+    if held.len() >= HELD_MAX {
+        inbound.receipt.refuse("too much is waiting for an actor that is yet to start");
+        return Delivery::Lost;
+    }
+    held.push_back(inbound);
+    Delivery::Held
 }
 
 /// The routes of a node. Cloning gives another handle to the same routes.
@@ -98,6 +151,8 @@ struct Inner {
 pub enum Routed {
     /// That many actors got it.
     Delivered(usize),
+    /// Whoever takes it is yet to start, and gets it then.
+    Held,
     /// Its sender may not send it.
     Refused,
     /// Nobody here waits for it, or whoever does is gone.
@@ -111,9 +166,23 @@ impl Router {
         Self::default()
     }
 
+    /// Says that an actor of this name will register and what it will take. Until then its messages
+    /// are held, at most [`HELD_MAX`].
+    pub fn expect<A>(&self, name: &str, accepts: A)
+    where
+        A: Fn(&Wire) -> bool + Send + Sync + 'static,
+    {
+        let mut routes = self.0.routes.write().unwrap_or_else(PoisonError::into_inner);
+        if !routes.iter().any(|route| route.name == name) {
+            let to = Target::Expected(Mutex::default());
+            routes.push(Route { name: name.to_owned(), accepts: Box::new(accepts), to });
+        }
+    }
+
     /// Sends every message that `accepts` takes to `actor`, as `wrap` turns it into the actor's own
     /// message. Several actors may take one kind; each gets a copy. Registering a name again
-    /// replaces its route: an actor that was restarted registers again.
+    /// replaces its route: an actor that was restarted registers again. What was held for the name
+    /// comes first.
     pub fn register<M, A, W>(&self, name: &str, actor: &ActorRef<M>, accepts: A, wrap: W)
     where
         M: Message,
@@ -132,11 +201,21 @@ impl Router {
         A: Fn(&Wire) -> bool + Send + Sync + 'static,
         D: Fn(Inbound) -> Result<(), String> + Send + Sync + 'static,
     {
-        let route =
-            Route { name: name.to_owned(), accepts: Box::new(accepts), deliver: Box::new(deliver) };
         let mut routes = self.0.routes.write().unwrap_or_else(PoisonError::into_inner);
-        match routes.iter_mut().find(|held| held.name == name) {
-            Some(held) => *held = route,
+        let at = routes.iter().position(|route| route.name == name);
+        // Under the lock, so that nothing newer overtakes it.
+        if let Some(Route { to: Target::Expected(held), .. }) = at.map(|at| &mut routes[at]) {
+            let held = held.get_mut().unwrap_or_else(PoisonError::into_inner);
+            for inbound in held.drain(..).filter(|inbound| accepts(&inbound.wire)) {
+                if let Err(error) = deliver(inbound) {
+                    tracing::debug!(name, error, "a held message was not delivered");
+                }
+            }
+        }
+        let to = Target::Actor(Box::new(deliver));
+        let route = Route { name: name.to_owned(), accepts: Box::new(accepts), to };
+        match at {
+            Some(at) => routes[at] = route,
             None => routes.push(route),
         }
     }
@@ -182,7 +261,12 @@ impl Router {
         let Some((last, others)) = takers.split_last() else {
             return self.nobody(&from, &kind, receipt);
         };
-        let mut delivered = 0;
+        let (mut delivered, mut held) = (0, false);
+        let mut count = |delivery| match delivery {
+            Delivery::Delivered => delivered += 1,
+            Delivery::Held => held = true,
+            Delivery::Lost => {}
+        };
         for route in others {
             let copy = Inbound {
                 from: from.clone(),
@@ -190,10 +274,14 @@ impl Router {
                 wire: wire.clone(),
                 receipt: Receipt::none(),
             };
-            delivered += usize::from((route.deliver)(copy).is_ok());
+            count(route.deliver(copy));
         }
-        delivered += usize::from((last.deliver)(Inbound { from, roles, wire, receipt }).is_ok());
-        if delivered == 0 { Routed::Unrouted } else { Routed::Delivered(delivered) }
+        count(last.deliver(Inbound { from, roles, wire, receipt }));
+        match (delivered, held) {
+            (0, false) => Routed::Unrouted,
+            (0, true) => Routed::Held,
+            (delivered, _) => Routed::Delivered(delivered),
+        }
     }
 
     fn nobody(&self, from: &NodeName, kind: &str, receipt: Receipt) -> Routed {
@@ -266,12 +354,14 @@ mod tests {
     fn the_certificate_decides_and_not_the_message() {
         let router = Router::new();
         let got = listening(&router, "rollout");
-        let (message, heard) = inbound(Wire::Ack { episode: EpisodeId(1) }, NodeRole::Rollout);
+        let (message, heard) =
+            inbound(Wire::Ack { episode: EpisodeId(1), attempt: 1 }, NodeRole::Rollout);
         assert_eq!(router.route(message), Routed::Refused);
         assert!(heard.recv().expect("said").is_err());
         assert!(got.try_recv().is_err());
         assert_eq!(router.refused(), 1);
-        let (message, _) = inbound(Wire::Ack { episode: EpisodeId(1) }, NodeRole::Coordinator);
+        let (message, _) =
+            inbound(Wire::Ack { episode: EpisodeId(1), attempt: 1 }, NodeRole::Coordinator);
         assert_eq!(router.route(message), Routed::Delivered(1));
     }
 
@@ -296,6 +386,34 @@ mod tests {
         assert_eq!(router.route(message), Routed::Delivered(1));
         assert!(first.try_recv().is_err());
         assert!(second.try_recv().is_ok());
+    }
+
+    #[test]
+    fn what_comes_before_its_actor_is_held_for_it_and_bounded() {
+        let router = Router::new();
+        router.expect("coordinator", |wire| matches!(wire, Wire::Credit { .. }));
+        let credit = |episodes| inbound(Wire::Credit { episodes }, NodeRole::Rollout);
+        let many = u32::try_from(HELD_MAX).expect("a small number");
+        let mut heard = Vec::new();
+        for episodes in 0..many {
+            let (message, said) = credit(episodes);
+            assert_eq!(router.route(message), Routed::Held);
+            heard.push(said);
+        }
+        // Said again: the last one counts.
+        assert_eq!(router.route(credit(0).0), Routed::Held);
+        assert_eq!(heard[0].recv().expect("said"), Err("a later one took its place".into()));
+        assert!(heard[1].try_recv().is_err(), "said before it was handled");
+        let (message, said) = credit(many);
+        assert_eq!(router.route(message), Routed::Unrouted, "more than is held");
+        assert!(said.recv().expect("said").is_err());
+
+        let got = listening(&router, "coordinator");
+        router.route(credit(many + 1).0);
+        let order: Vec<Wire> = got.try_iter().map(|inbound| inbound.wire).collect();
+        let wanted = (1..many).chain([0, many + 1]);
+        let wanted: Vec<Wire> = wanted.map(|episodes| Wire::Credit { episodes }).collect();
+        assert_eq!(order, wanted);
     }
 
     #[test]

@@ -178,6 +178,20 @@ pub fn write_atomic(path: &Path, content: &[u8]) -> Result<(), RunDirError> {
     written.map_err(wrap)
 }
 
+/// Overwrites a file that is at least as long, which needs no room on the disk. A crash in the
+/// middle leaves it torn.
+///
+/// # Errors
+/// Names the file; it is not made if it is not there.
+pub fn write_in_place(path: &Path, content: &[u8]) -> Result<(), RunDirError> {
+    let written = fs::OpenOptions::new().write(true).open(path).and_then(|mut file| {
+        file.write_all(content)?;
+        file.set_len(content.len() as u64)?;
+        file.sync_all()
+    });
+    written.map_err(|source| RunDirError { what: "write", path: path.to_owned(), source })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -58,6 +58,8 @@ pub struct SupervisorArgs {
     pub backoff: Backoff,
     /// Seed of the backoff's jitter.
     pub seed: u64,
+    /// Told why, when it gives up.
+    pub gave_up: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
 /// What a supervisor is told and asked.
@@ -89,6 +91,7 @@ pub struct SupervisorState {
     started: Instant,
     rng: StdRng,
     plan: u64,
+    gave_up: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
 impl Actor for Supervisor {
@@ -101,7 +104,7 @@ impl Actor for Supervisor {
         myself: ActorRef<Self::Msg>,
         args: SupervisorArgs,
     ) -> Result<SupervisorState, ActorProcessingErr> {
-        let SupervisorArgs { children, strategy, intensity, backoff, seed } = args;
+        let SupervisorArgs { children, strategy, intensity, backoff, seed, gave_up } = args;
         let restarts = Restarts::new(strategy, intensity, backoff, children.len());
         let mut up = Vec::with_capacity(children.len());
         for spec in children {
@@ -116,6 +119,7 @@ impl Actor for Supervisor {
             started: Instant::now(),
             rng: StdRng::seed_from_u64(seed),
             plan: 0,
+            gave_up,
         })
     }
 
@@ -204,8 +208,10 @@ async fn failed(
             Ok(())
         }
         Verdict::Escalate { restarts, .. } => {
-            Err(format!("{name} failed again after {restarts} restarts in the window: {error}")
-                .into())
+            let why =
+                format!("{name} failed again after {restarts} restarts in the window: {error}");
+            (state.gave_up)(&why);
+            Err(why.into())
         }
     }
 }
@@ -227,7 +233,9 @@ async fn restart(
                 child.running = Some(cell);
             }
             Err(error) => {
-                return Err(format!("{} could not be restarted: {error}", child.spec.name).into());
+                let why = format!("{} could not be restarted: {error}", child.spec.name);
+                (state.gave_up)(&why);
+                return Err(why.into());
             }
         }
     }
@@ -304,12 +312,17 @@ mod tests {
     #[tokio::test]
     async fn the_rest_is_restarted_in_order_and_too_many_failures_end_the_supervisor() {
         let log: Log = Log::default();
+        let why = Arc::new(Mutex::new(String::new()));
         let args = SupervisorArgs {
             children: ["a", "b", "c"].map(|name| worker(name, &log)).to_vec(),
             strategy: Strategy::RestForOne,
             intensity: Intensity { restarts_max: 2, window: Duration::from_secs(60) },
             backoff: Backoff { min: Duration::from_millis(1), max: Duration::from_millis(2) },
             seed: 7,
+            gave_up: {
+                let why = Arc::clone(&why);
+                Arc::new(move |text| text.clone_into(&mut why.lock().unwrap()))
+            },
         };
         let (supervisor, handle) =
             Actor::spawn(None, Supervisor, args).await.expect("children start");
@@ -325,5 +338,6 @@ mod tests {
             .expect("gives up")
             .expect("no panic");
         assert_eq!(supervisor.get_status(), ractor::ActorStatus::Stopped);
+        assert!(why.lock().unwrap().ends_with("told to fail"), "{:?}", why.lock());
     }
 }

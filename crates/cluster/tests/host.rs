@@ -31,13 +31,16 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[1..] {
-        ["host", "--run-dir", dir] => match host::run(&RunDir::new(dir)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("{error}");
-                ExitCode::FAILURE
+        ["up-tied", dir] => up_tied(dir),
+        ["host", "--run-dir", dir, ref rest @ ..] => {
+            match host::run(&RunDir::new(dir), rest.contains(&host::TIED)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("{error}");
+                    ExitCode::FAILURE
+                }
             }
-        },
+        }
         ["node", "--run-dir", dir, "--name", name] => node(dir, name),
         // A listing, as test runners ask for it.
         [.., "--list"] | ["--list", ..] => ExitCode::SUCCESS,
@@ -52,9 +55,10 @@ fn main() -> ExitCode {
     }
 }
 
-const TESTS: [(&str, fn()); 4] = [
+const TESTS: [(&str, fn()); 5] = [
     ("a_killed_node_comes_back_and_down_leaves_nothing", a_killed_node_comes_back),
     ("nodes_die_with_a_host_that_is_killed", nodes_die_with_their_host),
+    ("a_tied_host_goes_away_with_whoever_started_it", a_tied_host_goes_away),
     ("a_node_that_cannot_start_is_given_up_with_its_reason", a_broken_node_is_given_up),
     ("a_port_in_use_is_said_before_anything_starts", a_port_in_use),
 ];
@@ -142,6 +146,8 @@ fn a_killed_node_comes_back() {
     });
     let pids = pids(&run);
     assert_eq!(host::down(&run).expect("goes down"), Down::Asked);
+    let exits = host::state(&run).expect("is there").nodes.into_iter().map(|n| n.last_exit);
+    assert!(exits.into_iter().all(|exit| exit.as_deref() == Some("exit code 0")));
     assert!(!pids.iter().any(|pid| is_alive(*pid)), "left something behind");
     assert_eq!(host::down(&run).expect("no error"), Down::NotRunning);
 }
@@ -159,6 +165,34 @@ fn nodes_die_with_their_host() {
     assert!(matches!(host::up(&run).expect("comes up again"), Up::Started { .. }));
     until("a ready cluster", &run, || ready(&run));
     host::down(&run).expect("goes down");
+}
+
+fn a_tied_host_goes_away() {
+    let (_folder, run) = prepared("");
+    let mut starter = std::process::Command::new(std::env::current_exe().expect("this program"))
+        .arg("up-tied")
+        .arg(run.path())
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .expect("starts");
+    until("a ready cluster", &run, || ready(&run));
+    let host = host::host_pid(&run).expect("can be looked at").expect("runs");
+    let pids = pids(&run);
+    assert_eq!(pids.len(), 4);
+    end(starter.id(), Signal::SIGKILL);
+    starter.wait().expect("is ours");
+    until("the end of the host", &run, || (!is_alive(host)).then_some(()));
+    assert!(!pids.iter().any(|pid| is_alive(*pid)), "left something behind");
+    assert!(!host::state(&run).expect("is there").nodes.iter().any(|node| node.given_up));
+}
+
+/// Brings a tied cluster up and waits for its own end.
+fn up_tied(dir: &str) -> ExitCode {
+    let (_, tie) = host::up_tied(&RunDir::new(dir)).expect("comes up");
+    assert!(tie.is_some());
+    let mut line = String::new();
+    let _ = std::io::stdin().read_line(&mut line);
+    ExitCode::SUCCESS
 }
 
 fn a_broken_node_is_given_up() {

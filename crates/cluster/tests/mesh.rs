@@ -96,7 +96,7 @@ async fn within<T>(what: impl Future<Output = T>) -> T {
 }
 
 fn ack(n: u64) -> Wire {
-    Wire::Ack { episode: EpisodeId(n) }
+    Wire::Ack { episode: EpisodeId(n), attempt: 1 }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,7 +198,7 @@ async fn what_a_peer_has_not_handled_is_bounded() {
     let mut worker = world.worker("rollout", "rollout", 1, at).await;
     coordinator.is_up().await;
     worker.is_up().await;
-    let big = |n| Wire::Cancel { episode: EpisodeId(n), reason: "r".repeat(100_000) };
+    let big = |n| Wire::Cancel { episode: EpisodeId(n), attempt: 1, reason: "r".repeat(100_000) };
     let mut sent = 0;
     let refused = loop {
         match coordinator.mesh.cast(&world.name("rollout"), big(sent)) {

@@ -127,6 +127,9 @@ pub struct Limits {
     /// Groups in a row that may be skipped because all attempts earned the same, in optimizer
     /// steps' worth of groups. Past it the run ends with an error: it would never step.
     pub equal_steps_max: u32,
+    /// Groups in a row none of whose attempts could be rolled out. Past it the run ends with an
+    /// error: it would never step.
+    pub failed_groups_max: u32,
     /// A batch that was not committed is sent again after this many milliseconds, if asked for.
     pub batch_resend_ms: u64,
 }
@@ -138,6 +141,7 @@ impl Default for Limits {
             attempts_max: 5,
             kills_max: 3,
             equal_steps_max: 50,
+            failed_groups_max: 32,
             batch_resend_ms: 5_000,
         }
     }
@@ -219,6 +223,7 @@ impl Plan {
             ("attempts_max", limits.attempts_max.into()),
             ("kills_max", limits.kills_max.into()),
             ("equal_steps_max", limits.equal_steps_max.into()),
+            ("failed_groups_max", limits.failed_groups_max.into()),
             ("batch_resend_ms", limits.batch_resend_ms),
         ] {
             if value == 0 {

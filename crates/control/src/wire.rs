@@ -157,10 +157,11 @@ pub enum Wire {
     JoinWanted,
     /// Roll this out.
     Assign(Box<Assignment>),
-    /// Stop working on an episode; its result is not wanted.
-    Cancel { episode: EpisodeId, reason: String },
-    /// The result or failure of this episode is durable.
-    Ack { episode: EpisodeId },
+    /// Stop working on an episode; its result is not wanted. Says nothing about later leases on it
+    /// than this one.
+    Cancel { episode: EpisodeId, attempt: u32, reason: String },
+    /// The result or failure of this lease is durable. Says nothing about later ones.
+    Ack { episode: EpisodeId, attempt: u32 },
     /// The batch that was asked for (travels as a blob).
     Batch { step: Step, trajectories: Vec<Trajectory> },
     /// Finish what you have and take no more.

@@ -50,4 +50,4 @@ pub use split::SplitOptions;
 pub use statement::Detail;
 pub use stdlib::find_stdlib;
 pub use task_set::{TaskSet, TaskSetError};
-pub use verify::{Check, Verdict, verify};
+pub use verify::{Check, Verdict, patch_applies, verify};

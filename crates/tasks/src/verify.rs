@@ -52,6 +52,30 @@ pub fn verify(task: &Task) -> Verdict {
     Verdict { task: task.instance_id.clone(), failed: check(task).err() }
 }
 
+/// Whether the gold patch is a patch and applies to the base: the part of [`verify`] that a run
+/// cannot do without.
+///
+/// # Errors
+/// Why not.
+pub fn patch_applies(task: &Task) -> Result<(), String> {
+    let base = base_files(task).map_err(|error| error.to_string())?;
+    applied(task, &base).map(drop)
+}
+
+type Texts = BTreeMap<String, String>;
+
+/// The files of the gold patch without it, and with it.
+fn applied(
+    task: &Task,
+    base: &BTreeMap<String, Vec<u8>>,
+) -> Result<(Texts, BTreeMap<String, Option<String>>), String> {
+    let refused = |error: &dyn std::fmt::Display| format!("its patch does not apply: {error}");
+    let gold = diff::parse(&task.patch).map_err(|error| refused(&error))?;
+    let before = texts(base, &gold).map_err(|error| refused(&error))?;
+    let after = diff::apply_all(&before, &gold).map_err(|error| refused(&error))?;
+    if after.is_empty() { Err("its patch changes nothing".to_owned()) } else { Ok((before, after)) }
+}
+
 fn check(task: &Task) -> Result<(), (Check, String)> {
     for (name, text) in [("problem_statement", &task.problem_statement), ("patch", &task.patch)] {
         if text.trim().is_empty() {
@@ -59,13 +83,7 @@ fn check(task: &Task) -> Result<(), (Check, String)> {
         }
     }
     let base = base_files(task).map_err(|error| (Check::Base, error.to_string()))?;
-    let patch = |error: String| (Check::Patch, error);
-    let gold = diff::parse(&task.patch).map_err(|error| patch(error.to_string()))?;
-    let before = texts(&base, &gold).map_err(patch)?;
-    let after = diff::apply_all(&before, &gold).map_err(|error| patch(error.to_string()))?;
-    if after.is_empty() {
-        return Err(patch("it changes nothing".to_owned()));
-    }
+    let (before, after) = applied(task, &base).map_err(|reason| (Check::Patch, reason))?;
     is_fix(task, &before, &after).map_err(|reason| (Check::Fix, reason))?;
     if !task.test_patch.is_empty() {
         let tests = |error: String| (Check::TestPatch, error);
@@ -77,10 +95,7 @@ fn check(task: &Task) -> Result<(), (Check, String)> {
 }
 
 /// The files a patch touches, as text.
-fn texts(
-    base: &BTreeMap<String, Vec<u8>>,
-    patch: &Patch,
-) -> Result<BTreeMap<String, String>, String> {
+fn texts(base: &BTreeMap<String, Vec<u8>>, patch: &Patch) -> Result<Texts, String> {
     let mut texts = BTreeMap::new();
     for file in patch.files.iter().filter(|file| file.binary.is_none()) {
         for path in file.old_path.iter().chain(&file.new_path) {

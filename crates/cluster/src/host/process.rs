@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, setsid};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -26,7 +26,7 @@ use crate::host::child;
 use crate::host::log::{LOG_BYTES_MAX, NodeLog};
 use crate::host::prepare::role_texts;
 use crate::host::state::{HostState, NodeProcess};
-use crate::host::{HostError, Lock, NODE_SUBCOMMAND, describe_exit, system};
+use crate::host::{HostError, LOOK_EVERY, Lock, NODE_SUBCOMMAND, describe_exit, system};
 use crate::peer::lock;
 use crate::restart::{Backoff, Intensity, Restarts, Strategy, Verdict};
 use crate::run_dir::RunDir;
@@ -41,24 +41,38 @@ const HOPELESS: [i32; 2] = [2, 4];
 /// Longest line of a log.
 const LINE_BYTES_MAX: usize = 64 << 10;
 
-/// Runs the host of a run folder until every node has ended.
+/// How long others may look at the lock while this process takes it.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Runs the host of a run folder until every node has ended; a `tied` one also until its standard
+/// input ends, which is when whoever started it is gone.
 ///
 /// # Errors
 /// [`HostError`]: another host runs, or nothing can be started at all.
-pub fn run(run: &RunDir) -> Result<(), HostError> {
+pub fn run(run: &RunDir, tied: bool) -> Result<(), HostError> {
     // Away from the terminal it was started from: Ctrl-C there is not meant for the nodes. Fails
     // only where the process leads a session already, which is as good.
     let _ = setsid();
-    let _lock = match Lock::take(&run.host_lock())? {
-        Ok(lock) => lock,
-        Err(pid) => return Err(HostError::HostRuns { run: run.path().to_owned(), pid }),
+    let late = Instant::now() + LOCK_TIMEOUT;
+    let _lock = loop {
+        match Lock::take(&run.host_lock())? {
+            Ok(lock) => break lock,
+            Err(pid) if Instant::now() > late => {
+                return Err(HostError::HostRuns { run: run.path().to_owned(), pid });
+            }
+            // Somebody looks whether a host is running.
+            Err(_) => std::thread::sleep(LOOK_EVERY),
+        }
     };
     let config = run.config()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(system("start the host's event loop"))?;
-    runtime.block_on(async { Host::new(run.clone(), &config)?.run().await })
+    let outcome = runtime.block_on(async { Host::new(run.clone(), &config)?.run(tied).await });
+    // A read of the standard input that has not ended must not hold the exit up.
+    runtime.shutdown_background();
+    outcome
 }
 
 enum Event {
@@ -131,16 +145,17 @@ impl Host {
         })
     }
 
-    async fn run(mut self) -> Result<(), HostError> {
+    async fn run(mut self, tied: bool) -> Result<(), HostError> {
         let mut terminate =
             signal(SignalKind::terminate()).map_err(system("listen for SIGTERM"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system("listen for SIGINT"))?;
         let mut hang_up = signal(SignalKind::hangup()).map_err(system("listen for SIGHUP"))?;
+        let mut starter = std::pin::pin!(starter_gone(tied));
         for node in 0..self.nodes.len() {
             self.start(node);
         }
         self.state.started = true;
-        self.write()?;
+        self.state.write(&self.run)?;
         let mut deadline: Option<Instant> = None;
         while self.is_busy() {
             let late = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
@@ -153,6 +168,10 @@ impl Host {
                 _ = terminate.recv() => self.stop(),
                 _ = interrupt.recv() => self.stop(),
                 _ = hang_up.recv() => {}
+                () = &mut starter, if !self.state.stopping => {
+                    tracing::info!("whoever started this cluster is gone: stopping");
+                    self.stop();
+                }
                 () = tokio::time::sleep_until(late.into()), if deadline.is_some() => {
                     self.signal_all(Signal::SIGKILL);
                     deadline = Some(Instant::now() + TERM_TIMEOUT);
@@ -161,9 +180,9 @@ impl Host {
             if self.state.stopping && deadline.is_none() {
                 deadline = Some(Instant::now() + TERM_TIMEOUT);
             }
-            self.write()?;
+            self.write();
         }
-        self.write()
+        Ok(())
     }
 
     /// Whether a node runs or is about to.
@@ -222,6 +241,10 @@ impl Host {
         }
         self.note(node, &how);
         self.state.nodes[node].last_exit = Some(how.clone());
+        if code == Some(0) && self.nodes[node].roles.contains(&Role::Coordinator) {
+            // It leaves last: whoever is still here was not there to be told.
+            self.stop();
+        }
         if self.state.stopping || code == Some(0) {
             return;
         }
@@ -287,8 +310,22 @@ impl Host {
         tracing::info!(node = self.nodes[node].name, what);
     }
 
-    fn write(&self) -> Result<(), HostError> {
-        Ok(self.state.write(&self.run)?)
+    /// A state that cannot be written must not take the nodes down.
+    fn write(&self) {
+        if let Err(error) = self.state.write(&self.run) {
+            tracing::warn!(%error);
+        }
+    }
+}
+
+/// Resolves when the standard input of a tied host ends; never otherwise.
+async fn starter_gone(tied: bool) {
+    if tied {
+        let mut buffer = [0];
+        // Whoever started it writes nothing: it ends, or cannot be read.
+        while tokio::io::stdin().read(&mut buffer).await.is_ok_and(|len| len > 0) {}
+    } else {
+        std::future::pending().await
     }
 }
 

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::run_dir::{RunDir, RunDirError, write_atomic};
+use crate::run_dir::{RunDir, RunDirError, write_atomic, write_in_place};
+
+/// The file is padded to this size, so that its blocks are there when the disk is full.
+const PADDED_BYTES: usize = 16 << 10;
 
 /// Processes of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -48,11 +51,16 @@ pub fn state(run: &RunDir) -> Result<HostState, RunDirError> {
 impl HostState {
     pub(crate) fn write(&self, run: &RunDir) -> Result<(), RunDirError> {
         let path = run.host_state();
-        let json = serde_json::to_vec_pretty(self).map_err(|error| RunDirError {
+        let mut json = serde_json::to_vec_pretty(self).map_err(|error| RunDirError {
             what: "write",
             path: path.clone(),
             source: std::io::Error::other(error),
         })?;
-        write_atomic(&path, &json)
+        json.resize(json.len().max(PADDED_BYTES), b' ');
+        // On a full disk what it says matters more than that it appears whole.
+        write_atomic(&path, &json).or_else(|error| match error.source.kind() {
+            std::io::ErrorKind::StorageFull => write_in_place(&path, &json),
+            _ => Err(error),
+        })
     }
 }

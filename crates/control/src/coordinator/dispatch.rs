@@ -25,16 +25,19 @@ impl Coordinator {
         now: Duration,
         out: &mut Vec<Effect>,
     ) -> Result<(), Broken> {
-        let late: Vec<(EpisodeId, NodeName)> = self
+        let late: Vec<(Held, NodeName)> = self
             .ledger
             .entries()
             .filter(|entry| deadline(entry).is_some_and(|at| at <= now))
-            .filter_map(|entry| Some((entry.episode, entry.node.clone()?)))
+            .filter_map(|entry| {
+                let held = Held { episode: entry.episode, attempt: entry.attempt };
+                Some((held, entry.node.clone()?))
+            })
             .collect();
-        for (episode, node) in late {
+        for (Held { episode, attempt }, node) in late {
             let reason = "the lease has ended".to_owned();
             self.release(episode, &reason, out)?;
-            out.push(Effect::Send(node, Wire::Cancel { episode, reason }));
+            out.push(Effect::Send(node, Wire::Cancel { episode, attempt, reason }));
         }
         Ok(())
     }
@@ -49,11 +52,16 @@ impl Coordinator {
         let Some(entry) = self.ledger.get(episode) else { return Ok(()) };
         let State::Leased { node, .. } = &entry.state else { return Ok(()) };
         let (node, attempt, task) = (node.clone(), entry.attempt, entry.task.clone());
+        let group = entry.group;
         self.node(&node).leases.remove(&episode);
         out.push(Effect::Event(EventKind::LeaseLost { episode, from: node }));
         let next = if let Some(why) = self.quarantined.get(&task) {
             Transition::Quarantine(why.clone())
         } else if attempt >= self.plan.limits.attempts_max {
+            if let Some(group) = self.groups.get_mut(&group) {
+                group.failed += 1;
+            }
+            self.last_failure = format!("{task}: {reason}");
             Transition::Fail(format!("{reason} (lease {attempt}, the last it gets)"))
         } else {
             Transition::Release
@@ -93,9 +101,10 @@ impl Coordinator {
     pub(super) fn withdraw(&mut self, episode: EpisodeId, reason: &str, out: &mut Vec<Effect>) {
         let Some(entry) = self.ledger.get(episode) else { return };
         let State::Leased { node, .. } = &entry.state else { return };
-        let node = node.clone();
+        let (node, attempt) = (node.clone(), entry.attempt);
         self.node(&node).leases.remove(&episode);
-        out.push(Effect::Send(node, Wire::Cancel { episode, reason: reason.to_owned() }));
+        let reason = reason.to_owned();
+        out.push(Effect::Send(node, Wire::Cancel { episode, attempt, reason }));
     }
 
     /// Whether this is the current lease. A lease that was taken back counts until the episode
@@ -117,9 +126,9 @@ impl Coordinator {
         let Held { episode, attempt } = result.held;
         if !self.is_current(from, result.held) {
             let answer = if self.holds_result(episode, from, attempt) {
-                Wire::Ack { episode }
+                Wire::Ack { episode, attempt }
             } else {
-                Wire::Cancel { episode, reason: "the lease is no longer yours".to_owned() }
+                Wire::Cancel { episode, attempt, reason: "the lease is no longer yours".to_owned() }
             };
             out.push(Effect::Send(from.clone(), answer));
             return Ok(());
@@ -166,7 +175,7 @@ impl Coordinator {
         if entry.evaluation {
             self.transit(episode, Transition::Measure, out)?;
         }
-        out.push(Effect::Send(from.clone(), Wire::Ack { episode }));
+        out.push(Effect::Send(from.clone(), Wire::Ack { episode, attempt }));
         Ok(())
     }
 
@@ -181,7 +190,8 @@ impl Coordinator {
             self.release(held.episode, reason, out)?;
             self.node(from).leases.remove(&held.episode);
         }
-        out.push(Effect::Send(from.clone(), Wire::Ack { episode: held.episode }));
+        let Held { episode, attempt } = held;
+        out.push(Effect::Send(from.clone(), Wire::Ack { episode, attempt }));
         Ok(())
     }
 

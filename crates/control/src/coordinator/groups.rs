@@ -21,6 +21,8 @@ pub(super) struct Group {
     /// All its episodes have ended and it has signal.
     pub(super) ready: bool,
     pub(super) refilled: bool,
+    /// Members that could not be rolled out.
+    pub(super) failed: usize,
 }
 
 impl Coordinator {
@@ -75,6 +77,7 @@ impl Coordinator {
                     members: Vec::new(),
                     ready: false,
                     refilled: false,
+                    failed: 0,
                 },
             );
             for sample in 0..size {
@@ -136,14 +139,20 @@ impl Coordinator {
         }
         let rewards: Vec<f64> = self.usable(id).map(|(_, outcome)| outcome.reward).collect();
         if rewards.len() < USABLE_MIN {
+            let failed = self.groups.get(&id).is_some_and(|g| g.failed == g.members.len());
             let reason = format!("{} attempts of its group came back", rewards.len());
-            return self.drop_group(id, &reason, out);
+            self.drop_group(id, &reason, out)?;
+            if failed {
+                self.nothing_came_back(out);
+            }
+            return Ok(());
         }
         let skip = self.train().is_some_and(|train| train.skip_equal_groups);
         let equal = rewards.iter().all(|reward| (reward - rewards[0]).abs() < EQUAL_REWARD);
         let per_step = self.train().map_or(1, |train| u64::from(train.groups_per_step));
         let bound = per_step * u64::from(self.plan.limits.equal_steps_max);
         let Stage::Training(training) = &mut self.stage else { return Ok(()) };
+        training.failed_in_a_row = 0;
         if !(skip && equal) {
             training.equal_in_a_row = 0;
             if let Some(group) = self.groups.get_mut(&id) {
@@ -166,6 +175,21 @@ impl Coordinator {
             self.end_run(error, out);
         }
         Ok(())
+    }
+
+    /// Another group was lost whole. Were it to go on, the run would never step and never end.
+    fn nothing_came_back(&mut self, out: &mut Vec<Effect>) {
+        let Stage::Training(training) = &mut self.stage else { return };
+        training.failed_in_a_row += 1;
+        let in_a_row = training.failed_in_a_row;
+        if in_a_row >= u64::from(self.plan.limits.failed_groups_max) {
+            let error = format!(
+                "of the last {in_a_row} groups not one attempt could be rolled out, the last \
+                 because: {}",
+                self.last_failure
+            );
+            self.end_run(error, out);
+        }
     }
 
     /// The members of a group that have a result.

@@ -143,6 +143,8 @@ struct Training {
     last_step: u64,
     /// Groups in a row without signal.
     equal_in_a_row: u64,
+    /// Groups in a row none of whose attempts could be rolled out.
+    failed_in_a_row: u64,
     equal_groups: u64,
     /// Numbers of the run when the phase, or this life of the coordinator, began.
     at_start: Totals,
@@ -174,6 +176,8 @@ pub struct Coordinator {
     kills: BTreeMap<TaskId, BTreeSet<(NodeName, u64)>>,
     quarantined: BTreeMap<TaskId, String>,
     since_step: status::SinceStep,
+    /// Why an episode could not be rolled out, the last time.
+    last_failure: String,
     results: Results,
 }
 

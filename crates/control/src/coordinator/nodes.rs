@@ -120,7 +120,7 @@ impl Coordinator {
             self.node(from).leases.insert(episode);
         } else if !self.holds_result(episode, from, attempt) {
             let reason = "the lease is no longer yours".to_owned();
-            out.push(Effect::Send(from.clone(), Wire::Cancel { episode, reason }));
+            out.push(Effect::Send(from.clone(), Wire::Cancel { episode, attempt, reason }));
         }
         // Otherwise the result is here: the node sends it again and is told so.
         Ok(())

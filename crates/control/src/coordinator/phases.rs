@@ -32,6 +32,7 @@ impl Coordinator {
                     first_step,
                     last_step: first_step + phase.steps,
                     equal_in_a_row: 0,
+                    failed_in_a_row: 0,
                     equal_groups: 0,
                     at_start: self.ledger.totals(),
                     before: Totals::default(),

@@ -125,6 +125,7 @@ impl Coordinator {
             kills: BTreeMap::new(),
             quarantined: from.quarantined,
             since_step: super::status::SinceStep::default(),
+            last_failure: String::new(),
             results: Results { format: 1, error: None, ..from.results },
             ordinals,
             plan,
@@ -179,6 +180,7 @@ impl Coordinator {
                     members: Vec::new(),
                     ready: false,
                     refilled: false,
+                    failed: 0,
                 });
                 // A group is refilled once: attempts beyond its size tell that it was.
                 group.refilled |= entry.sample as usize >= group_size;

@@ -116,7 +116,7 @@ enum Packet {
 #[derive(Clone)]
 enum NodeWord {
     Assign(Assign),
-    Gone(EpisodeId),
+    Gone(EpisodeId, u32),
 }
 
 #[derive(Clone, Copy)]
@@ -215,10 +215,11 @@ impl World {
                     let to = assign.to.clone();
                     self.send_to(to, NodeWord::Assign(assign));
                 }
-                Effect::Send(to, Wire::Ack { episode } | Wire::Cancel { episode, .. })
-                    if !crash =>
-                {
-                    self.send_to(to, NodeWord::Gone(episode));
+                Effect::Send(
+                    to,
+                    Wire::Ack { episode, attempt } | Wire::Cancel { episode, attempt, .. },
+                ) if !crash => {
+                    self.send_to(to, NodeWord::Gone(episode, attempt));
                 }
                 Effect::SendBatch { step, episodes, .. } if !crash => {
                     self.send(Packet::Batch(step.0, episodes));
@@ -322,9 +323,9 @@ impl World {
                             node.working.insert(assign.episode, (assign.attempt, ends, assign));
                         }
                     }
-                    NodeWord::Gone(episode) => {
-                        node.unacked.remove(&episode);
-                        node.working.remove(&episode);
+                    NodeWord::Gone(episode, lease) => {
+                        node.unacked.retain(|id, (held, ..)| *id != episode || *held > lease);
+                        node.working.retain(|id, (held, ..)| *id != episode || *held > lease);
                     }
                 }
             }

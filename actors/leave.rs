@@ -1,0 +1,65 @@
+//! The wish that this node leaves: said by whoever knows that there is nothing more to do, heard
+//! by the node. Said once; what is said later changes nothing.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+/// Why a node leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Farewell {
+    /// Its work is done, or a person said so.
+    Done(String),
+    /// It cannot go on, and starting it again would not help until a person has done something.
+    Hopeless(String),
+}
+
+/// The wish. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Leave(Arc<watch::Sender<Option<Farewell>>>);
+
+impl Default for Leave {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(None)))
+    }
+}
+
+impl Leave {
+    /// Says that the node is to leave. Never blocks.
+    pub fn say(&self, farewell: Farewell) {
+        self.0.send_if_modified(|said| {
+            let first = said.is_none();
+            said.get_or_insert(farewell);
+            first
+        });
+    }
+
+    /// Resolves once somebody has said so.
+    pub async fn said(&self) -> Farewell {
+        let mut said = self.0.subscribe();
+        match said.wait_for(Option::is_some).await {
+            Ok(said) => said.clone().unwrap_or_else(|| Farewell::Done(String::new())),
+            // Cannot be: `self` holds the sender.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_word_counts_whoever_listens_when() {
+        let leave = Leave::default();
+        let early = tokio::spawn({
+            let leave = leave.clone();
+            async move { leave.said().await }
+        });
+        let first = Farewell::Hopeless("the disk is full".into());
+        leave.say(first.clone());
+        leave.say(Farewell::Done("the run is over".into()));
+        assert_eq!(leave.said().await, first);
+        assert_eq!(early.await.expect("no panic"), first);
+    }
+}
