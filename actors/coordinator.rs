@@ -597,7 +597,7 @@ fn read_results(path: &Path) -> Result<Results, ActorProcessingErr> {
 
 fn point(step: Step, metrics: &[(String, f64)]) -> Option<RewardPoint> {
     let value = |name: &str| metrics.iter().find(|(n, _)| n == name).map(|(_, value)| *value);
-    let (reward, success) = (value("reward_mean")?, value("success_rate")?);
+    let (reward, success) = (value("attempt_reward_mean")?, value("attempt_success_rate")?);
     Some(RewardPoint { step: step.0, reward, success })
 }
 

@@ -138,6 +138,10 @@ impl Coordinator {
             self.transit(episode, Transition::Drop("nothing was generated".into()), out)?;
         }
         let rewards: Vec<f64> = self.usable(id).map(|(_, outcome)| outcome.reward).collect();
+        let solved = self.usable(id).filter(|(_, outcome)| outcome.success).count();
+        self.since_step.attempts += rewards.len() as u64;
+        self.since_step.earned += rewards.iter().sum::<f64>();
+        self.since_step.solved += solved as u64;
         if rewards.len() < USABLE_MIN {
             let failed = self.groups.get(&id).is_some_and(|g| g.failed == g.members.len());
             let reason = format!("{} attempts of its group came back", rewards.len());

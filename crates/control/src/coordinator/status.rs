@@ -15,6 +15,12 @@ pub(super) struct SinceStep {
     pub(super) equal_groups: u64,
     pub(super) stale_episodes: u64,
     pub(super) learner_waited: Duration,
+    /// Attempts of every group that came back, those of equal groups too.
+    pub(super) attempts: u64,
+    /// What they earned together.
+    pub(super) earned: f64,
+    /// How many of them repaired their task.
+    pub(super) solved: u64,
 }
 
 /// What holds the run up, if anything.
@@ -201,6 +207,9 @@ impl Coordinator {
         [
             ("reward_mean", mean(&|o| o.reward)),
             ("success_rate", mean(&|o| f64::from(u8::from(o.success)))),
+            // What the policy does: the batch leaves out groups that have nothing to teach.
+            ("attempt_reward_mean", since.earned / since.attempts.max(1) as f64),
+            ("attempt_success_rate", since.solved as f64 / since.attempts.max(1) as f64),
             ("generated_tokens_mean", mean(&|o| f64::from(o.generated))),
             ("staleness_mean", mean(&behind)),
             ("staleness_max", outcomes.iter().map(behind).fold(0.0, f64::max)),
