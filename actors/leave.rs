@@ -37,11 +37,8 @@ impl Leave {
     /// Resolves once somebody has said so.
     pub async fn said(&self) -> Farewell {
         let mut said = self.0.subscribe();
-        match said.wait_for(Option::is_some).await {
-            Ok(said) => said.clone().unwrap_or_else(|| Farewell::Done(String::new())),
-            // Cannot be: `self` holds the sender.
-            Err(_) => std::future::pending().await,
-        }
+        let said = said.wait_for(Option::is_some).await.expect("`self` holds the sender");
+        said.clone().expect("it was waited for")
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crrl_actors::coordinator::{Args, Coordinator, Msg};
+use crrl_actors::leave::{Farewell, Leave};
 use crrl_cluster::{Inbound, MeshEvent, Receipt, RunDir, StatusBoard};
 use crrl_control::plan::{Evaluate, PLAN_FILE, Phase, Plan, StalePolicy, Train};
 use crrl_control::results::{RESULTS_FILE, Results};
@@ -24,6 +25,7 @@ struct Stage {
     board: StatusBoard,
     posted: Receiver<(NodeName, Wire)>,
     post: Arc<Mutex<std::sync::mpsc::Sender<(NodeName, Wire)>>>,
+    leave: Leave,
 }
 
 fn serving(version: u64) -> Serving {
@@ -44,6 +46,7 @@ impl Stage {
                 Ok(())
             }),
             store: Options::default(),
+            leave: self.leave.clone(),
         };
         Actor::spawn(None, Coordinator, args).await.expect("a plan and an empty folder")
     }
@@ -127,6 +130,7 @@ async fn a_plan_is_carried_out_through_a_restart() {
         board: StatusBoard::new(),
         posted,
         post: Arc::new(Mutex::new(sender)),
+        leave: Leave::default(),
     };
     // The plan comes after the node: the node is asked again.
     let (mut actor, mut ended) = stage.start().await;
@@ -214,5 +218,14 @@ async fn a_plan_is_carried_out_through_a_restart() {
     assert!(left.is_empty(), "not accounted for: {left:?}");
     assert!(reader.steps().expect("rows")[1].metrics.iter().any(|(name, _)| name == "loss"));
     assert_eq!(stage.board.snapshot().progress.history.len(), 3);
+    // The node is told, and a coordinator that comes back to a run that is over tells it at once.
+    let done = Farewell::Done("the run is over".into());
+    assert_eq!(stage.leave.said().await, done);
+    actor.stop_and_wait(None, None).await.expect("it stops");
+    ended.await.expect("it does not panic");
+    let stage = Stage { leave: Leave::default(), ..stage };
+    (actor, _) = stage.start().await;
+    let said = tokio::time::timeout(Duration::from_secs(20), stage.leave.said()).await;
+    assert_eq!(said.expect("in time"), done);
     actor.stop_and_wait(None, None).await.expect("it stops");
 }
