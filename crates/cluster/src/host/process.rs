@@ -325,7 +325,7 @@ async fn starter_gone(tied: bool) {
         // Whoever started it writes nothing: it ends, or cannot be read.
         while tokio::io::stdin().read(&mut buffer).await.is_ok_and(|len| len > 0) {}
     } else {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
