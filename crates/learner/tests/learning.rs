@@ -91,7 +91,7 @@ fn tokens_that_are_only_read_are_learnt_where_they_weigh_something() {
         prompt_loss(&mut learner) / before
     };
     let (ignored, weighed) = (trained(0.0), trained(0.5));
-    assert!(weighed < 0.5 && ignored > 0.8, "{ignored} without a weight, {weighed} with it");
+    assert!(weighed < 0.75 * ignored, "{ignored} without a weight, {weighed} with it");
 }
 
 #[test]
