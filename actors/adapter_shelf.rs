@@ -81,6 +81,23 @@ impl AdapterShelf {
         Ok(Some((manifest, bytes)))
     }
 
+    /// Every adapter on the shelf, by version, and what its bytes are. Nothing is changed.
+    ///
+    /// # Errors
+    /// [`ShelfError::Disk`].
+    pub fn examine(&self) -> Result<Vec<(AdapterVersion, Found)>, ShelfError> {
+        let mut found = Vec::new();
+        for (version, path) in self.versions() {
+            match std::fs::read(&path) {
+                Ok(bytes) => found.push((AdapterVersion(version), inspect(&bytes))),
+                // A newer one came meanwhile.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(source) => return Err(ShelfError::Disk { what: "read", path, source }),
+            }
+        }
+        Ok(found)
+    }
+
     /// Brings bytes to the disk beside the newest; [`AdapterShelf::publish`] makes them it.
     ///
     /// # Errors
@@ -118,9 +135,9 @@ impl AdapterShelf {
         self.0.join(format!("{version}.candidate"))
     }
 
-    /// Removes all but the last adapters. What cannot be removed is tried again next time.
-    fn clear(&self) {
-        let Ok(entries) = std::fs::read_dir(&self.0) else { return };
+    /// Files of adapters, by version.
+    fn versions(&self) -> Vec<(u64, PathBuf)> {
+        let Ok(entries) = std::fs::read_dir(&self.0) else { return Vec::new() };
         let mut versions: Vec<(u64, PathBuf)> = entries
             .flatten()
             .map(|entry| entry.path())
@@ -128,6 +145,12 @@ impl AdapterShelf {
             .filter_map(|path| Some((path.file_stem()?.to_str()?.parse().ok()?, path)))
             .collect();
         versions.sort_unstable();
+        versions
+    }
+
+    /// Removes all but the last adapters. What cannot be removed is tried again next time.
+    fn clear(&self) {
+        let mut versions = self.versions();
         let old = versions.len().saturating_sub(KEPT);
         for (_, path) in versions.drain(..old) {
             let _ = std::fs::remove_file(path);

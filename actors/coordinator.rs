@@ -6,25 +6,24 @@
 //! help. Without a `plan.json` it waits for one and remembers who is there.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crrl_cluster::board::{EpisodeCounts, RewardPoint};
-use crrl_cluster::run_dir::write_atomic;
 use crrl_cluster::{CastError, Inbound, Mesh, MeshEvent, RunDir, StatusBoard};
 use crrl_control::Coordinator as Machine;
-use crrl_control::coordinator::{Assign, Effect, Input, Record, Status, Waiting};
-use crrl_control::plan::{PLAN_FILE, Phase, Plan};
+use crrl_control::coordinator::{Assign, Effect, Input, Record, Status};
+use crrl_control::plan::{PLAN_FILE, Plan};
 use crrl_control::results::{RESULTS_FILE, Results};
 use crrl_control::wire::{Assignment, NodeRole, Wire};
 use crrl_store::{EventLog, Op, Options, Reader, StoreError, Writer};
-use crrl_types::{EpisodeId, Event, NodeName, Sampling, Step, Trajectory};
+use crrl_types::{EpisodeId, Event, EventKind, NodeName, Sampling, Trajectory};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
 
 use crate::leave::{Farewell, Leave};
 use crate::ledger_rows;
+use crate::run_files::{keep, read_results};
+use crate::showcase::Showcase;
 use crate::task_file::TaskFile;
 
 /// Time between two looks at deadlines, the board and the plan's file.
@@ -114,8 +113,8 @@ pub enum RunControl {
 #[derive(Debug, Default)]
 pub struct Words {
     posts: Vec<(NodeName, Wire)>,
-    events: Vec<Event>,
-    results: Option<Box<Results>>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) results: Option<Box<Results>>,
     over: Option<Option<String>>,
 }
 
@@ -164,7 +163,7 @@ impl Actor for Coordinator {
             later: VecDeque::new(),
             rollouts: BTreeMap::new(),
         };
-        state.board_phase("starting");
+        state.show().phase("starting");
         if let Err(error) = state.start_run(&myself) {
             if let Some(error) = error.downcast_ref() {
                 leave_if_full(&state.args.leave, error);
@@ -198,7 +197,7 @@ impl Actor for Coordinator {
                 Ok(())
             }
             Msg::StoreFailed(error) => {
-                state.board_phase(&format!("failed: {error}"));
+                state.show().phase(&format!("failed: {error}"));
                 Err(Box::new(error))
             }
             Msg::Control(RunControl::Status(reply)) => {
@@ -215,6 +214,16 @@ impl Actor for Coordinator {
 }
 
 impl State {
+    fn show(&self) -> Showcase<'_> {
+        Showcase(&self.args.board)
+    }
+
+    fn event(&self, kind: EventKind) -> Event {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let at_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        Event { at_ms, node: self.args.name.clone(), kind }
+    }
+
     fn now(&self) -> Duration {
         self.started.elapsed()
     }
@@ -249,11 +258,12 @@ impl State {
         })?;
         let reader = Reader::open(&self.args.run.store())?;
         let recovered = ledger_rows::recover(&reader, results)?;
-        self.fill_history(&reader)?;
+        self.show().fill(&reader)?;
         let machine = Machine::recover(plan.clone(), ids, recovered, self.now())?;
         // An error of the life before is no longer true.
         let results = Some(Box::new(machine.results().clone()));
-        writer.submit(Vec::new(), Words { results, ..Words::default() })?;
+        let started = self.event(EventKind::Started);
+        writer.submit(Vec::new(), Words { results, events: vec![started], ..Words::default() })?;
         self.run = Some(Run { machine, plan, tasks, trajectories: BTreeMap::new(), writer });
         for input in std::mem::take(&mut self.early) {
             self.input(input, None)?;
@@ -340,9 +350,6 @@ impl State {
         effects: Vec<Effect>,
         mut trajectory: Option<Trajectory>,
     ) -> Result<(), ActorProcessingErr> {
-        let at_ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
         let mut ops: Vec<Op> = Vec::new();
         let mut words = Words::default();
         for effect in effects {
@@ -350,13 +357,13 @@ impl State {
             match effect {
                 Effect::Record(record) => {
                     if let Record::Step { step, metrics, .. } = &record {
-                        self.board_step(*step, metrics);
+                        Showcase(&self.args.board).step(*step, metrics);
                     }
                     ops.push(ledger_rows::op(record));
                 }
                 Effect::Keep(episode) => {
                     if let Some(trajectory) = trajectory.take() {
-                        self.args.board.update(|s| s.progress.push_line(&line(&trajectory)));
+                        Showcase(&self.args.board).episode(&trajectory);
                         ops.push(Op::Trajectory(Box::new(trajectory.clone())));
                         run.trajectories.insert(episode, trajectory);
                     }
@@ -374,7 +381,7 @@ impl State {
                     words.posts.push((to, Wire::Batch { step, trajectories }));
                 }
                 Effect::Event(kind) => {
-                    words.events.push(Event { at_ms, node: self.args.name.clone(), kind });
+                    words.events.push(self.event(kind));
                 }
                 Effect::Results(results) => words.results = Some(results),
                 Effect::Over { error } => words.over = Some(error),
@@ -397,7 +404,8 @@ impl State {
             }
             let reason = error.clone().unwrap_or_else(|| "the run is over".to_owned());
             self.args.leave.say(Farewell::Done(reason));
-            self.board_phase(&error.map_or("done".to_owned(), |error| format!("failed: {error}")));
+            let phase = error.map_or("done".to_owned(), |error| format!("failed: {error}"));
+            self.show().phase(&phase);
         }
     }
 
@@ -457,70 +465,10 @@ impl State {
         if run.machine.next_deadline().is_some_and(|at| at <= self.now()) {
             self.input(Input::Timer, None)?;
         }
-        self.refresh_board();
+        if let Some(run) = &self.run {
+            self.show().status(&run.machine.status(), &run.plan);
+        }
         Ok(())
-    }
-
-    fn board_phase(&self, phase: &str) {
-        self.args.board.update(|s| s.progress.phase = phase.to_owned());
-    }
-
-    fn board_step(&self, step: Step, metrics: &[(String, f64)]) {
-        self.args.board.update(|s| {
-            if let Some(point) = point(step, metrics) {
-                s.progress.history.retain(|held| held.step < step.0);
-                s.progress.push_point(point);
-                s.progress.metrics = metrics.to_vec();
-            }
-        });
-    }
-
-    fn fill_history(&self, reader: &Reader) -> Result<(), StoreError> {
-        let steps = reader.steps()?;
-        self.args.board.update(|s| {
-            s.progress.history.clear();
-            for point in steps.iter().filter_map(|row| point(row.step, &row.metrics)) {
-                s.progress.push_point(point);
-            }
-        });
-        Ok(())
-    }
-
-    fn refresh_board(&self) {
-        let Some(run) = &self.run else { return };
-        let status = run.machine.status();
-        let phase = match (run.plan.phases.get(status.phase as usize - 1), &status.error) {
-            (_, Some(error)) => format!("failed: {error}"),
-            (None, _) => "done".to_owned(),
-            (Some(Phase::Evaluate(evaluate)), _) => {
-                let (done, all) = status.evaluated.unwrap_or_default();
-                format!("evaluating {} ({done}/{all})", evaluate.label)
-            }
-            (Some(Phase::Train(_)), _) => "training".to_owned(),
-        };
-        let waiting = match status.waiting {
-            Waiting::Learner => ", waiting for the learner".to_owned(),
-            Waiting::Nodes => ", waiting for a rollout node".to_owned(),
-            Waiting::Adapter { version } => format!(", waiting for adapter {version}"),
-            _ => String::new(),
-        };
-        let totals = status.totals;
-        let finished = totals.trained + totals.measured + totals.dropped;
-        let counts = EpisodeCounts {
-            dispatched: totals.created.saturating_sub(u64::from(status.queued)),
-            in_flight: status.leased.into(),
-            finished,
-            trained: totals.trained,
-            dropped: totals.dropped,
-            failed: totals.failed + totals.quarantined,
-        };
-        self.args.board.update(|s| {
-            s.progress.phase = phase + &waiting;
-            s.progress.step = status.step.0;
-            s.progress.steps = status.steps;
-            s.progress.adapter_version = status.version.0;
-            s.progress.episodes = counts;
-        });
     }
 }
 
@@ -568,53 +516,4 @@ fn leave_if_full(leave: &Leave, error: &StoreError) {
     if let StoreError::Full { .. } = error {
         leave.say(Farewell::Hopeless(error.to_string()));
     }
-}
-
-/// Writes history and results, before anything is said.
-fn keep(mut words: Words, history: &mut EventLog, results: &Path) -> Result<Words, StoreError> {
-    history.append(&std::mem::take(&mut words.events))?;
-    if let Some(new) = words.results.take() {
-        let text = serde_json::to_vec_pretty(&*new).map_err(|error| StoreError::Other {
-            path: results.to_owned(),
-            detail: error.to_string(),
-        })?;
-        write_atomic(results, &text).map_err(|error| match error.source.kind() {
-            std::io::ErrorKind::StorageFull => StoreError::Full { path: results.to_owned() },
-            _ => StoreError::Other { path: results.to_owned(), detail: error.to_string() },
-        })?;
-    }
-    Ok(words)
-}
-
-fn read_results(path: &Path) -> Result<Results, ActorProcessingErr> {
-    match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map_err(|error| format!("{}: {error}", path.display()).into()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Results::default()),
-        Err(error) => Err(format!("cannot read {}: {error}", path.display()).into()),
-    }
-}
-
-fn point(step: Step, metrics: &[(String, f64)]) -> Option<RewardPoint> {
-    let value = |name: &str| metrics.iter().find(|(n, _)| n == name).map(|(_, value)| *value);
-    let (reward, success) = (value("attempt_reward_mean")?, value("attempt_success_rate")?);
-    Some(RewardPoint { step: step.0, reward, success })
-}
-
-fn line(trajectory: &Trajectory) -> String {
-    let solved = if trajectory.reward.success { " solved" } else { "" };
-    let calls: Vec<&str> = trajectory
-        .turns
-        .iter()
-        .flat_map(|turn| &turn.tools)
-        .map(|tool| if tool.name.is_empty() { "?" } else { tool.name.as_str() })
-        .take(8)
-        .collect();
-    format!(
-        "{} {} reward {:.2}{solved} · {}",
-        trajectory.node,
-        trajectory.task,
-        trajectory.reward.total,
-        calls.join(" ")
-    )
 }

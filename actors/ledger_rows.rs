@@ -85,7 +85,11 @@ fn row(entry: Entry) -> EpisodeRow {
     }
 }
 
-fn entry(row: EpisodeRow) -> Result<Entry, RecoverRowsError> {
+/// An episode of the ledger, from its row.
+///
+/// # Errors
+/// The row makes no sense.
+pub fn entry(row: EpisodeRow) -> Result<Entry, RecoverRowsError> {
     let bad = |detail: &str| RecoverRowsError::Row {
         what: format!("episode {} ({})", row.episode, row.state),
         detail: detail.to_owned(),
@@ -124,6 +128,13 @@ fn entry(row: EpisodeRow) -> Result<Entry, RecoverRowsError> {
         node: row.node,
         state,
     })
+}
+
+/// A batch, from its row.
+#[must_use]
+pub fn batch(row: crrl_store::BatchRow) -> BatchRow {
+    let crrl_store::BatchRow { step, phase, version, committed, episodes } = row;
+    BatchRow { step, phase, version, committed, episodes }
 }
 
 fn add(totals: &mut Totals, state: &str, episodes: u64) {
@@ -177,16 +188,7 @@ pub fn recover(reader: &Reader, results: Results) -> Result<Recovered, RecoverRo
         phase,
         pinned,
         entries: rows.into_iter().map(entry).collect::<Result<_, _>>()?,
-        batches: batches
-            .into_iter()
-            .map(|crrl_store::BatchRow { step, phase, version, committed, episodes }| BatchRow {
-                step,
-                phase,
-                version,
-                committed,
-                episodes,
-            })
-            .collect(),
+        batches: batches.into_iter().map(batch).collect(),
         published: reader
             .published()?
             .into_iter()

@@ -42,6 +42,8 @@ enum Command {
     Tasks(commands::tasks::Args),
     /// Check, merge and export models.
     Model(commands::model::Args),
+    /// Whether a run lost or doubled anything: its ledger against its history and checkpoints.
+    Audit(commands::audit::Args),
     /// Score a patch against the gold patch.
     Reward(commands::reward::Args),
     /// Write or print the configuration.
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
         Command::Sft(args) => commands::sft::run(&args),
         Command::Tasks(args) => commands::tasks::run(args),
         Command::Model(args) => commands::model::run(args),
+        Command::Audit(args) => commands::audit::run(&args),
         Command::Reward(args) => commands::reward::run(args),
         Command::Config(args) => commands::config::run(args),
         Command::Completions { shell } => {

@@ -320,8 +320,9 @@ fn fold(progress: &mut Progress, snapshot: &Snapshot, config: &ClusterConfig, ru
     progress.step = seen.step;
     progress.steps = seen.steps;
     progress.episodes = counts.unwrap_or((seen.episodes.finished, 0));
-    progress.reward = Progress::curve(seen.history.iter().map(|p| (p.step, p.reward)));
-    progress.success = Progress::curve(seen.history.iter().map(|p| (p.step, p.success)));
+    progress.reward = Progress::curve(seen.history.iter().map(|p| (p.step, p.reward, p.attempts)));
+    progress.success =
+        Progress::curve(seen.history.iter().map(|p| (p.step, p.success, p.attempts)));
     progress.metrics.clone_from(&seen.metrics);
     let lines: Vec<String> = seen.lines.iter().cloned().collect();
     progress.set_episode(&lines);

@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Points of a curve that are kept; a longer one is thinned by half.
 const CURVE_POINTS_MAX: usize = 512;
 
+/// Steps a point of a curve averages over.
+const CURVE_WINDOW: usize = 5;
+
 /// Lines of the current episodes that are kept.
 const EPISODE_LINES_MAX: usize = 12;
 
@@ -39,9 +42,9 @@ pub(crate) struct Progress {
     pub(crate) steps: u64,
     /// Episodes of this phase that came back, and that are wanted in all (0: not known).
     pub(crate) episodes: (u64, u64),
-    /// Mean reward by step.
+    /// Mean reward by step, over a few steps.
     pub(crate) reward: Vec<(f64, f64)>,
-    /// Share of solved episodes by step.
+    /// Share of solved episodes by step, over a few steps.
     pub(crate) success: Vec<(f64, f64)>,
     /// Numbers of the newest step, by name.
     pub(crate) metrics: Vec<(String, f64)>,
@@ -54,10 +57,21 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Sets a curve, thinned to what a terminal can show.
-    pub(crate) fn curve(points: impl IntoIterator<Item = (u64, f64)>) -> Vec<(f64, f64)> {
-        #[expect(clippy::cast_precision_loss, reason = "steps are far below 2^52")]
-        let mut curve: Vec<_> = points.into_iter().map(|(x, y)| (x as f64, y)).collect();
+    /// A curve from steps, their means and the number of attempts behind each: every point is the
+    /// mean over the attempts of the last [`CURVE_WINDOW`] steps, since steps that follow each
+    /// other fast have few attempts between them. Thinned to what a terminal can show.
+    #[expect(clippy::cast_precision_loss, reason = "steps and attempts are far below 2^52")]
+    pub(crate) fn curve(points: impl IntoIterator<Item = (u64, f64, u64)>) -> Vec<(f64, f64)> {
+        let points: Vec<_> = points.into_iter().collect();
+        let smooth = |end: usize| {
+            let window = &points[(end + 1).saturating_sub(CURVE_WINDOW)..=end];
+            let attempts: u64 = window.iter().map(|(_, _, attempts)| attempts).sum();
+            let earned: f64 =
+                window.iter().map(|(_, mean, attempts)| mean * *attempts as f64).sum();
+            let mean = if attempts == 0 { points[end].1 } else { earned / attempts as f64 };
+            (points[end].0 as f64, mean)
+        };
+        let mut curve: Vec<_> = (0..points.len()).map(smooth).collect();
         while curve.len() > CURVE_POINTS_MAX {
             curve = curve.into_iter().step_by(2).collect();
         }
@@ -72,10 +86,7 @@ impl Progress {
 
     /// Moving average of the reward over the last few steps.
     pub(crate) fn recent_reward(&self) -> Option<f64> {
-        let tail = &self.reward[self.reward.len().saturating_sub(5)..];
-        #[expect(clippy::cast_precision_loss, reason = "at most five")]
-        let n = tail.len() as f64;
-        (!tail.is_empty()).then(|| tail.iter().map(|(_, y)| y).sum::<f64>() / n)
+        self.reward.last().map(|(_, reward)| *reward)
     }
 
     /// Time left of the training, from the pace since it began.
@@ -123,8 +134,15 @@ mod tests {
 
     #[test]
     fn a_long_curve_keeps_its_ends_of_time() {
-        let curve = Progress::curve((0..5_000).map(|i| (i, 0.5)));
+        let curve = Progress::curve((0..5_000).map(|i| (i, 0.5, 3)));
         assert!(curve.len() <= CURVE_POINTS_MAX && curve[0].0 == 0.0);
+    }
+
+    #[test]
+    fn a_step_with_few_attempts_does_not_shake_the_curve() {
+        let curve = Progress::curve([(1, 0.5, 90), (2, 0.0, 0), (3, 1.0, 10), (4, 0.5, 0)]);
+        let heights: Vec<f64> = curve.into_iter().map(|(_, y)| y).collect();
+        assert_eq!(heights, [0.5, 0.5, 0.55, 0.55]);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub struct Progress {
     pub lines: VecDeque<String>,
 }
 
-/// Reward of the episodes one step was trained on.
+/// What the policy earned between one step and the next.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct RewardPoint {
     /// The step.
@@ -45,6 +45,8 @@ pub struct RewardPoint {
     pub reward: f64,
     /// Share of episodes that count as solved.
     pub success: f64,
+    /// Attempts these are means over.
+    pub attempts: u64,
 }
 
 /// Episodes by what became of them.

@@ -146,8 +146,8 @@ fn a_killed_node_comes_back() {
     });
     let pids = pids(&run);
     assert_eq!(host::down(&run).expect("goes down"), Down::Asked);
-    let exits = host::state(&run).expect("is there").nodes.into_iter().map(|n| n.last_exit);
-    assert!(exits.into_iter().all(|exit| exit.as_deref() == Some("exit code 0")));
+    let nodes = host::state(&run).expect("is there").nodes;
+    assert!(nodes.iter().all(|n| n.last_exit.as_deref() == Some("exit code 0")), "{nodes:?}");
     assert!(!pids.iter().any(|pid| is_alive(*pid)), "left something behind");
     assert_eq!(host::down(&run).expect("no error"), Down::NotRunning);
 }

@@ -8,9 +8,11 @@
 //! - [`ledger`]: every episode's life
 //! - [`parameter_server`]: what is published, and who gets it
 //! - [`cursor`]: the order of tasks
+//! - [`mod@audit`]: whether a run kept its promises, from what it left behind
 //!
 //! This crate never does I/O and never reads a clock.
 
+pub mod audit;
 pub mod coordinator;
 pub mod cursor;
 pub mod ledger;

@@ -66,6 +66,15 @@ pub struct Found {
     pub damaged: Vec<String>,
 }
 
+/// What [`Checkpoints::examine`] finds in a checkpoint that loads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Examined {
+    /// Where the run was.
+    pub progress: Progress,
+    /// Whether every value of every tensor is finite.
+    pub finite: bool,
+}
+
 /// The checkpoints of one run.
 #[derive(Debug, Clone)]
 pub struct Checkpoints {
@@ -152,6 +161,27 @@ impl Checkpoints {
             }
         }
         Ok(found)
+    }
+
+    /// Every checkpoint, oldest first: its folder, and where the run was and whether all its
+    /// values are finite, or why it would not load. Nothing is changed.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn examine(&self) -> Result<Vec<(PathBuf, Result<Examined, String>)>, LearnerError> {
+        let examine = |path: PathBuf| {
+            let examined = open(&path).and_then(|manifest| {
+                let mut finite = true;
+                for name in manifest.files.keys().filter(|name| name.ends_with(".safetensors")) {
+                    let bytes =
+                        std::fs::read(path.join(name)).map_err(|e| format!("{name}: {e}"))?;
+                    finite &= all_finite(&bytes).map_err(|e| format!("{name}: {e}"))?;
+                }
+                Ok(Examined { progress: manifest.progress, finite })
+            });
+            (path, examined)
+        };
+        Ok(self.list()?.into_iter().map(examine).collect())
     }
 
     /// Folders of checkpoints, oldest first.
@@ -279,6 +309,23 @@ fn sync(path: &Path) -> Result<(), LearnerError> {
     File::open(path)
         .and_then(|file| file.sync_all())
         .map_err(|source| LearnerError::Io { path: path.to_owned(), source })
+}
+
+/// Whether a safetensors file holds finite values only. Types other than ours hold no values of
+/// ours.
+fn all_finite(bytes: &[u8]) -> Result<bool, String> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+    // A number is not finite when all bits of its exponent are set.
+    Ok(file.tensors().iter().all(|(_, tensor)| match tensor.dtype() {
+        Dtype::F32 => {
+            tensor.data().as_chunks().0.iter().all(|b| f32::from_le_bytes(*b).is_finite())
+        }
+        Dtype::BF16 => {
+            let bits = tensor.data().as_chunks().0;
+            bits.iter().all(|b| u16::from_le_bytes(*b) & 0x7f80 != 0x7f80)
+        }
+        _ => true,
+    }))
 }
 
 /// Both moments of every parameter as one safetensors file.

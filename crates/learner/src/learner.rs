@@ -1,20 +1,16 @@
 //! One step of learning: micro-batches, the objective between forward and backward pass, the
 //! update.
 
-use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Instant;
 
-use crrl_model::train::{HeadOut, Packed};
+use crrl_model::train::HeadOut;
 use crrl_model::{AdapterWeights, Cpu, Decoder, FileDtype, Lora, ModelConfig, ModelDir};
 use crrl_rl::objective::{Batch, Metrics, ObjectiveError, Outcome, Totals, objective};
-use crrl_rl::packing;
 use crrl_types::{AdapterVersion, Digest};
 use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 
 use crate::error::LearnerError;
 use crate::example::{Episode, Example, check, targets};
@@ -22,6 +18,7 @@ use crate::network::{Learnt, Network, Reading, Slope};
 use crate::optimizer;
 use crate::options::{Options, Trainable};
 use crate::parameters::Parameters;
+use crate::passes::{Pass, Sequence};
 use crate::publish::{self, Published};
 use crate::report::{Accuracy, Report};
 
@@ -49,7 +46,7 @@ pub struct Learner {
     options: Options,
     updates: u64,
     /// Tokens of a pass; falls when a pass fails.
-    budget: usize,
+    pub(crate) budget: usize,
 }
 
 impl std::fmt::Debug for Learner {
@@ -60,15 +57,6 @@ impl std::fmt::Debug for Learner {
             .finish_non_exhaustive()
     }
 }
-
-/// What is done with one micro-batch: its sequences by index, and what of them is read.
-type Pass<'a, T> = dyn Fn(&Learner, &[usize], &Reading) -> Result<T, LearnerError> + Sync + 'a;
-
-/// Width of the residual stream up to which micro-batches pass side by side, one a thread: the
-/// operations of a small model are too short to be worth cutting up between threads.
-const SIDE_BY_SIDE_WIDTH: usize = 256;
-/// Tokens of such a micro-batch: its activations stay in the cache.
-const SIDE_BY_SIDE_TOKENS: usize = 1024;
 
 /// Episodes of one batch, with what is known of their tokens besides the current policy.
 struct Known<'a> {
@@ -462,73 +450,6 @@ impl Learner {
         report.learning_rate = update.learning_rate;
         report.update_time += started.elapsed();
     }
-
-    /// Runs `pass` over micro-batches, longest sequences first, and `fold` over what comes of them,
-    /// always in the same order. A micro-batch that fails (memory, most of the time) is halved, and
-    /// so is the budget of later ones.
-    fn passes<T: Send>(
-        &mut self,
-        sequences: &[Sequence<'_>],
-        temperature: f32,
-        pass: &Pass<'_, T>,
-        fold: &mut dyn FnMut(&[usize], &Reading, T),
-    ) -> Result<(), LearnerError> {
-        let lengths: Vec<usize> = sequences.iter().map(|s| s.tokens.len()).collect();
-        let side_by_side = self.model().hidden_size <= SIDE_BY_SIDE_WIDTH;
-        let (lanes, tokens) = if side_by_side {
-            (rayon::current_num_threads(), self.budget.min(SIDE_BY_SIDE_TOKENS))
-        } else {
-            (1, self.budget)
-        };
-        // What is under way at once stays within the budget.
-        let lanes = lanes.min(self.budget / tokens.max(1)).max(1);
-        let mut bins: VecDeque<Vec<usize>> = packing::plan(&lengths, tokens).into();
-        bins.retain_mut(|bin| {
-            bin.retain(|&index| !sequences[index].positions.is_empty());
-            !bin.is_empty()
-        });
-        while !bins.is_empty() {
-            let wave: Vec<Vec<usize>> = bins.drain(..lanes.min(bins.len())).collect();
-            let this = &*self;
-            let attempt = |bin: &Vec<usize>| {
-                let reading = reading(sequences, bin, temperature);
-                let done = catch_unwind(AssertUnwindSafe(|| pass(this, bin, &reading)));
-                (reading, done)
-            };
-            let done: Vec<_> = if wave.len() == 1 {
-                wave.iter().map(attempt).collect()
-            } else {
-                wave.par_iter().map(attempt).collect()
-            };
-            let mut again = Vec::new();
-            for (mut bin, (reading, result)) in wave.into_iter().zip(done) {
-                let failed = match result {
-                    Ok(result) => {
-                        fold(&bin, &reading, result?);
-                        continue;
-                    }
-                    Err(panic) => panic_text(&*panic),
-                };
-                let tokens = reading.packed.tokens.len();
-                if bin.len() == 1 {
-                    return Err(LearnerError::Pass { tokens, reason: failed });
-                }
-                self.budget = self.budget.min(tokens).div_ceil(2);
-                tracing::warn!(
-                    tokens,
-                    budget = self.budget,
-                    reason = failed,
-                    "pass failed; halved"
-                );
-                let rest = bin.split_off(bin.len() / 2);
-                again.extend([bin, rest]);
-            }
-            for bin in again.into_iter().rev() {
-                bins.push_front(bin);
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Applies the objective to the episodes of one micro-batch; the gradient is over the tokens
@@ -568,74 +489,4 @@ fn judge(
         advantages: &advantages,
     };
     objective(rule, &batch, totals)
-}
-
-/// Tokens of a sequence and which of them are trained on.
-#[derive(Debug, Clone)]
-struct Sequence<'a> {
-    tokens: &'a [u32],
-    positions: Vec<usize>,
-}
-
-impl<'a> Sequence<'a> {
-    /// The tokens trained on, or all but the first.
-    fn of_example(example: &'a Example, all: bool) -> Self {
-        let positions = if all {
-            (1..example.tokens.len()).collect()
-        } else {
-            targets(&example.mask).collect()
-        };
-        Self { tokens: &example.tokens, positions }
-    }
-
-    fn of_episode(episode: &'a Episode) -> Self {
-        Self { tokens: &episode.tokens, positions: targets(&episode.generated).collect() }
-    }
-}
-
-/// Packs the sequences of a bin and says what is read of them.
-fn reading(sequences: &[Sequence<'_>], bin: &[usize], temperature: f32) -> Reading {
-    let packed = Packed::new(bin.iter().map(|&index| sequences[index].tokens));
-    let mut reading = Reading { packed, temperature, ..Reading::default() };
-    for (place, &index) in bin.iter().enumerate() {
-        let start = reading.packed.cu_seqlens[place];
-        for &t in &sequences[index].positions {
-            reading.rows.push(start + t - 1);
-            reading.targets.push(sequences[index].tokens[t]);
-        }
-    }
-    reading
-}
-
-/// What a panic said.
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given").to_owned()
-}
-
-impl Report {
-    /// Counts a pass.
-    fn read(&mut self, tokens: usize, out: &HeadOut) {
-        self.passes += 1;
-        self.tokens += tokens;
-        self.targets += out.logprobs.len();
-        self.entropy += out.entropy.iter().map(|&h| f64::from(h)).sum::<f64>();
-        self.greedy += out.greedy.iter().filter(|g| **g).count() as f64;
-    }
-
-    /// Turns sums over tokens into means.
-    fn close(&mut self) {
-        let count = self.targets.max(1) as f64;
-        self.entropy /= count;
-        self.greedy /= count;
-    }
-
-    fn rewards(&mut self, episodes: &[Episode]) {
-        let n = episodes.len().max(1) as f64;
-        self.reward_mean = episodes.iter().map(|e| e.reward).sum::<f64>() / n;
-        let squares = episodes.iter().map(|e| (e.reward - self.reward_mean).powi(2)).sum::<f64>();
-        self.reward_std = (squares / n).sqrt();
-        self.staleness_mean = episodes.iter().map(|e| e.staleness as f64).sum::<f64>() / n;
-        self.staleness_max = episodes.iter().map(|e| e.staleness).max().unwrap_or(0);
-    }
 }

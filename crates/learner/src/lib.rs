@@ -23,6 +23,7 @@ pub mod network;
 pub mod optimizer;
 pub mod options;
 pub mod parameters;
+mod passes;
 pub mod publish;
 pub mod report;
 pub mod schedule;

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use crrl_model::train::HeadOut;
 use crrl_rl::objective::Metrics;
+
+use crate::example::Episode;
 
 /// One step, or a part of one.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -76,15 +79,8 @@ impl Report {
         .to_vec();
         if let Some(objective) = &self.objective {
             list.extend(objective.named());
-            list.extend(
-                [
-                    ("reward_mean", self.reward_mean),
-                    ("reward_std", self.reward_std),
-                    ("staleness_mean", self.staleness_mean),
-                    ("staleness_max", self.staleness_max as f64),
-                ]
-                .map(|(name, value)| (name.to_owned(), value)),
-            );
+            // Means of reward and staleness are the coordinator's to tell: it has the ledger.
+            list.push(("reward_std".to_owned(), self.reward_std));
         }
         list
     }
@@ -101,4 +97,31 @@ pub struct Accuracy {
     pub examples: f64,
     /// Number of tokens.
     pub count: usize,
+}
+
+impl Report {
+    /// Counts a pass.
+    pub(crate) fn read(&mut self, tokens: usize, out: &HeadOut) {
+        self.passes += 1;
+        self.tokens += tokens;
+        self.targets += out.logprobs.len();
+        self.entropy += out.entropy.iter().map(|&h| f64::from(h)).sum::<f64>();
+        self.greedy += out.greedy.iter().filter(|g| **g).count() as f64;
+    }
+
+    /// Turns sums over tokens into means.
+    pub(crate) fn close(&mut self) {
+        let count = self.targets.max(1) as f64;
+        self.entropy /= count;
+        self.greedy /= count;
+    }
+
+    pub(crate) fn rewards(&mut self, episodes: &[Episode]) {
+        let n = episodes.len().max(1) as f64;
+        self.reward_mean = episodes.iter().map(|e| e.reward).sum::<f64>() / n;
+        let squares = episodes.iter().map(|e| (e.reward - self.reward_mean).powi(2)).sum::<f64>();
+        self.reward_std = (squares / n).sqrt();
+        self.staleness_mean = episodes.iter().map(|e| e.staleness as f64).sum::<f64>() / n;
+        self.staleness_max = episodes.iter().map(|e| e.staleness).max().unwrap_or(0);
+    }
 }

@@ -7,7 +7,7 @@ use crrl_types::{AdapterVersion, Digest, EpisodeId, GroupId, Step, TaskId, Traje
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use crate::error::StoreError;
-use crate::row::{BatchRow, EpisodeRow, StepRow};
+use crate::row::{BatchRow, EpisodeRow, StepRow, TokenRow};
 use crate::schema;
 use crate::write::int;
 
@@ -118,6 +118,55 @@ impl Reader {
         let marks = vec!["?"; states.len()].join(", ");
         let sql = format!("SELECT * FROM episodes WHERE state IN ({marks}) ORDER BY id");
         self.rows(&sql, rusqlite::params_from_iter(states), episode)
+    }
+
+    /// Every read from now on sees the store as it is now, whatever is written meanwhile, until
+    /// this is called again or the reader is dropped.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn hold(&self) -> Result<(), StoreError> {
+        let wrap = |error: rusqlite::Error| StoreError::of(&self.path, &error);
+        if !self.connection.is_autocommit() {
+            self.connection.execute_batch("COMMIT").map_err(wrap)?;
+        }
+        // The view is fixed by the first read.
+        let script = "BEGIN; SELECT count(*) FROM sqlite_schema;";
+        self.connection.execute_batch(script).map_err(wrap)
+    }
+
+    /// Every episode, by id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn episodes(&self) -> Rows<EpisodeRow> {
+        self.rows("SELECT * FROM episodes ORDER BY id", [], episode)
+    }
+
+    /// What every transcript says of its tokens, without the tokens, by episode.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn token_rows(&self) -> Rows<TokenRow> {
+        let sql =
+            "SELECT episode, generated, logprobs, adapters FROM trajectories ORDER BY episode";
+        let rows: Vec<(u64, Vec<u8>, Vec<u8>, String)> =
+            self.rows(sql, [], |row| Ok((uint(row, 0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+        rows.into_iter()
+            .map(|(id, generated, logprobs, spans)| {
+                let spans = serde_json::from_str(&spans).map_err(|error| {
+                    self.unreadable(format!("the spans of episode {id}"), &error)
+                })?;
+                let finite =
+                    logprobs.as_chunks().0.iter().all(|b| f32::from_le_bytes(*b).is_finite());
+                Ok(TokenRow {
+                    episode: EpisodeId(id),
+                    generated: generated.iter().map(|byte| *byte != 0).collect(),
+                    spans,
+                    finite,
+                })
+            })
+            .collect()
     }
 
     /// Episodes of a phase, by id.

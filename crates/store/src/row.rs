@@ -1,6 +1,8 @@
 //! What is stored, as plain rows.
 
-use crrl_types::{AdapterVersion, Digest, EpisodeId, GroupId, NodeName, Step, TaskId, Trajectory};
+use crrl_types::{
+    AdapterVersion, Digest, EpisodeId, GroupId, NodeName, Step, TaskId, TokenSpan, Trajectory,
+};
 
 /// An episode, as the ledger has it.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +65,19 @@ pub struct StepRow {
     pub version: AdapterVersion,
     /// Name and value. Names written before and not named here stay.
     pub metrics: Vec<(String, f64)>,
+}
+
+/// What a transcript says of its tokens, without them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenRow {
+    /// Whose.
+    pub episode: EpisodeId,
+    /// Whether the policy generated the token, token by token.
+    pub generated: Vec<bool>,
+    /// Which adapter drew which.
+    pub spans: Vec<TokenSpan>,
+    /// Whether every log-probability is finite.
+    pub finite: bool,
 }
 
 /// One change.

@@ -24,6 +24,9 @@ pub struct Event {
 #[serde(tag = "event", rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the fields are named by the newtypes they hold")]
 pub enum EventKind {
+    /// The coordinator started. What it had decided before and not written here yet is missing
+    /// before this line; the ledger has it.
+    Started,
     /// A node joined; `incarnation` tells a restart from a reconnect.
     NodeUp { peer: NodeName, incarnation: u64 },
     /// A node was lost.
@@ -40,6 +43,8 @@ pub enum EventKind {
     Failed { episode: EpisodeId, reason: String },
     /// A node's lease on an episode ended without a result; it will be handed out again.
     LeaseLost { episode: EpisodeId, from: NodeName },
+    /// The learner fell back to before this step: it is made again, from the same batch.
+    RolledBack { step: Step },
     /// An optimizer step was committed.
     Stepped { step: Step, version: AdapterVersion },
     /// An adapter was published.

@@ -31,6 +31,8 @@ use crate::peer::lock;
 use crate::restart::{Backoff, Intensity, Restarts, Strategy, Verdict};
 use crate::run_dir::RunDir;
 
+/// How long nodes may take to end by themselves once the coordinator has: it told them to.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long nodes may take to end after SIGTERM.
 const TERM_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a dead node's last lines may take to come through the pipe. A grandchild that inherited
@@ -89,6 +91,8 @@ struct Host {
     state: HostState,
     waiting: Vec<bool>,
     started: Instant,
+    /// While it is stopping: what is sent to every node that is left, and when.
+    next_signal: Option<(Instant, Signal)>,
     rng: StdRng,
     sender: mpsc::Sender<Event>,
     events: mpsc::Receiver<Event>,
@@ -134,6 +138,7 @@ impl Host {
             restarts: Restarts::new(Strategy::OneForOne, intensity, backoff, nodes.len()),
             waiting: vec![false; nodes.len()],
             started: Instant::now(),
+            next_signal: None,
             rng: StdRng::from_seed(random_bytes().unwrap_or_default()),
             executable: std::env::current_exe().map_err(system("find this program's own file"))?,
             run,
@@ -156,9 +161,8 @@ impl Host {
         }
         self.state.started = true;
         self.state.write(&self.run)?;
-        let mut deadline: Option<Instant> = None;
         while self.is_busy() {
-            let late = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            let due = self.next_signal.map(|(at, _)| at.into());
             tokio::select! {
                 event = self.events.recv() => match event {
                     Some(Event::Exited { node, status }) => self.exited(node, status).await,
@@ -172,13 +176,9 @@ impl Host {
                     tracing::info!("whoever started this cluster is gone: stopping");
                     self.stop();
                 }
-                () = tokio::time::sleep_until(late.into()), if deadline.is_some() => {
-                    self.signal_all(Signal::SIGKILL);
-                    deadline = Some(Instant::now() + TERM_TIMEOUT);
+                () = tokio::time::sleep_until(due.unwrap_or_else(|| Instant::now().into())), if due.is_some() => {
+                    self.send_signal();
                 }
-            }
-            if self.state.stopping && deadline.is_none() {
-                deadline = Some(Instant::now() + TERM_TIMEOUT);
             }
             self.write();
         }
@@ -242,8 +242,8 @@ impl Host {
         self.note(node, &how);
         self.state.nodes[node].last_exit = Some(how.clone());
         if code == Some(0) && self.nodes[node].roles.contains(&Role::Coordinator) {
-            // It leaves last: whoever is still here was not there to be told.
-            self.stop();
+            // It told the others to leave; whoever was not there to hear it is told by signal.
+            self.stop_after(LEAVE_TIMEOUT);
         }
         if self.state.stopping || code == Some(0) {
             return;
@@ -290,14 +290,27 @@ impl Host {
         }
     }
 
+    /// Ends every node: SIGTERM now, SIGKILL for those it does not end.
     fn stop(&mut self) {
-        if !self.state.stopping {
-            self.state.stopping = true;
-            self.signal_all(Signal::SIGTERM);
+        self.stop_after(Duration::ZERO);
+        if self.next_signal.is_some_and(|(_, signal)| signal == Signal::SIGTERM) {
+            self.send_signal();
         }
     }
 
-    fn signal_all(&self, signal: Signal) {
+    /// Ends every node that has not ended by itself after `grace`.
+    fn stop_after(&mut self, grace: Duration) {
+        if !self.state.stopping {
+            self.state.stopping = true;
+            self.next_signal = Some((Instant::now() + grace, Signal::SIGTERM));
+        }
+    }
+
+    /// Sends what is due to every node that is left. SIGKILL again and again: a process may need it
+    /// after the system was too busy to start or end it.
+    fn send_signal(&mut self) {
+        let Some((_, signal)) = self.next_signal else { return };
+        self.next_signal = Some((Instant::now() + TERM_TIMEOUT, Signal::SIGKILL));
         for pid in self.state.nodes.iter().filter_map(|node| node.pid) {
             if let Ok(pid) = i32::try_from(pid) {
                 let _ = kill(Pid::from_raw(pid), signal);

@@ -13,6 +13,9 @@ use super::{Coordinator, Effect, ROLLBACK_STEPS_MAX, Record, Stage};
 use crate::ledger::{Broken, State, Transition};
 use crate::wire::{BatchRequest, StepMetrics};
 
+/// Why an episode of a batch was dropped after all: it carried nothing to learn from.
+pub const LEFT_OUT: &str = "the learner left it out";
+
 /// A batch, as it is made durable.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BatchRow {
@@ -129,6 +132,7 @@ impl Coordinator {
             batch.committed = false;
             batch.sent = None;
             out.push(Effect::Record(Record::Batch(batch.row(undone))));
+            out.push(Effect::Event(EventKind::RolledBack { step: Step(undone) }));
             for episode in batch.episodes.clone() {
                 let trained = self.ledger.get(episode).map(|entry| &entry.state);
                 if matches!(trained, Some(State::Trained(..))) {
@@ -169,11 +173,8 @@ impl Coordinator {
             if !matches!(state, Some(State::Batched(..))) {
                 continue; // Left out the first time this step was made.
             }
-            let next = if left_out {
-                Transition::Drop("the learner left it out".to_owned())
-            } else {
-                Transition::Commit
-            };
+            let next =
+                if left_out { Transition::Drop(LEFT_OUT.to_owned()) } else { Transition::Commit };
             self.transit(episode, next, out)?;
         }
         self.learner.committed = step.0;

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use crrl_types::{AdapterVersion, Digest, EpisodeId, EventKind, GroupId, NodeName, Step, TaskId};
 
-pub use batches::BatchRow;
+pub use batches::{BatchRow, LEFT_OUT};
 pub use input::{Input, Result as EpisodeResult};
 pub use recovery::{RecoverError, Recovered};
 pub use status::{NodeStatus, Status, Waiting};

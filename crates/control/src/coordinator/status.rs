@@ -210,6 +210,7 @@ impl Coordinator {
             // What the policy does: the batch leaves out groups that have nothing to teach.
             ("attempt_reward_mean", since.earned / since.attempts.max(1) as f64),
             ("attempt_success_rate", since.solved as f64 / since.attempts.max(1) as f64),
+            ("attempts", since.attempts as f64),
             ("generated_tokens_mean", mean(&|o| f64::from(o.generated))),
             ("staleness_mean", mean(&behind)),
             ("staleness_max", outcomes.iter().map(behind).fold(0.0, f64::max)),

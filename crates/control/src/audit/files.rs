@@ -1,0 +1,68 @@
+//! Checkpoints and adapters on disk (I6, I13).
+
+use crrl_types::Step;
+
+use super::{Court, Facts, Invariant, Known};
+
+pub(super) fn judge(facts: &Facts, known: &Known<'_>, court: &mut Court) {
+    let committed = known.committed();
+    let mut newest = None;
+    for checkpoint in &facts.checkpoints {
+        let evidence = || format!("checkpoints/{}", checkpoint.name);
+        match &checkpoint.holds {
+            Ok(held) => {
+                newest = newest.max(Some(held.step));
+                if !held.finite {
+                    let what = "a value of the checkpoint is not finite".to_owned();
+                    court.against(Invariant::I13, what, evidence());
+                }
+            }
+            Err(reason) => court.note(format!("{} would not load: {reason}", evidence())),
+        }
+    }
+    let damaged = facts.checkpoints.iter().any(|checkpoint| checkpoint.holds.is_err());
+    match newest {
+        None if committed > Step(0) => {
+            let what = format!("step {committed} is committed and no checkpoint loads");
+            court.against(Invariant::I6, what, "checkpoints/");
+        }
+        Some(newest) if newest < committed && damaged => court.note(format!(
+            "the run would go on from step {newest}: what is newer would not load, and steps {} to \
+             {committed} would be made again from the same batches",
+            newest.next()
+        )),
+        Some(newest) if newest < committed => {
+            let what =
+                format!("step {committed} is committed and the newest checkpoint is of {newest}");
+            court.against(Invariant::I6, what, "checkpoints/");
+        }
+        _ => {}
+    }
+    let whole = facts.checkpoints.iter().filter(|c| c.holds.is_ok()).count();
+    court.looked_at(
+        Invariant::I6,
+        format!(
+            "{whole} of {} checkpoints load, {committed} steps committed",
+            facts.checkpoints.len()
+        ),
+    );
+    for adapter in &facts.adapters {
+        let evidence = || format!("adapters/{}.safetensors", adapter.version);
+        if !adapter.finite {
+            let what = format!("a value of adapter {} is not finite", adapter.version);
+            court.against(Invariant::I13, what, evidence());
+        }
+        if known.published.get(&adapter.version).is_some_and(|digest| *digest != adapter.digest) {
+            let what = format!("adapter {} is not the one that was published", adapter.version);
+            court.against(Invariant::I5, what, evidence());
+        }
+    }
+    court.looked_at(
+        Invariant::I13,
+        format!(
+            "{whole} checkpoints, {} adapters, {} transcripts",
+            facts.adapters.len(),
+            facts.transcripts.len()
+        ),
+    );
+}

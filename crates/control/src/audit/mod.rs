@@ -1,0 +1,265 @@
+//! Whether a run kept its promises, from what it left behind: ledger, history, checkpoints.
+//!
+//! Pure: facts in, verdict out. The invariants are those of docs/FAULTS.md that can be judged
+//! afterwards. Anything that contradicts one is a [`Violation`] with its evidence; what merely
+//! could not be looked at, or is damaged and not needed, is a note.
+//!
+//! The history is written after the ledger, so a crash may lose the newest lines of it and never
+//! those of the ledger: an event without its row is a violation, a row without its event a note.
+
+mod episodes;
+mod files;
+mod history;
+mod tokens;
+mod versions;
+
+use std::collections::BTreeMap;
+
+use crrl_types::{AdapterVersion, Digest, EpisodeId, Event, Step, TokenSpan};
+use serde::Serialize;
+
+use crate::coordinator::BatchRow;
+use crate::ledger::Entry;
+use crate::plan::Plan;
+use crate::wire::Serving;
+
+/// Violations of one invariant that are told one by one; the rest is counted.
+pub const TOLD_MAX: usize = 20;
+
+/// What a run left behind.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Its plan.
+    pub plan: Plan,
+    /// Whether its results say that it carried the plan out.
+    pub complete: bool,
+    /// Every episode of the ledger.
+    pub entries: Vec<Entry>,
+    /// Every batch.
+    pub batches: Vec<BatchRow>,
+    /// Every optimizer step, and the adapter it made.
+    pub steps: Vec<(Step, AdapterVersion)>,
+    /// Every adapter the coordinator heard of.
+    pub published: Vec<Serving>,
+    /// The transcripts kept.
+    pub transcripts: Vec<Transcript>,
+    /// The history, line by line.
+    pub history: Vec<Line>,
+    /// Checkpoints on disk, oldest first.
+    pub checkpoints: Vec<CheckpointFact>,
+    /// Adapters on the parameter server's disk.
+    pub adapters: Vec<AdapterFact>,
+}
+
+/// A line of the history.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// Its number, from 1.
+    pub number: u64,
+    /// What it says, or why it cannot be read.
+    pub event: Result<Event, String>,
+}
+
+/// What a transcript says of its tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transcript {
+    /// Whose.
+    pub episode: EpisodeId,
+    /// Whether the policy generated the token, token by token.
+    pub generated: Vec<bool>,
+    /// Which adapter drew which.
+    pub spans: Vec<TokenSpan>,
+    /// Whether every log-probability is finite.
+    pub finite: bool,
+}
+
+/// A checkpoint on disk.
+#[derive(Debug, Clone)]
+pub struct CheckpointFact {
+    /// Its folder's name.
+    pub name: String,
+    /// What it holds, or why it would not load.
+    pub holds: Result<Held, String>,
+}
+
+/// What a checkpoint that loads holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Last step made.
+    pub step: Step,
+    /// Newest published version.
+    pub version: AdapterVersion,
+    /// Episodes of that step.
+    pub consumed: Vec<EpisodeId>,
+    /// Whether every value of every tensor is finite.
+    pub finite: bool,
+}
+
+/// An adapter on the parameter server's disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdapterFact {
+    /// Its version.
+    pub version: AdapterVersion,
+    /// BLAKE3 of its bytes.
+    pub digest: Digest,
+    /// Whether every value is finite.
+    pub finite: bool,
+}
+
+/// One invariant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[expect(missing_docs, reason = "each has its sentence in `Invariant::says`")]
+pub enum Invariant {
+    I1,
+    I2,
+    I4,
+    I5,
+    I6,
+    I7,
+    I13,
+}
+
+impl Invariant {
+    /// All that are judged here.
+    pub const ALL: [Self; 7] =
+        [Self::I1, Self::I2, Self::I4, Self::I5, Self::I6, Self::I7, Self::I13];
+
+    /// What it promises.
+    #[must_use]
+    pub fn says(self) -> &'static str {
+        match self {
+            Self::I1 => "every episode is accounted for and ends once",
+            Self::I2 => "no episode counts in two optimizer steps",
+            Self::I4 => "adapter versions only go up",
+            Self::I5 => "every generated token carries an adapter that was published",
+            Self::I6 => "a committed checkpoint loads",
+            Self::I7 => "nothing staler than the bound was trained on",
+            Self::I13 => "nothing that is not finite was published or kept as good",
+        }
+    }
+}
+
+/// Something that contradicts an invariant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Violation {
+    /// What is wrong.
+    pub what: String,
+    /// Where that can be seen.
+    pub evidence: String,
+}
+
+/// What was found out about one invariant.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// Which.
+    pub invariant: Invariant,
+    /// What it promises.
+    pub says: &'static str,
+    /// Whether it held.
+    pub held: bool,
+    /// What was looked at, in numbers.
+    pub looked_at: String,
+    /// Violations in all.
+    pub violations: u64,
+    /// The first of them, at most [`TOLD_MAX`].
+    pub told: Vec<Violation>,
+}
+
+/// The verdict on a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Verdict {
+    /// Whether every invariant held.
+    pub ok: bool,
+    /// One for each invariant, in order.
+    pub findings: Vec<Finding>,
+    /// What is worth knowing and contradicts nothing.
+    pub notes: Vec<String>,
+}
+
+impl Verdict {
+    /// What was found out about an invariant.
+    #[must_use]
+    pub fn of(&self, invariant: Invariant) -> Option<&Finding> {
+        self.findings.iter().find(|finding| finding.invariant == invariant)
+    }
+}
+
+/// Judges a run.
+#[must_use]
+pub fn audit(facts: &Facts) -> Verdict {
+    let known = Known::new(facts);
+    let mut court = Court::default();
+    let account = history::read(facts, &known, &mut court);
+    episodes::judge(facts, &known, &account, &mut court);
+    versions::judge(facts, &known, &mut court);
+    tokens::judge(facts, &known, &mut court);
+    files::judge(facts, &known, &mut court);
+    court.close()
+}
+
+/// Facts by what they are looked up by.
+struct Known<'a> {
+    entries: BTreeMap<EpisodeId, &'a Entry>,
+    batches: BTreeMap<Step, &'a BatchRow>,
+    published: BTreeMap<AdapterVersion, Digest>,
+}
+
+impl<'a> Known<'a> {
+    fn new(facts: &'a Facts) -> Self {
+        Self {
+            entries: facts.entries.iter().map(|entry| (entry.episode, entry)).collect(),
+            batches: facts.batches.iter().map(|batch| (batch.step, batch)).collect(),
+            published: facts.published.iter().map(|s| (s.version, s.digest)).collect(),
+        }
+    }
+
+    /// The last step every step up to which is committed.
+    fn committed(&self) -> Step {
+        let committed = self.batches.values().filter(|batch| batch.committed);
+        committed.map(|batch| batch.step).max().unwrap_or_default()
+    }
+}
+
+/// Collects what is said against the run.
+#[derive(Default)]
+struct Court {
+    looked_at: BTreeMap<Invariant, String>,
+    violations: BTreeMap<Invariant, (u64, Vec<Violation>)>,
+    notes: Vec<String>,
+}
+
+impl Court {
+    fn against(&mut self, invariant: Invariant, what: String, evidence: impl Into<String>) {
+        let (count, told) = self.violations.entry(invariant).or_default();
+        *count += 1;
+        if told.len() < TOLD_MAX {
+            told.push(Violation { what, evidence: evidence.into() });
+        }
+    }
+
+    fn looked_at(&mut self, invariant: Invariant, what: String) {
+        self.looked_at.insert(invariant, what);
+    }
+
+    fn note(&mut self, what: impl Into<String>) {
+        self.notes.push(what.into());
+    }
+
+    fn close(mut self) -> Verdict {
+        let findings: Vec<Finding> = Invariant::ALL
+            .into_iter()
+            .map(|invariant| {
+                let (violations, told) = self.violations.remove(&invariant).unwrap_or_default();
+                Finding {
+                    invariant,
+                    says: invariant.says(),
+                    held: violations == 0,
+                    looked_at: self.looked_at.remove(&invariant).unwrap_or_default(),
+                    violations,
+                    told,
+                }
+            })
+            .collect();
+        Verdict { ok: findings.iter().all(|f| f.held), findings, notes: self.notes }
+    }
+}

@@ -1,0 +1,99 @@
+//! Tokens: each generated one under an adapter that was published (I5), and as the ledger has it.
+
+use std::collections::BTreeSet;
+
+use crrl_types::TokenSpan;
+
+use super::{Court, Facts, Invariant, Known, Transcript};
+use crate::ledger::State;
+
+pub(super) fn judge(facts: &Facts, known: &Known<'_>, court: &mut Court) {
+    let mut tokens = 0_u64;
+    let mut with_transcript = BTreeSet::new();
+    for transcript in &facts.transcripts {
+        with_transcript.insert(transcript.episode);
+        tokens += transcript.generated.iter().filter(|g| **g).count() as u64;
+        let evidence = || format!("run.sqlite trajectories, episode {}", transcript.episode);
+        if let Some(what) = uncovered(transcript) {
+            court.against(Invariant::I5, what, evidence());
+        }
+        for TokenSpan { version, digest, .. } in &transcript.spans {
+            match known.published.get(version) {
+                Some(known) if known == digest => {}
+                Some(known) => {
+                    let what = format!(
+                        "tokens were drawn under {} as adapter {version}, which was published as {}",
+                        digest.short(),
+                        known.short()
+                    );
+                    court.against(Invariant::I5, what, evidence());
+                }
+                None => {
+                    let what =
+                        format!("tokens were drawn under adapter {version}, never published");
+                    court.against(Invariant::I5, what, evidence());
+                }
+            }
+        }
+        if !transcript.finite {
+            let what = "a log-probability is not finite".to_owned();
+            court.against(Invariant::I13, what, evidence());
+        }
+        let outcome =
+            known.entries.get(&transcript.episode).and_then(|entry| entry.state.outcome());
+        let oldest = transcript.spans.iter().map(|span| span.version).min();
+        if let Some(outcome) = outcome
+            && outcome.oldest != oldest
+        {
+            let name = |v: Option<_>| v.map_or("none".to_owned(), |v| format!("{v}"));
+            let what = format!(
+                "its oldest token is of adapter {}, the ledger has {}",
+                name(oldest),
+                name(outcome.oldest)
+            );
+            court.against(Invariant::I7, what, evidence());
+        }
+    }
+    for entry in known.entries.values() {
+        let trained = matches!(entry.state, State::Trained(..) | State::Batched(..));
+        if trained && !with_transcript.contains(&entry.episode) {
+            let what = format!(
+                "episode {} is {} and its tokens are not there",
+                entry.episode,
+                entry.state.name()
+            );
+            court.against(Invariant::I5, what, "run.sqlite trajectories");
+        }
+    }
+    court.looked_at(
+        Invariant::I5,
+        format!("{tokens} generated tokens of {} transcripts", facts.transcripts.len()),
+    );
+}
+
+/// What is wrong with the spans of a transcript: they cover each generated token once, and nothing
+/// else.
+fn uncovered(transcript: &Transcript) -> Option<String> {
+    let mut covered = vec![0_u8; transcript.generated.len()];
+    for span in &transcript.spans {
+        let Some(part) = covered.get_mut(span.start as usize..span.end as usize) else {
+            return Some(format!(
+                "an adapter is named for tokens {} to {} of {}",
+                span.start,
+                span.end,
+                transcript.generated.len()
+            ));
+        };
+        part.iter_mut().for_each(|n| *n = n.saturating_add(1));
+    }
+    let wrong = transcript
+        .generated
+        .iter()
+        .zip(&covered)
+        .position(|(generated, n)| u8::from(*generated) != *n)?;
+    Some(match covered[wrong] {
+        0 => format!("generated token {wrong} carries no adapter"),
+        1 => format!("token {wrong} was not generated and carries an adapter"),
+        _ => format!("token {wrong} carries more than one adapter"),
+    })
+}

@@ -1,0 +1,75 @@
+//! `crrl audit RUN`: whether a run kept its promises, from what it left behind.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crrl_actors::evidence;
+use crrl_cluster::RunDir;
+use crrl_control::audit::{Finding, Verdict, audit};
+
+use super::failure::Coded;
+use crate::run::absolute;
+
+/// Exit code of a run that broke a promise.
+const BROKEN: u8 = 1;
+
+/// Judges a run by its ledger, history, checkpoints and adapters: every episode accounted for and
+/// ended once (I1), none in two optimizer steps (I2), adapter versions only going up (I4), every
+/// generated token under an adapter that was published (I5), a checkpoint that loads (I6), nothing
+/// staler than the bound trained on (I7), nothing published or kept that is not finite (I13).
+/// Changes nothing; works on a run under way. Exit code 0 if every invariant held, 1 if not.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Folder of the run.
+    run: PathBuf,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Gathers, judges and prints.
+///
+/// # Errors
+/// The folder is not a run's, or cannot be read.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let run = RunDir::new(absolute(&args.run));
+    if !run.path().is_dir() {
+        return Err(Coded::usage(format!("{} is not a folder", run.path().display())));
+    }
+    let facts = evidence::gather(&run)
+        .map_err(|error| Coded::usage(format!("{}: {error}", run.path().display())))?;
+    let verdict = audit(&facts);
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string(&verdict)?)?;
+    } else {
+        print(&mut out, &verdict)?;
+    }
+    Ok(ExitCode::from(if verdict.ok { 0 } else { BROKEN }))
+}
+
+fn print(out: &mut impl std::io::Write, verdict: &Verdict) -> std::io::Result<()> {
+    for Finding { invariant, says, held, looked_at, violations, told } in &verdict.findings {
+        let word = if *held { "held" } else { "BROKEN" };
+        let name = format!("{invariant:?}");
+        writeln!(out, "{word:<7} {name:<4} {says}")?;
+        writeln!(out, "             {looked_at}")?;
+        for violation in told {
+            writeln!(out, "           - {} [{}]", violation.what, violation.evidence)?;
+        }
+        let more = violations.saturating_sub(told.len() as u64);
+        if more > 0 {
+            writeln!(out, "           - and {more} more")?;
+        }
+    }
+    for note in &verdict.notes {
+        writeln!(out, "note    {note}")?;
+    }
+    let broken = verdict.findings.iter().filter(|finding| !finding.held).count();
+    match broken {
+        0 => writeln!(out, "every invariant held"),
+        1 => writeln!(out, "one invariant was broken"),
+        more => writeln!(out, "{more} invariants were broken"),
+    }
+}
