@@ -15,6 +15,7 @@ use crrl_learner::publish::Published;
 use crrl_types::{AdapterVersion, Digest, EpisodeId, Step, Trajectory};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+use crate::chaos::Poison;
 use crate::rollout::Outbox;
 use crate::trainer::{Job, Trainer};
 
@@ -39,6 +40,8 @@ pub struct Args {
     pub outbox: Outbox,
     /// Where it says what it does.
     pub board: LearnerBoard,
+    /// Updates that are to be spoilt on purpose.
+    pub poison: Poison,
 }
 
 /// What it is told.

@@ -19,6 +19,7 @@ use ractor::{Actor, ActorCell, ActorRef};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
+use crate::chaos::Chaos;
 use crate::chat_codec::ModelCodec;
 use crate::coordinator::{self, Coordinator};
 use crate::engine::EngineHandle;
@@ -113,12 +114,23 @@ pub async fn run(dir: &Path, name: &NodeName) -> Result<(), NodeError> {
     }
     let board = StatusBoard::new();
     let mesh = Mesh::start(options, router, board.clone()).await?;
+    let chaos = Chaos::of(&mesh);
+    let takes_faults = chaos.clone();
+    mesh.router().register_fn(
+        "chaos",
+        |wire| matches!(wire, Wire::Inject(_)),
+        move |inbound| {
+            takes_faults.inbound(inbound);
+            Ok(())
+        },
+    );
     let parts = Parts {
         run,
         config,
         node,
         mesh: mesh.clone(),
         board,
+        chaos,
         leave: leave.clone(),
         gave_up: Arc::default(),
         supervisor: Mutex::default(),
@@ -204,6 +216,7 @@ struct Parts {
     node: Node,
     mesh: Mesh,
     board: StatusBoard,
+    chaos: Chaos,
     leave: Leave,
     /// Why the supervisor gave up.
     gave_up: Arc<Mutex<String>>,
@@ -238,7 +251,7 @@ fn signalled() -> Result<impl Future<Output = ()>, NodeError> {
 
 /// Starts the supervisor with a child for each role, and the node's reports.
 async fn start(parts: &Parts) -> Result<(JoinHandle<()>, Reporter), NodeError> {
-    let mut sources = Sources::default();
+    let mut sources = Sources { chaos: parts.chaos.clone(), ..Sources::default() };
     let mut children = Vec::new();
     for role in &parts.node.roles {
         children.push(match role {
@@ -329,14 +342,17 @@ fn parameter_server(parts: &Parts) -> ChildSpec {
 
 fn learner(parts: &Parts, board: LearnerBoard) -> ChildSpec {
     let (mesh, run, config) = (parts.mesh.clone(), parts.run.clone(), parts.config.clone());
+    let poison = parts.chaos.poison();
     ChildSpec::new("learner", move |supervisor: ActorCell| {
         let (mesh, run, config, board) = (mesh.clone(), run.clone(), config.clone(), board.clone());
+        let poison = poison.clone();
         async move {
             let args = learner::Args {
                 run,
                 config: Arc::new(config),
                 outbox: rollout::outbox(mesh.clone()),
                 board,
+                poison,
             };
             let (actor, _) = Actor::spawn_linked(None, LearnerActor, args, supervisor).await?;
             mesh.router().register("learner", &actor, learner::takes, |inbound| {

@@ -7,6 +7,7 @@ use crrl_control::wire::{NodeReport, NodeRole, NodeState, Wire};
 use crrl_types::{AdapterVersion, Digest};
 use tokio::task::AbortHandle;
 
+use crate::chaos::Chaos;
 use crate::learner::LearnerBoard;
 use crate::repair::Repairer;
 
@@ -20,6 +21,8 @@ pub struct Sources {
     pub rollout: Option<Repairer>,
     /// What the learner last said.
     pub learner: Option<LearnerBoard>,
+    /// What goes wrong on purpose.
+    pub chaos: Chaos,
 }
 
 /// Reports until it is stopped or dropped.
@@ -70,6 +73,7 @@ fn report(mesh: &Mesh, sources: &Sources) -> NodeReport {
         episodes: 0,
         rss_bytes: resident_bytes(),
         activity: String::new(),
+        faults: sources.chaos.seen(),
     };
     if mesh.roles().contains(&NodeRole::Coordinator) {
         let progress = mesh.board().snapshot().progress;

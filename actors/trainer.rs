@@ -13,6 +13,7 @@ use crrl_rl::advantage::{Scale, advantages};
 use crrl_types::{AdapterVersion, Finish, GroupId, Step, Trajectory};
 use ractor::ActorRef;
 
+use crate::chaos::Poison;
 use crate::engine::panic_text;
 use crate::learner::{Args, Msg, Stepped};
 use crate::settings;
@@ -48,11 +49,11 @@ impl Trainer {
     /// Starts the thread; it loads the model first and says [`Msg::Ready`].
     pub(crate) fn start(args: &Args, actor: ActorRef<Msg>) -> std::io::Result<Self> {
         let (jobs, inbox) = mpsc::sync_channel(JOBS_MAX);
-        let config = args.config.clone();
+        let (config, poison) = (args.config.clone(), args.poison.clone());
         let checkpoints =
             Checkpoints::new(args.run.checkpoints(), config.learner.checkpoints_kept as usize);
         std::thread::Builder::new().name("learner".into()).spawn(move || {
-            let work = || work(&config, &checkpoints, &inbox, &actor);
+            let work = || work(&config, &checkpoints, &inbox, &actor, &poison);
             let reason = match catch_unwind(AssertUnwindSafe(work)) {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => error.to_string(),
@@ -77,6 +78,7 @@ fn work(
     checkpoints: &Checkpoints,
     jobs: &mpsc::Receiver<Job>,
     actor: &ActorRef<Msg>,
+    poison: &Poison,
 ) -> Result<(), LearnerError> {
     let mut learner =
         Learner::load(&config.model.path, &config.model.device, settings::learner(config))?;
@@ -93,6 +95,9 @@ fn work(
         let message = match job {
             Job::Train { step, version, trajectories } => {
                 progress.version = version;
+                if poison.take() {
+                    learner.spoil_next_update();
+                }
                 let stepped =
                     train(config, checkpoints, &mut learner, &mut progress, step, &trajectories)?;
                 Msg::Stepped(Box::new(stepped))

@@ -42,6 +42,8 @@ enum Command {
     Tasks(commands::tasks::Args),
     /// Check, merge and export models.
     Model(commands::model::Args),
+    /// Make things go wrong in a running cluster, and see what became of it.
+    Chaos(commands::chaos::Args),
     /// Whether a run lost or doubled anything: its ledger against its history and checkpoints.
     Audit(commands::audit::Args),
     /// Score a patch against the gold patch.
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         Command::Sft(args) => commands::sft::run(&args),
         Command::Tasks(args) => commands::tasks::run(args),
         Command::Model(args) => commands::model::run(args),
+        Command::Chaos(args) => commands::chaos::run(args),
         Command::Audit(args) => commands::audit::run(&args),
         Command::Reward(args) => commands::reward::run(args),
         Command::Config(args) => commands::config::run(args),

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crrl_actors::chaos::Poison;
 use crrl_actors::learner::{Args, LearnerActor, LearnerBoard, Msg};
 use crrl_cluster::{Inbound, Receipt, RunDir};
 use crrl_config::ClusterConfig;
@@ -133,6 +134,7 @@ async fn start(
             let _ = sender.send((role, wire));
         }),
         board: LearnerBoard::default(),
+        poison: Poison::default(),
     };
     let (actor, ended) = Actor::spawn(None, LearnerActor, args).await.expect("a model");
     (actor, ended, sent)

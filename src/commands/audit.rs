@@ -49,7 +49,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(if verdict.ok { 0 } else { BROKEN }))
 }
 
-fn print(out: &mut impl std::io::Write, verdict: &Verdict) -> std::io::Result<()> {
+/// Prints a verdict, for people.
+pub(super) fn print(out: &mut impl std::io::Write, verdict: &Verdict) -> std::io::Result<()> {
     for Finding { invariant, says, held, looked_at, violations, told } in &verdict.findings {
         let word = if *held { "held" } else { "BROKEN" };
         let name = format!("{invariant:?}");

@@ -2,6 +2,7 @@
 //! prints what came of it.
 
 pub(crate) mod audit;
+pub(crate) mod chaos;
 pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod eval;

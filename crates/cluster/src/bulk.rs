@@ -107,6 +107,7 @@ pub(crate) async fn send_to(shared: Arc<Shared>, peer: Arc<Peer>) {
 async fn send(shared: &Shared, peer: &Peer, blob: &Outgoing) -> Result<(), BlobError> {
     let (head, digest, body) =
         blob.encoded().map_err(|error| BlobError::Broken(error.to_string()))?;
+    let body = if blob.is_adapter() { shared.endpoint.faults().adapter(body) } else { body };
     let id = BLOB_IDS.fetch_add(1, Ordering::Relaxed);
     send_blob(&peer.bulk.quic, shared.endpoint.options(), id, &head, digest, &body).await
 }

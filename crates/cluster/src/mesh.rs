@@ -16,7 +16,8 @@ use bytes::Bytes;
 use crrl_config::Role;
 use crrl_control::wire::{NodeRole, Wire};
 use crrl_transport::{
-    AuthorityError, BindError, BlobError, Credentials, CredentialsError, Endpoint, NetThread,
+    AuthorityError, BindError, BlobError, Credentials, CredentialsError, Endpoint, Faults,
+    NetThread,
 };
 use crrl_types::{AdapterManifest, NodeName};
 use ractor::{ActorRef, Message};
@@ -267,6 +268,12 @@ impl Mesh {
         self.0.endpoint.local_addr()
     }
 
+    /// What goes wrong on purpose in this node's network.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        self.0.endpoint.faults()
+    }
+
     /// The router messages go to.
     #[must_use]
     pub fn router(&self) -> &Router {
@@ -389,14 +396,15 @@ pub fn role_text(role: NodeRole) -> &'static str {
         NodeRole::Learner => "learner",
         NodeRole::Rollout => "rollout",
         NodeRole::Operator => "operator",
+        NodeRole::Chaos => "chaos",
     }
 }
 
 /// The roles a certificate names; unknown ones give no rights.
 #[must_use]
 pub fn roles_of(texts: &[String]) -> Vec<NodeRole> {
-    use NodeRole::{Coordinator, Learner, Operator, ParameterServer, Rollout};
-    [Coordinator, ParameterServer, Learner, Rollout, Operator]
+    use NodeRole::{Chaos, Coordinator, Learner, Operator, ParameterServer, Rollout};
+    [Coordinator, ParameterServer, Learner, Rollout, Operator, Chaos]
         .into_iter()
         .filter(|role| texts.iter().any(|text| text == role_text(*role)))
         .collect()

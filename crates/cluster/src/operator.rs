@@ -11,13 +11,14 @@ use crrl_transport::{
     Connection, Credentials, Endpoint, NetThread, Options, Purpose, read_frame, write_frame,
 };
 use crrl_types::NodeName;
+use crrl_types::fault::Injection;
 use quinn::{RecvStream, SendStream};
 use serde::{Deserialize, Serialize};
 
 use crate::board::Snapshot;
 use crate::mesh::roles_of;
 use crate::peer::Shared;
-use crate::router::{Inbound, Receipt, Routed};
+use crate::router::{Inbound, Receipt, Routed, Router};
 use crate::run_dir::{OPERATOR, RunDir};
 
 /// Longest request.
@@ -35,6 +36,7 @@ enum Request {
     Status,
     Subscribe,
     Stop { reason: String },
+    Inject { node: NodeName, injection: Injection },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,6 +44,7 @@ enum Request {
 enum Reply {
     Snapshot(Box<Snapshot>),
     Stopping,
+    Injected,
     Refused(String),
 }
 
@@ -61,7 +64,9 @@ pub enum OperatorError {
 
 /// Answers the tool at the other end of a connection until it leaves.
 pub(crate) async fn serve(shared: &Arc<Shared>, connection: &Connection) {
-    if !roles_of(&connection.peer.roles).contains(&NodeRole::Operator) {
+    let roles = roles_of(&connection.peer.roles);
+    let tool = |role: &NodeRole| matches!(role, NodeRole::Operator | NodeRole::Chaos);
+    if !roles.iter().any(tool) {
         return connection.close("the certificate is not an operator's");
     }
     if !shared.roles.contains(&NodeRole::Coordinator) {
@@ -69,10 +74,10 @@ pub(crate) async fn serve(shared: &Arc<Shared>, connection: &Connection) {
     }
     while let Ok((send, recv)) = connection.quic.accept_bi().await {
         let shared = Arc::clone(shared);
-        let name = connection.peer.name.clone();
+        let (name, roles) = (connection.peer.name.clone(), roles.clone());
         // QUIC bounds the streams a tool may have open.
         tokio::spawn(async move {
-            if let Err(error) = answer(&shared, name, send, recv).await {
+            if let Err(error) = answer(&shared, name, &roles, send, recv).await {
                 tracing::debug!(error, "an operator's request ended early");
             }
         });
@@ -82,6 +87,7 @@ pub(crate) async fn serve(shared: &Arc<Shared>, connection: &Connection) {
 async fn answer(
     shared: &Shared,
     from: NodeName,
+    roles: &[NodeRole],
     mut send: SendStream,
     mut recv: RecvStream,
 ) -> Result<(), String> {
@@ -99,14 +105,24 @@ async fn answer(
             }
         },
         Ok(Request::Stop { reason }) => {
-            let roles = vec![NodeRole::Operator];
             let wire = Wire::Stop { reason };
-            let inbound = Inbound { from, roles, wire, receipt: Receipt::none() };
+            let inbound = Inbound { from, roles: roles.to_vec(), wire, receipt: Receipt::none() };
             let reply = match shared.router.route(inbound) {
                 Routed::Delivered(_) | Routed::Held => Reply::Stopping,
-                Routed::Refused | Routed::Unrouted => {
+                Routed::Refused => Reply::Refused(denied(roles)),
+                Routed::Unrouted => {
                     Reply::Refused("the coordinator is not ready to stop yet".into())
                 }
+            };
+            write_reply(&mut send, &reply).await?;
+        }
+        Ok(Request::Inject { node, injection }) => {
+            let wire = Wire::Inject(injection);
+            let reply = if !Router::allows(&wire, roles) {
+                Reply::Refused(denied(roles))
+            } else {
+                tracing::warn!(by = %from, to = %node, ?injection, "a fault is injected");
+                inject(shared, from, roles, &node, wire)
             };
             write_reply(&mut send, &reply).await?;
         }
@@ -114,6 +130,33 @@ async fn answer(
     }
     let _ = send.finish();
     Ok(())
+}
+
+fn denied(roles: &[NodeRole]) -> String {
+    format!("a certificate for {roles:?} does not allow it")
+}
+
+fn inject(
+    shared: &Shared,
+    from: NodeName,
+    roles: &[NodeRole],
+    node: &NodeName,
+    wire: Wire,
+) -> Reply {
+    if *node == shared.options.name {
+        let inbound = Inbound { from, roles: roles.to_vec(), wire, receipt: Receipt::none() };
+        return match shared.router.route(inbound) {
+            Routed::Delivered(_) | Routed::Held => Reply::Injected,
+            Routed::Refused | Routed::Unrouted => {
+                Reply::Refused("this node takes no faults".into())
+            }
+        };
+    }
+    match shared.peer(node).map(|peer| peer.cast(wire)) {
+        Some(Ok(())) => Reply::Injected,
+        Some(Err(error)) => Reply::Refused(error.to_string()),
+        None => Reply::Refused(format!("{node} is not connected")),
+    }
 }
 
 fn snapshot(shared: &Shared) -> Reply {
@@ -141,6 +184,14 @@ impl OperatorClient {
     /// # Errors
     /// [`OperatorError`], within a few seconds.
     pub async fn connect(run: &RunDir) -> Result<Self, OperatorError> {
+        Self::connect_as(run, OPERATOR).await
+    }
+
+    /// Dials the coordinator of a run with this certificate of its folder.
+    ///
+    /// # Errors
+    /// [`OperatorError`], within a few seconds.
+    pub async fn connect_as(run: &RunDir, who: &str) -> Result<Self, OperatorError> {
         let not_a_run = |error: &dyn std::fmt::Display| OperatorError::NotARun(error.to_string());
         let config = run.config().map_err(|e| not_a_run(&e))?;
         let nodes = config.nodes();
@@ -153,11 +204,10 @@ impl OperatorClient {
         let address = *addresses
             .get(&name)
             .ok_or_else(|| not_a_run(&format!("nobody knows where {name} listens")))?;
-        let credentials =
-            Credentials::load(&run.tls(), &OPERATOR.into()).map_err(|e| not_a_run(&e))?;
+        let credentials = Credentials::load(&run.tls(), &who.into()).map_err(|e| not_a_run(&e))?;
         let unreachable =
             |error: &dyn std::fmt::Display| OperatorError::Unreachable(error.to_string());
-        let net = NetThread::start(OPERATOR).map_err(|e| unreachable(&e))?;
+        let net = NetThread::start(who).map_err(|e| unreachable(&e))?;
         let endpoint = Endpoint::bind(&net, &credentials, None, Options::default())
             .map_err(|e| unreachable(&e))?;
         let connection =
@@ -193,6 +243,19 @@ impl OperatorClient {
         let mut recv = self.request(&Request::Stop { reason: reason.to_owned() }).await?;
         match read_reply(&mut recv).await? {
             Reply::Stopping => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Makes something go wrong in a node. Needs a certificate with the chaos role.
+    ///
+    /// # Errors
+    /// [`OperatorError`]: not allowed, or the node is not connected.
+    pub async fn inject(&self, node: &NodeName, injection: Injection) -> Result<(), OperatorError> {
+        let request = Request::Inject { node: node.clone(), injection };
+        let mut recv = self.request(&request).await?;
+        match read_reply(&mut recv).await? {
+            Reply::Injected => Ok(()),
             other => Err(unexpected(other)),
         }
     }

@@ -289,5 +289,6 @@ fn report(mesh: &Mesh) -> NodeReport {
         episodes: 0,
         rss_bytes: 0,
         activity: String::new(),
+        faults: Vec::new(),
     }
 }

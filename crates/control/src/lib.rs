@@ -8,6 +8,7 @@
 //! - [`ledger`]: every episode's life
 //! - [`parameter_server`]: what is published, and who gets it
 //! - [`cursor`]: the order of tasks
+//! - [`resilience`]: what a fault did to a run
 //! - [`mod@audit`]: whether a run kept its promises, from what it left behind
 //!
 //! This crate never does I/O and never reads a clock.
@@ -18,6 +19,7 @@ pub mod cursor;
 pub mod ledger;
 pub mod parameter_server;
 pub mod plan;
+pub mod resilience;
 pub mod results;
 pub mod wire;
 

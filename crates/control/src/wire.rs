@@ -4,6 +4,7 @@
 //! its JSON line. A message that does not fit a control frame ([`FRAME_BYTES_MAX`]) travels as a
 //! blob on the bulk connection.
 
+use crrl_types::fault::{FaultSeen, Injection};
 use crrl_types::{
     AdapterManifest, AdapterVersion, Digest, EpisodeId, GroupId, NodeName, Sampling, Step,
     Trajectory,
@@ -27,6 +28,8 @@ pub enum NodeRole {
     Rollout,
     /// A person's tool: asks for status, asks for shutdown.
     Operator,
+    /// A person's tool that injects faults.
+    Chaos,
 }
 
 /// One episode to roll out.
@@ -92,6 +95,8 @@ pub struct NodeReport {
     pub rss_bytes: u64,
     /// What it is doing, in a few words.
     pub activity: String,
+    /// Faults injected into it, the last few that are over included.
+    pub faults: Vec<FaultSeen>,
 }
 
 /// State of a node.
@@ -168,6 +173,8 @@ pub enum Wire {
     Drain,
     /// The run is over; stop.
     Stop { reason: String },
+    /// Something is to go wrong in the receiver.
+    Inject(Injection),
 
     // Adapters.
     /// Learner to parameter server, parameter server to engines: travels as a blob whose payload
@@ -188,14 +195,15 @@ impl Wire {
     /// against anything the message says of itself.
     #[must_use]
     pub fn allowed_from(&self, role: NodeRole) -> bool {
-        use NodeRole::{Coordinator, Learner, Operator, ParameterServer, Rollout};
+        use NodeRole::{Chaos, Coordinator, Learner, Operator, ParameterServer, Rollout};
         match self {
             Self::Join { .. } | Self::Credit { .. } => role == Rollout,
             Self::Finished { .. } | Self::Failed { .. } => role == Rollout,
             Self::Activated { .. } => role == Rollout,
             Self::AdapterWanted { .. } => matches!(role, Rollout | Learner),
             Self::BatchWanted(_) | Self::Committed { .. } => role == Learner,
-            Self::Report(_) => role != Operator,
+            Self::Report(_) => !matches!(role, Operator | Chaos),
+            Self::Inject(_) => matches!(role, Coordinator | Chaos),
             Self::JoinWanted
             | Self::Assign(_)
             | Self::Cancel { .. }

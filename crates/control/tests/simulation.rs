@@ -52,6 +52,7 @@ fn all_accounted_for(world: &World) {
         assert!(entry.state.is_terminal(), "seed {seed}: left over: {entry:?}");
     }
     world.agrees_with_learner();
+    world.audit();
     for evaluation in &world.disk.results.evaluations {
         assert_eq!(evaluation.attempts().count(), 2 * 10, "seed {seed}: {}", evaluation.label);
     }
@@ -79,11 +80,14 @@ fn storms_lose_nothing_and_train_nothing_twice() {
     for seed in 0..20 {
         println!("seed {seed}");
         let mut world = World::new(seed, plan(seed, 25), 10, STORM);
-        for _ in 0..4_000 {
+        for step in 0..4_000 {
             if world.over.is_some() {
                 break;
             }
             world.step();
+            if step % 500 == 0 {
+                world.audit();
+            }
         }
         world.faults = CALM;
         world.run_until_over(60_000);

@@ -47,6 +47,8 @@ pub struct Learner {
     updates: u64,
     /// Tokens of a pass; falls when a pass fails.
     pub(crate) budget: usize,
+    /// Whether the next update is to fail.
+    spoilt: bool,
 }
 
 impl std::fmt::Debug for Learner {
@@ -105,7 +107,7 @@ impl Learner {
 
     fn around(mut inner: Inner, options: Options) -> Self {
         on!(&mut inner, n => n.checkpoint_activations(options.checkpoint_activations));
-        Self { inner, budget: options.micro_batch_tokens, options, updates: 0 }
+        Self { inner, budget: options.micro_batch_tokens, options, updates: 0, spoilt: false }
     }
 
     /// Shape of the model.
@@ -253,7 +255,7 @@ impl Learner {
         })?;
         report.loss /= count.max(1) as f64;
         report.pass_time = started.elapsed();
-        self.update(&gradients, &mut report);
+        self.update(gradients, &mut report);
         report.close();
         Ok(report)
     }
@@ -403,7 +405,7 @@ impl Learner {
         report.pass_time += started.elapsed();
         report.loss += loss;
         match done {
-            Ok(()) => self.update(&gradients, report),
+            Ok(()) => self.update(gradients, report),
             Err(LearnerError::Objective(ObjectiveError::NotFinite { name, index, value })) => {
                 tracing::warn!(name, index, value, "update skipped: a number is not finite");
                 report.skipped += 1;
@@ -432,12 +434,23 @@ impl Learner {
         Ok(scores)
     }
 
+    /// Makes a value of the next update's gradients not a number: for fault injection. The update
+    /// is skipped and counted, as any other such one.
+    pub fn spoil_next_update(&mut self) {
+        self.spoilt = true;
+    }
+
     /// Applies gradients and counts.
-    fn update(&mut self, gradients: &[Vec<f32>], report: &mut Report) {
+    fn update(&mut self, mut gradients: Vec<Vec<f32>>, report: &mut Report) {
+        if std::mem::take(&mut self.spoilt)
+            && let Some(value) = gradients.iter_mut().flatten().next()
+        {
+            *value = f32::NAN;
+        }
         let started = Instant::now();
         let (options, step) = (self.options.optimizer, self.updates + 1);
         let update = on!(&mut self.inner, n => {
-            n.change(|parameters| optimizer::update(parameters, gradients, &options, step))
+            n.change(|parameters| optimizer::update(parameters, &gradients, &options, step))
         });
         if update.applied {
             self.updates = step;

@@ -12,6 +12,7 @@ use quinn_proto::HashedConnectionIdGenerator;
 use rustls::client::Resumption;
 use rustls::server::WebPkiClientVerifier;
 
+use crate::faults::Faults;
 use crate::identity::{Credentials, Identity};
 use crate::net_thread::NetThread;
 use crate::options::Options;
@@ -134,6 +135,7 @@ pub struct Endpoint {
     options: Arc<Options>,
     loopback: bool,
     net: NetThread,
+    faults: Faults,
 }
 
 impl Endpoint {
@@ -169,10 +171,11 @@ impl Endpoint {
             }
         };
         let config = endpoint_config(credentials, loopback);
-        let quic = quinn::Endpoint::new(config, server, socket, net.quic())
+        let faults = Faults::default();
+        let quic = quinn::Endpoint::new(config, server, socket, net.quic(&faults))
             .map_err(|source| BindError::Socket { address, source })?;
         let client = Arc::new(client_tls(credentials).map_err(tls)?);
-        Ok(Self { quic, client, options: Arc::new(options), loopback, net: net.clone() })
+        Ok(Self { quic, client, options: Arc::new(options), loopback, net: net.clone(), faults })
     }
 
     /// Where it is bound, with the port the system picked.
@@ -187,6 +190,12 @@ impl Endpoint {
     #[must_use]
     pub fn net(&self) -> &NetThread {
         &self.net
+    }
+
+    /// What goes wrong on purpose.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.faults
     }
 
     /// Its options.

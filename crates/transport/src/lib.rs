@@ -6,6 +6,7 @@
 //! - [`net_thread`]: the one thread QUIC runs on, apart from whatever keeps the others busy
 //! - [`endpoint`]: listens, dials, and refuses whoever has no certificate of ours
 //! - [`entropy`]: random bytes nobody can guess
+//! - [`faults`]: packets lost, late, doubled and damaged on purpose
 //! - [`stream`]: a QUIC stream as the byte stream `ractor_cluster` runs on
 //! - [`frame`]: length-prefixed frames
 //! - [`blob`]: one large thing on one stream: length, hash, acknowledgement
@@ -19,6 +20,7 @@ pub mod blob;
 pub mod codec;
 pub mod endpoint;
 pub mod entropy;
+pub mod faults;
 pub mod frame;
 pub mod identity;
 pub mod net_thread;
@@ -31,6 +33,7 @@ pub use blob::{BlobError, BlobReceipt, ReceivedBlob, receive_blob, send_blob};
 pub use codec::{DecodeError, EncodeError, decode, encode};
 pub use endpoint::{BindError, Connection, DialError, Endpoint, Handshake, Purpose};
 pub use entropy::{NoEntropy, random_bytes};
+pub use faults::Faults;
 pub use frame::{FrameError, read_frame, write_frame};
 pub use identity::{Credentials, CredentialsError, Identity};
 pub use net_thread::NetThread;

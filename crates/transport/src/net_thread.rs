@@ -11,6 +11,8 @@ use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use crate::faults::{Faults, FaultySocket};
+
 /// Handle to the thread; it ends when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct NetThread {
@@ -50,15 +52,16 @@ impl NetThread {
         &self.handle
     }
 
-    pub(crate) fn quic(&self) -> Arc<dyn Runtime> {
-        Arc::new(OnThread(self.handle.clone()))
+    /// quinn's runtime on this thread; the packets of its sockets meet `faults`.
+    pub(crate) fn quic(&self, faults: &Faults) -> Arc<dyn Runtime> {
+        Arc::new(OnThread(self.handle.clone(), faults.clone()))
     }
 }
 
 /// quinn's tokio runtime, entered wherever quinn happens to be called from. Holds no [`End`]: the
 /// drivers it spawns must not keep their own thread alive.
 #[derive(Debug)]
-struct OnThread(Handle);
+struct OnThread(Handle, Faults);
 
 impl Runtime for OnThread {
     fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
@@ -72,6 +75,7 @@ impl Runtime for OnThread {
 
     fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         let _entered = self.0.enter();
-        TokioRuntime.wrap_udp_socket(socket)
+        let socket = TokioRuntime.wrap_udp_socket(socket)?;
+        Ok(FaultySocket::new(socket, self.1.clone(), self.0.clone()))
     }
 }

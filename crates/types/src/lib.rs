@@ -21,6 +21,7 @@
 pub mod adapter;
 pub mod chat;
 pub mod event;
+pub mod fault;
 pub mod id;
 pub mod reward;
 pub mod sampling;

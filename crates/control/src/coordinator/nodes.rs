@@ -138,7 +138,12 @@ impl Coordinator {
         reason: &str,
         out: &mut Vec<Effect>,
     ) -> Result<(), Broken> {
-        self.learner_down(name);
+        if self.learner_down(name) {
+            out.push(Effect::Event(EventKind::NodeDown {
+                peer: name.clone(),
+                reason: reason.to_owned(),
+            }));
+        }
         let Some(node) = self.nodes.get_mut(name).filter(|node| node.up) else { return Ok(()) };
         node.up = false;
         node.serving = None;

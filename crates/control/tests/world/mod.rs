@@ -5,13 +5,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crrl_control::audit::{CheckpointFact, Facts, Line, Transcript, audit};
 use crrl_control::coordinator::{Assign, BatchRow, Coordinator, EpisodeResult, ROLLBACK_STEPS_MAX};
 use crrl_control::ledger::{Entry, Outcome, State, Totals};
 use crrl_control::plan::Plan;
 use crrl_control::results::Results;
 use crrl_control::wire::{BatchRequest, Held, Serving, Wire};
 use crrl_control::{Effect, Input, Record, Recovered};
-use crrl_types::{AdapterVersion, Digest, EpisodeId, GroupId, NodeName, Step, TaskId};
+use crrl_types::{
+    AdapterVersion, Digest, EpisodeId, Event, EventKind, GroupId, NodeName, Step, TaskId, TokenSpan,
+};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -25,6 +28,9 @@ pub(crate) struct Disk {
     phase: u32,
     pinned: Option<(Serving, EpisodeId)>,
     pub(crate) results: Results,
+    steps: BTreeMap<Step, AdapterVersion>,
+    transcripts: BTreeMap<EpisodeId, Transcript>,
+    history: Vec<Event>,
 }
 
 impl Disk {
@@ -36,7 +42,7 @@ impl Disk {
             Record::Phase(phase) => self.phase = phase,
             Record::Pinned(serving, first) => self.pinned = serving.map(|s| (s, first)),
             Record::Quarantined(task, why) => drop(self.quarantined.insert(task, why)),
-            Record::Step { .. } => {}
+            Record::Step { step, version, .. } => drop(self.steps.insert(step, version)),
         }
     }
 
@@ -146,6 +152,17 @@ fn serving(version: u64) -> Serving {
     Serving { version: AdapterVersion(version), digest: Digest::of(&version.to_le_bytes()) }
 }
 
+/// Five tokens, each under the adapter the result says.
+fn transcript(episode: EpisodeId, result: &EpisodeResult) -> Transcript {
+    let Serving { version, digest } = result.adapters[0];
+    Transcript {
+        episode,
+        generated: vec![true; 5],
+        spans: vec![TokenSpan { start: 0, end: 5, version, digest }],
+        finite: true,
+    }
+}
+
 const CAPACITY: u32 = 4;
 
 impl World {
@@ -202,12 +219,22 @@ impl World {
 
     /// One input to the coordinator, which may crash before or after it is durable.
     fn input(&mut self, input: Input) {
+        let result = match &input {
+            Input::Finished { result, .. } => Some(result.clone()),
+            _ => None,
+        };
         let said = self.coordinator.handle(input, self.now);
         let effects = said.unwrap_or_else(|broken| panic!("seed {}: {broken}", self.seed));
         let crash = self.rng.random_bool(self.faults.crash / 4.0);
         let durable = !crash || self.rng.random_bool(0.5);
+        let mut events = Vec::new();
         for effect in effects {
             match effect {
+                Effect::Event(kind) if durable => events.push(kind),
+                Effect::Keep(episode) if durable => {
+                    let result = result.as_ref().expect("kept because it came");
+                    self.disk.transcripts.insert(episode, transcript(episode, result));
+                }
                 Effect::Record(record) if durable => self.disk.write(record),
                 Effect::Results(results) if durable => self.disk.results = *results,
                 Effect::Over { error } if durable => self.over = Some(error),
@@ -227,6 +254,14 @@ impl World {
                 _ => {}
             }
         }
+        if crash {
+            // The history is written after the ledger: its last lines may be lost.
+            let kept = self.rng.random_range(0..=events.len());
+            events.truncate(kept);
+            events.push(EventKind::Started);
+        }
+        let event = |kind| Event { at_ms: 0, node: "coordinator".into(), kind };
+        self.disk.history.extend(events.into_iter().map(event));
         if crash {
             self.crashes += 1;
             let recovered = self.disk.recovered();
@@ -462,6 +497,41 @@ impl World {
             let request = BatchRequest { step: Step(self.learner.step + 1), version };
             self.tell(Input::BatchWanted { from: "learner".into(), request });
         }
+    }
+
+    /// What the run left behind, for an audit.
+    pub(crate) fn facts(&self) -> Facts {
+        let learner = &self.learner;
+        let checkpoints = learner.history.get(&learner.step).map(|consumed| CheckpointFact {
+            name: format!("step-{:08}", learner.step),
+            holds: Ok(crrl_control::audit::Held {
+                step: Step(learner.step),
+                version: AdapterVersion(learner.version),
+                consumed: consumed.clone(),
+                finite: true,
+            }),
+        });
+        Facts {
+            plan: self.plan.clone(),
+            complete: self.disk.results.complete,
+            entries: self.disk.episodes.values().cloned().collect(),
+            batches: self.disk.batches.values().cloned().collect(),
+            steps: self.disk.steps.iter().map(|(step, version)| (*step, *version)).collect(),
+            published: self.disk.published.values().copied().collect(),
+            transcripts: self.disk.transcripts.values().cloned().collect(),
+            history: (1..)
+                .zip(&self.disk.history)
+                .map(|(number, event)| Line { number, event: Ok(event.clone()) })
+                .collect(),
+            checkpoints: checkpoints.into_iter().collect(),
+            adapters: Vec::new(),
+        }
+    }
+
+    /// The audit of what is on disk right now.
+    pub(crate) fn audit(&self) {
+        let verdict = audit(&self.facts());
+        assert!(verdict.ok, "seed {}: {:#?}", self.seed, verdict.findings);
     }
 
     /// What the ledger says was trained on is what the learner's surviving steps were made of.

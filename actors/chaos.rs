@@ -1,0 +1,139 @@
+//! What a node does when it is told that something is to go wrong in it.
+//!
+//! Every fault ends by itself: those of the network at their own time, a pause by a small shell that
+//! waits beside the process. Nothing is left to undo for whoever injected it.
+
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crrl_cluster::{Inbound, Mesh};
+use crrl_control::wire::Wire;
+use crrl_transport::Faults;
+use crrl_types::fault::{Fault, FaultSeen, Injection};
+use nix::sys::signal::{Signal, raise};
+
+/// Faults of the process that are still told of.
+const SEEN_MAX: usize = 16;
+
+/// Updates of the learner that are to be spoilt. Cloning shares it.
+#[derive(Debug, Clone, Default)]
+pub struct Poison(Arc<AtomicU32>);
+
+impl Poison {
+    /// Whether the next update is to be spoilt; each drop of it counts once.
+    #[must_use]
+    pub fn take(&self) -> bool {
+        let less = |left: u32| left.checked_sub(1);
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).is_ok()
+    }
+
+    fn add(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
+    }
+}
+
+/// The faults of one node. Cloning gives another handle to the same.
+#[derive(Debug, Clone, Default)]
+pub struct Chaos {
+    network: Faults,
+    poison: Poison,
+    seen: Arc<Mutex<Vec<FaultSeen>>>,
+    poisoned: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Chaos {
+    /// Of a node: its network's faults, and whatever else goes wrong in it.
+    #[must_use]
+    pub fn of(mesh: &Mesh) -> Self {
+        Self { network: mesh.faults().clone(), ..Self::default() }
+    }
+
+    /// For the learner's thread.
+    #[must_use]
+    pub fn poison(&self) -> Poison {
+        self.poison.clone()
+    }
+
+    /// Takes a message; says nothing back: what fired is in the node's reports.
+    pub fn inbound(&self, inbound: Inbound) {
+        if let Wire::Inject(injection) = inbound.wire {
+            tracing::warn!(from = %inbound.from, ?injection, "a fault begins");
+            self.inject(injection);
+        }
+    }
+
+    fn inject(&self, injection: Injection) {
+        let Injection { id, fault, duration_ms, .. } = injection;
+        match fault {
+            Fault::Kill => {
+                // Fails only for a signal that does not exist.
+                let _ = raise(Signal::SIGKILL);
+            }
+            Fault::Pause => self.pause(id, Duration::from_millis(duration_ms)),
+            Fault::NotFinite => {
+                lock(&self.poisoned).push(id);
+                self.poison.add();
+            }
+            Fault::Drop { .. }
+            | Fault::Delay { .. }
+            | Fault::Duplicate { .. }
+            | Fault::Corrupt { .. }
+            | Fault::Truncate { .. }
+            | Fault::CorruptAdapter => self.network.begin(injection),
+        }
+    }
+
+    /// Stands still, all threads of the process, until the shell beside it says to go on.
+    fn pause(&self, id: u64, time: Duration) {
+        let script = format!("sleep {}; kill -CONT {}", time.as_secs_f64(), std::process::id());
+        let waiting = Command::new("/bin/sh")
+            .args(["-c", &script])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut waiting = match waiting {
+            Ok(waiting) => waiting,
+            Err(error) => {
+                return tracing::error!(%error, "nobody would wake this process: not paused");
+            }
+        };
+        let began = Instant::now();
+        let _ = raise(Signal::SIGSTOP);
+        let seen = FaultSeen { id, fired: u64::from(began.elapsed() >= time / 2), active: false };
+        tracing::warn!(after_ms = began.elapsed().as_millis() as u64, "going on after a pause");
+        self.tell(seen);
+        let _ = waiting.wait();
+    }
+
+    fn tell(&self, seen: FaultSeen) {
+        let mut list = lock(&self.seen);
+        list.push(seen);
+        if list.len() > SEEN_MAX {
+            list.remove(0);
+        }
+    }
+
+    /// What is known of every fault, the last few that are over included.
+    #[must_use]
+    pub fn seen(&self) -> Vec<FaultSeen> {
+        if self.poison.is_empty() {
+            for id in lock(&self.poisoned).drain(..) {
+                self.tell(FaultSeen { id, fired: 1, active: false });
+            }
+        }
+        let mut seen = self.network.seen();
+        seen.extend(lock(&self.seen).iter().copied());
+        seen
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,217 @@
+//! The audit names what is wrong: a sound run is spoiled in one way after the other.
+
+#[allow(dead_code, reason = "the simulation uses the rest")]
+mod world;
+
+use crrl_control::audit::{Facts, Invariant, Verdict, audit};
+use crrl_control::ledger::State;
+use crrl_control::plan::{Evaluate, Phase, Plan, StalePolicy, Train};
+use crrl_types::{AdapterVersion, Digest, EpisodeId, EventKind, Sampling};
+use world::{Faults, World};
+
+fn sound() -> Facts {
+    let train = Phase::Train(Train {
+        tasks: "train".into(),
+        steps: 4,
+        group_size: 2,
+        groups_per_step: 2,
+        sampling: Sampling::default(),
+        staleness_max: 2,
+        stale: StalePolicy::TrainRest,
+        sync: false,
+        skip_equal_groups: false,
+    });
+    let after = Phase::Evaluate(Evaluate {
+        label: "after".into(),
+        tasks: "held-out".into(),
+        tasks_max: 0,
+        samples: 1,
+        sampling: Sampling::default(),
+    });
+    let plan = Plan::new(1, vec![train, after]);
+    let mut world = World::new(1, plan, 5, Faults { loss: 0.0, crash: 0.0, poison: None });
+    world.run_until_over(20_000);
+    let facts = world.facts();
+    let verdict = audit(&facts);
+    assert!(verdict.ok, "{verdict:#?}");
+    assert!(verdict.notes.is_empty(), "{:?}", verdict.notes);
+    facts
+}
+
+/// Exactly this invariant is broken, and what is told of it has these words.
+#[track_caller]
+fn broken(verdict: &Verdict, invariant: Invariant, words: &str) {
+    let bad: Vec<Invariant> =
+        verdict.findings.iter().filter(|f| !f.held).map(|f| f.invariant).collect();
+    assert_eq!(bad, [invariant], "{verdict:#?}");
+    assert!(!verdict.ok);
+    let told = &verdict.of(invariant).expect("judged").told;
+    assert!(told.iter().any(|v| v.what.contains(words)), "{words:?} is not told: {told:#?}");
+}
+
+fn spoil(what: impl FnOnce(&mut Facts)) -> Verdict {
+    let mut facts = sound();
+    what(&mut facts);
+    audit(&facts)
+}
+
+fn trained(facts: &Facts) -> EpisodeId {
+    let trained = |e: &&crrl_control::ledger::Entry| matches!(e.state, State::Trained(..));
+    facts.entries.iter().find(trained).expect("some were").episode
+}
+
+fn measured(facts: &Facts) -> EpisodeId {
+    let measured = |e: &&crrl_control::ledger::Entry| matches!(e.state, State::Measured(_));
+    facts.entries.iter().find(measured).expect("some were").episode
+}
+
+#[test]
+fn an_episode_that_is_gone_from_the_ledger() {
+    let verdict = spoil(|facts| {
+        let gone = measured(facts);
+        facts.entries.retain(|entry| entry.episode != gone);
+        facts.transcripts.retain(|transcript| transcript.episode != gone);
+    });
+    broken(&verdict, Invariant::I1, "is missing");
+}
+
+#[test]
+fn an_episode_left_over_in_a_run_that_is_over() {
+    let verdict = spoil(|facts| {
+        let id = measured(facts);
+        facts.entries[id.0 as usize].state = State::Queued;
+        let of =
+            |kind: &EventKind| matches!(kind, EventKind::Dropped { episode, .. } if *episode == id);
+        facts.history.retain(|line| !line.event.as_ref().is_ok_and(|event| of(&event.kind)));
+    });
+    broken(&verdict, Invariant::I1, "the run is over and episode");
+}
+
+#[test]
+fn an_episode_that_ends_twice_by_the_history() {
+    let verdict = spoil(|facts| {
+        let ends = |line: &&crrl_control::audit::Line| {
+            line.event.as_ref().is_ok_and(|e| matches!(e.kind, EventKind::Trained { .. }))
+        };
+        let mut again = facts.history.iter().find(ends).expect("some were trained on").clone();
+        again.number = 99_999;
+        facts.history.push(again);
+    });
+    broken(&verdict, Invariant::I1, "after it had been trained on");
+}
+
+#[test]
+fn a_history_that_says_other_than_the_ledger() {
+    let verdict = spoil(|facts| {
+        let id = measured(facts);
+        facts.entries[id.0 as usize].state = State::Failed("no".into());
+    });
+    broken(&verdict, Invariant::I1, "by the history and is failed in the ledger");
+}
+
+#[test]
+fn an_episode_in_two_steps() {
+    let verdict = spoil(|facts| {
+        let id = facts.batches[0].episodes[0];
+        facts.batches[1].episodes.push(id);
+    });
+    broken(&verdict, Invariant::I2, "is in the batches of steps 1 and 2");
+}
+
+#[test]
+fn a_step_made_from_what_was_not_in_its_batch() {
+    let verdict = spoil(|facts| {
+        let id = measured(facts);
+        let held = facts.checkpoints[0].holds.as_mut().expect("loads");
+        held.consumed.push(id);
+    });
+    broken(&verdict, Invariant::I2, "whose batch does not name it");
+}
+
+#[test]
+fn a_node_that_goes_back_to_an_older_adapter() {
+    let verdict = spoil(|facts| {
+        let newest = facts.published.last().copied().expect("some were");
+        let old = facts.published[0];
+        let peer: crrl_types::NodeName = "rollout-0".into();
+        for (number, serving) in [(90_000, newest), (90_001, old)] {
+            let (version, digest) = (serving.version, serving.digest);
+            let kind = EventKind::Activated { peer: peer.clone(), version, digest };
+            let event = crrl_types::Event { at_ms: 0, node: "coordinator".into(), kind };
+            facts.history.push(crrl_control::audit::Line { number, event: Ok(event) });
+        }
+    });
+    broken(&verdict, Invariant::I4, "rollout-0 went back");
+}
+
+#[test]
+fn a_token_without_an_adapter_and_one_of_an_unknown_digest() {
+    let id = |facts: &Facts| trained(facts);
+    let verdict = spoil(|facts| {
+        let id = id(facts);
+        let of = facts.transcripts.iter_mut().find(|t| t.episode == id).expect("kept");
+        of.spans[0].end -= 1;
+    });
+    broken(&verdict, Invariant::I5, "generated token 4 carries no adapter");
+    let verdict = spoil(|facts| {
+        let id = id(facts);
+        let of = facts.transcripts.iter_mut().find(|t| t.episode == id).expect("kept");
+        of.spans[0].digest = Digest::of(b"another");
+    });
+    broken(&verdict, Invariant::I5, "which was published as");
+}
+
+#[test]
+fn tokens_that_are_gone() {
+    let verdict = spoil(|facts| {
+        let id = trained(facts);
+        facts.transcripts.retain(|transcript| transcript.episode != id);
+    });
+    broken(&verdict, Invariant::I5, "its tokens are not there");
+}
+
+#[test]
+fn checkpoints_that_do_not_load() {
+    let damage = |facts: &mut Facts| {
+        facts.checkpoints[0].holds = Err("moments.safetensors is torn".into());
+    };
+    broken(&spoil(damage), Invariant::I6, "no checkpoint loads");
+    // With an older one left, nothing is lost: the batches are there to make the steps again.
+    let verdict = spoil(|facts| {
+        let mut older = facts.checkpoints[0].clone();
+        let held = older.holds.as_mut().expect("loads");
+        held.step.0 -= 1;
+        held.consumed.clear();
+        damage(facts);
+        facts.checkpoints.insert(0, older);
+    });
+    assert!(verdict.ok, "{verdict:#?}");
+    assert!(verdict.notes.iter().any(|note| note.contains("would go on from step")));
+}
+
+#[test]
+fn a_checkpoint_that_is_older_than_what_was_committed() {
+    let verdict = spoil(|facts| {
+        let held = facts.checkpoints[0].holds.as_mut().expect("loads");
+        held.step.0 -= 1;
+        held.consumed.clear();
+    });
+    broken(&verdict, Invariant::I6, "the newest checkpoint is of");
+}
+
+#[test]
+fn a_batch_of_stale_tokens() {
+    let verdict = spoil(|facts| {
+        let batch = facts.batches.last_mut().expect("some");
+        batch.version = AdapterVersion(batch.version.0 + 7);
+    });
+    broken(&verdict, Invariant::I7, "2 versions are allowed");
+}
+
+#[test]
+fn values_that_are_not_finite() {
+    let verdict = spoil(|facts| facts.checkpoints[0].holds.as_mut().expect("loads").finite = false);
+    broken(&verdict, Invariant::I13, "not finite");
+    let verdict = spoil(|facts| facts.transcripts[0].finite = false);
+    broken(&verdict, Invariant::I13, "log-probability");
+}

@@ -1,0 +1,82 @@
+//! Faults that are injected on purpose into a running cluster, and what is known of them.
+
+use serde::{Deserialize, Serialize};
+
+/// Something that goes wrong in one node.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Fault {
+    /// The process is killed (SIGKILL).
+    Kill,
+    /// The process stands still (SIGSTOP) and goes on afterwards.
+    Pause,
+    /// This share of its packets is lost; 1 cuts it off.
+    Drop {
+        /// Which packets.
+        direction: Direction,
+        /// 0 to 1.
+        share: f64,
+    },
+    /// Its packets leave late.
+    Delay {
+        /// By so much, in milliseconds.
+        ms: u32,
+        /// And up to so much more; past a packet's own pace this reorders them.
+        jitter_ms: u32,
+    },
+    /// This share of its packets leaves twice.
+    Duplicate {
+        /// 0 to 1.
+        share: f64,
+    },
+    /// A bit of this share of its packets is flipped as they leave.
+    Corrupt {
+        /// 0 to 1.
+        share: f64,
+    },
+    /// This share of its packets is cut short as they leave.
+    Truncate {
+        /// 0 to 1.
+        share: f64,
+    },
+    /// A bit of every adapter it sends is flipped.
+    CorruptAdapter,
+    /// A value of the learner's next gradients is not a number.
+    NotFinite,
+}
+
+/// Packets of a node, as it sees them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// Those it gets.
+    In,
+    /// Those it sends.
+    Out,
+    /// All.
+    Both,
+}
+
+/// A fault, for how long, and under which number it is told of. It ends by itself, whatever becomes
+/// of whoever injected it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Injection {
+    /// Chosen by whoever injects it.
+    pub id: u64,
+    /// What.
+    pub fault: Fault,
+    /// For how long.
+    pub duration_ms: u64,
+    /// What its chances are drawn from.
+    pub seed: u64,
+}
+
+/// What a node says of a fault it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultSeen {
+    /// [`Injection::id`].
+    pub id: u64,
+    /// How often it did something: packets, adapters, updates, pauses.
+    pub fired: u64,
+    /// Whether it goes on.
+    pub active: bool,
+}

@@ -1,0 +1,207 @@
+//! `crrl chaos`: make things go wrong in a running cluster, and see what became of it.
+
+mod campaign;
+mod scenario;
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Subcommand;
+use crrl_actors::evidence;
+use crrl_cluster::RunDir;
+use crrl_config::Overrides;
+use crrl_control::audit::{Verdict, audit};
+
+use self::campaign::{Campaign, Options, Outcome};
+use self::scenario::{SCENARIOS, Scenario};
+use super::failure::say;
+use crate::run::absolute;
+
+/// Exit code of a cluster that did not get over a fault.
+const NOT_SURVIVED: u8 = 1;
+
+/// Arguments of `crrl chaos`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Name the scenarios.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Inject faults one after the other into a cluster that trains, measure how it got over each,
+    /// and audit the run. Exit code 0 if it got over all of them and the audit is clean.
+    Run(RunArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArgs {
+    /// Scenarios by name, `all` of them, or files of faults (.toml).
+    #[arg(required = true)]
+    scenarios: Vec<String>,
+    /// Configuration file of the cluster.
+    #[arg(short = 'f', long, default_value = "cluster.toml", value_name = "FILE")]
+    file: PathBuf,
+    /// Folder of the run, instead of a configuration file.
+    #[arg(long, value_name = "DIR", conflicts_with = "file")]
+    run: Option<PathBuf>,
+    /// How often each is tried.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    times: u32,
+    /// What nodes and chances are drawn from.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Seconds throughput is measured over, before and after each fault.
+    #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
+    window: f64,
+    /// Seconds the cluster may take to get over a fault.
+    #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
+    patience: f64,
+    /// Seconds to wait for training to begin.
+    #[arg(long, default_value_t = 300.0, value_name = "SECONDS")]
+    wait: f64,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.action {
+        Action::List { json } => list(json),
+        Action::Run(args) => inject(&args),
+    }
+}
+
+fn list(json: bool) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        let list: Vec<_> = SCENARIOS
+            .iter()
+            .map(|(name, says)| serde_json::json!({ "name": name, "says": says }))
+            .collect();
+        writeln!(out, "{}", serde_json::Value::from(list))?;
+    } else {
+        for (name, says) in SCENARIOS {
+            writeln!(out, "{name:<24} {says}")?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn inject(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let mut scenarios: Vec<Scenario> = Vec::new();
+    for word in &args.scenarios {
+        scenarios.extend(scenario::resolve(word)?);
+    }
+    let run = match &args.run {
+        Some(dir) => RunDir::new(absolute(dir)),
+        None => {
+            let overrides = Overrides::from_environment(std::env::vars());
+            RunDir::new(absolute(&crrl_config::load(&args.file, &overrides)?.run.dir))
+        }
+    };
+    let seconds = |s: f64| Duration::try_from_secs_f64(s.max(0.0)).unwrap_or_default();
+    let options = Options {
+        seed: args.seed,
+        window: seconds(args.window),
+        patience: seconds(args.patience),
+        wait: seconds(args.wait),
+    };
+    let mut campaign = Campaign::begin(run.clone(), options)?;
+    campaign.until_training()?;
+    let mut outcomes = Vec::new();
+    for round in 1..=args.times.max(1) {
+        for scenario in &scenarios {
+            let outcome = campaign.inject(scenario)?;
+            say(&format!("{round}/{} {}", args.times.max(1), line(&outcome)));
+            outcomes.push(outcome);
+        }
+    }
+    let verdict = audit(&evidence::gather(&run)?);
+    let survived = outcomes.iter().all(Outcome::survived);
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        let value = serde_json::json!({
+            "ok": survived && verdict.ok, "outcomes": outcomes, "audit": verdict,
+        });
+        writeln!(out, "{value}")?;
+    } else {
+        print(&mut out, &outcomes, &verdict)?;
+    }
+    Ok(ExitCode::from(if survived && verdict.ok { 0 } else { NOT_SURVIVED }))
+}
+
+fn line(outcome: &Outcome) -> String {
+    let Outcome { fault, node, fired, noticed_s, recovered_s, .. } = outcome;
+    let noticed = noticed_s.map_or("not missed".to_owned(), |s| format!("missed after {s:.1} s"));
+    let recovered =
+        recovered_s.map_or("NOT RECOVERED".to_owned(), |s| format!("at work again after {s:.1} s"));
+    let fired = match fired {
+        0 => "NOTHING HAPPENED".to_owned(),
+        fired => format!("fired {fired}"),
+    };
+    format!("{fault} in {node}: {fired}, {noticed}, {recovered}")
+}
+
+/// Half of a sorted list is below the first, a hundredth above the second.
+fn quantiles(values: impl Iterator<Item = f64>) -> String {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| {
+        let last = values.len().checked_sub(1)?;
+        values.get((share * last as f64).round() as usize)
+    };
+    match (at(0.5), at(0.99)) {
+        (Some(half), Some(most)) => format!("{half:.1} / {most:.1}"),
+        _ => "-".to_owned(),
+    }
+}
+
+fn print(
+    out: &mut impl std::io::Write,
+    outcomes: &[Outcome],
+    verdict: &Verdict,
+) -> std::io::Result<()> {
+    let mut faults: Vec<&str> = Vec::new();
+    let mut by_fault: BTreeMap<&str, Vec<&Outcome>> = BTreeMap::new();
+    for outcome in outcomes {
+        if !by_fault.contains_key(outcome.fault.as_str()) {
+            faults.push(&outcome.fault);
+        }
+        by_fault.entry(&outcome.fault).or_default().push(outcome);
+    }
+    writeln!(
+        out,
+        "| fault | survived | missed after, s (p50 / p99) | at work again after its end, s (p50 / \
+         p99) | episodes/s before, during, after |"
+    )?;
+    writeln!(out, "|---|---|---|---|---|")?;
+    for fault in faults {
+        let tries = by_fault.get(fault).map(Vec::as_slice).unwrap_or_default();
+        let survived = tries.iter().filter(|outcome| outcome.survived()).count();
+        let mean = |at: usize| {
+            tries.iter().map(|o| o.throughput[at]).sum::<f64>() / tries.len().max(1) as f64
+        };
+        writeln!(
+            out,
+            "| {fault} | {survived} of {} | {} | {} | {:.1}, {:.1}, {:.1} |",
+            tries.len(),
+            quantiles(tries.iter().filter_map(|o| o.noticed_s)),
+            quantiles(tries.iter().filter_map(|o| o.recovered_s)),
+            mean(0),
+            mean(1),
+            mean(2),
+        )?;
+    }
+    writeln!(out)?;
+    super::audit::print(out, verdict)
+}

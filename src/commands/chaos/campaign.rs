@@ -1,0 +1,275 @@
+//! Injects faults one after the other into a running cluster and watches what becomes of it.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use crrl_cluster::{OperatorClient, RunDir, Snapshot, host};
+use crrl_config::{ClusterConfig, Node};
+use crrl_control::resilience::{Injected, Observed, observe, throughput};
+use crrl_transport::Authority;
+use crrl_types::fault::{Fault, Injection};
+use crrl_types::{Event, NodeName};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+use serde::Serialize;
+
+use super::scenario::{Scenario, Target, sign};
+use crate::commands::failure::{Coded, UNREACHABLE, say};
+
+/// Name and role of the certificate faults are injected under.
+const CHAOS: &str = "chaos";
+/// Time between two looks at the history.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A coordinator that was killed is dialled again for so long.
+const REACH_TIMEOUT: Duration = Duration::from_secs(30);
+/// A node that could be reached again says within this what fired in it.
+const FIRED_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How a campaign is run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Options {
+    /// What nodes and chances are drawn from.
+    pub(super) seed: u64,
+    /// Seconds throughput is measured over, before and after each fault.
+    pub(super) window: Duration,
+    /// How long the cluster may take to recover.
+    pub(super) patience: Duration,
+    /// How long it is waited for training to begin.
+    pub(super) wait: Duration,
+}
+
+/// What became of one fault.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Outcome {
+    /// The scenario.
+    pub(super) fault: String,
+    /// The node.
+    pub(super) node: String,
+    /// How often it did something: packets, adapters, updates; 1 for a process.
+    pub(super) fired: u64,
+    /// Seconds until the cluster noticed that the node was gone; absent if it never was.
+    pub(super) noticed_s: Option<f64>,
+    /// Seconds from the fault's end until the node was at work again; absent if it never was.
+    pub(super) recovered_s: Option<f64>,
+    /// Episodes per second before the fault, while it lasted, and after the recovery.
+    pub(super) throughput: [f64; 3],
+}
+
+impl Outcome {
+    /// Whether the fault happened and the cluster got over it.
+    pub(super) fn survived(&self) -> bool {
+        self.fired > 0 && self.recovered_s.is_some()
+    }
+}
+
+/// A run, and the certificate to harm it with.
+pub(super) struct Campaign {
+    run: RunDir,
+    nodes: Vec<Node>,
+    options: Options,
+    rng: StdRng,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Campaign {
+    /// Gets a certificate for the chaos role from the run's own authority.
+    pub(super) fn begin(run: RunDir, options: Options) -> anyhow::Result<Self> {
+        let config: ClusterConfig = run.config()?;
+        if host::host_pid(&run)?.is_none() {
+            return Err(unreachable(format!(
+                "no cluster is up in {}; `crrl train` or `crrl quickstart` runs one",
+                run.path().display()
+            )));
+        }
+        Authority::open_or_create(&run.tls())
+            .and_then(|authority| authority.issue(&CHAOS.into(), &[CHAOS.to_owned()]))
+            .context("no certificate for the chaos role can be had")?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .context("cannot start an event loop")?;
+        let rng = StdRng::seed_from_u64(options.seed);
+        Ok(Self { nodes: config.nodes(), run, options, rng, runtime })
+    }
+
+    /// Waits until there is training to disturb.
+    pub(super) fn until_training(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + self.options.wait;
+        let mut said = String::new();
+        loop {
+            let phase = self.snapshot(REACH_TIMEOUT)?.progress.phase;
+            if phase.starts_with("training") {
+                return Ok(());
+            }
+            if phase == "done" || phase.starts_with("failed") {
+                return Err(unreachable(format!("the run is {phase}: nothing is left to disturb")));
+            }
+            if Instant::now() > deadline {
+                return Err(unreachable(format!(
+                    "the run is still {phase}; faults are injected while it trains (--wait)"
+                )));
+            }
+            if phase != said {
+                say(&format!("waiting for training to begin: {phase}"));
+                said = phase;
+            }
+            std::thread::sleep(LOOK_EVERY * 5);
+        }
+    }
+
+    /// Injects one fault and watches until the cluster is over it.
+    pub(super) fn inject(&mut self, scenario: &Scenario) -> anyhow::Result<Outcome> {
+        let node = self.choose(&scenario.target)?;
+        let name = NodeName::from(node.name.as_str());
+        // Work as it is without the fault, to compare with.
+        std::thread::sleep(self.options.window);
+        let lives = self.life(&name);
+        let injection = Injection {
+            id: self.rng.random(),
+            fault: scenario.fault,
+            duration_ms: (scenario.duration_s * 1000.0) as u64,
+            seed: self.rng.random(),
+        };
+        let from_ms = now_ms();
+        self.send(&name, injection)?;
+        let until_ms = from_ms + injection.duration_ms;
+        let sign = sign(&node.roles, scenario.fault);
+        let injected = Injected { node: name.clone(), sign, from_ms, until_ms };
+        let deadline =
+            Instant::now() + Duration::from_millis(injection.duration_ms) + self.options.patience;
+        let seen = loop {
+            let seen = observe(&self.history()?, &injected);
+            if (seen.recovered_ms.is_some() && now_ms() >= until_ms) || Instant::now() > deadline {
+                break seen;
+            }
+            std::thread::sleep(LOOK_EVERY);
+        };
+        let fired = self.fired(&name, injection, lives);
+        let Observed { noticed_ms, recovered_ms } = seen;
+        let over_ms = recovered_ms.unwrap_or_else(now_ms);
+        if recovered_ms.is_some() {
+            std::thread::sleep(self.options.window);
+        }
+        let history = self.history()?;
+        let window_ms = self.options.window.as_millis() as u64;
+        let seconds = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1000.0;
+        Ok(Outcome {
+            fault: scenario.name.clone(),
+            node: node.name,
+            fired,
+            noticed_s: noticed_ms.map(|at| seconds(from_ms, at)),
+            recovered_s: recovered_ms.map(|at| seconds(until_ms, at)),
+            throughput: [
+                throughput(&history, from_ms - window_ms, from_ms),
+                throughput(&history, from_ms, over_ms),
+                throughput(&history, over_ms, over_ms + window_ms),
+            ],
+        })
+    }
+
+    fn choose(&mut self, target: &Target) -> anyhow::Result<Node> {
+        let fits = |node: &&Node| match target {
+            Target::Role(role) => node.roles.contains(role),
+            Target::Node(name) => node.name == *name,
+        };
+        let fitting: Vec<&Node> = self.nodes.iter().filter(fits).collect();
+        let chosen = fitting.choose(&mut self.rng).map(|node| (*node).clone());
+        chosen.ok_or_else(|| {
+            let names: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
+            Coded::usage(format!("no node fits {target:?}; there are {}", names.join(", ")))
+        })
+    }
+
+    fn send(&self, node: &NodeName, injection: Injection) -> anyhow::Result<()> {
+        self.runtime.block_on(async {
+            let client = OperatorClient::connect_as(&self.run, CHAOS)
+                .await
+                .map_err(|error| unreachable(error.to_string()))?;
+            let sent = client.inject(node, injection).await;
+            // One that is cut off or dead by now cannot be told goodbye.
+            let _ = tokio::time::timeout(Duration::from_millis(200), client.close()).await;
+            match sent {
+                // Whoever kills the coordinator gets no answer from it.
+                Err(crrl_cluster::OperatorError::Unreachable(_))
+                    if self.nodes.iter().any(|n| {
+                        n.name == node.as_str() && n.roles.contains(&crrl_config::Role::Coordinator)
+                    }) =>
+                {
+                    Ok(())
+                }
+                Err(error) => Err(unreachable(error.to_string())),
+                Ok(()) => Ok(()),
+            }
+        })
+    }
+
+    fn snapshot(&self, within: Duration) -> anyhow::Result<Snapshot> {
+        let deadline = Instant::now() + within;
+        loop {
+            let seen = self.runtime.block_on(async {
+                let client = OperatorClient::connect_as(&self.run, CHAOS).await?;
+                let snapshot = client.status().await;
+                client.close().await;
+                snapshot
+            });
+            match seen {
+                Ok(snapshot) => return Ok(snapshot),
+                Err(error) if Instant::now() > deadline || host::host_pid(&self.run)?.is_none() => {
+                    return Err(unreachable(error.to_string()));
+                }
+                Err(_) => std::thread::sleep(LOOK_EVERY),
+            }
+        }
+    }
+
+    /// How often the host has started a node again.
+    fn life(&self, node: &NodeName) -> u32 {
+        let state = host::state(&self.run).unwrap_or_default();
+        state.nodes.iter().find(|n| n.name == node.as_str()).map_or(0, |n| n.restarts)
+    }
+
+    /// How often a fault did something, by the word of the node it was injected into, or of the
+    /// host for a process that is no more.
+    fn fired(&self, node: &NodeName, injection: Injection, lives: u32) -> u64 {
+        if injection.fault == Fault::Kill {
+            return u64::from(self.life(node) > lives);
+        }
+        let deadline = Instant::now() + FIRED_TIMEOUT;
+        let mut fired = 0;
+        while Instant::now() < deadline {
+            if let Ok(snapshot) = self.snapshot(FIRED_TIMEOUT) {
+                let report = snapshot.nodes.into_iter().find(|report| report.node == *node);
+                let seen = report
+                    .and_then(|report| report.faults.into_iter().find(|f| f.id == injection.id));
+                if let Some(seen) = seen {
+                    fired = seen.fired;
+                    if !seen.active {
+                        break;
+                    }
+                }
+            }
+            std::thread::sleep(LOOK_EVERY * 2);
+        }
+        fired
+    }
+
+    fn history(&self) -> anyhow::Result<Vec<Event>> {
+        let path: PathBuf = self.run.events();
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        // The last line may be half written.
+        Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    }
+}
+
+fn unreachable(message: String) -> anyhow::Error {
+    Coded { code: UNREACHABLE, message }.into()
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
