@@ -105,11 +105,11 @@ pub fn gather(run: &RunDir) -> Result<Facts, EvidenceError> {
 }
 
 fn batches(reader: &Reader) -> Result<Vec<crrl_control::coordinator::BatchRow>, StoreError> {
-    Ok(reader.last_batches(u64::MAX >> 1)?.into_iter().map(ledger_rows::batch).collect())
+    Ok(reader.last_batches(u64::MAX)?.into_iter().map(ledger_rows::batch).collect())
 }
 
 fn committed(reader: &Reader) -> Result<Option<Step>, StoreError> {
-    let batches = reader.last_batches(u64::MAX >> 1)?;
+    let batches = reader.last_batches(u64::MAX)?;
     Ok(batches.into_iter().filter(|batch| batch.committed).map(|batch| batch.step).max())
 }
 
