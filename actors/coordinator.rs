@@ -189,6 +189,7 @@ impl Actor for Coordinator {
             }
             Msg::Peer(MeshEvent::PeerDown { name, reason }) => {
                 state.rollouts.remove(&name);
+                state.args.board.lost(&name, &reason);
                 state.early.retain(|input| input.sender() != Some(&name));
                 state.input(Input::NodeDown { node: name, reason }, None)
             }

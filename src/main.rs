@@ -48,6 +48,8 @@ enum Command {
     Audit(commands::audit::Args),
     /// Score a patch against the gold patch.
     Reward(commands::reward::Args),
+    /// The certificates of a run: list, issue, rotate, revoke.
+    Tls(commands::tls::Args),
     /// Write or print the configuration.
     Config(commands::config::Args),
     /// Print completions for a shell.
@@ -61,8 +63,7 @@ enum Command {
     /// Supervises the node processes of a run (started by `cluster up`).
     #[command(hide = true)]
     Host(commands::host::Args),
-    /// One node of a run (started by the host).
-    #[command(hide = true)]
+    /// One node of a run, on this machine or another.
     Node(commands::node::Args),
 }
 
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         Command::Chaos(args) => commands::chaos::run(args),
         Command::Audit(args) => commands::audit::run(&args),
         Command::Reward(args) => commands::reward::run(args),
+        Command::Tls(args) => commands::tls::run(args),
         Command::Config(args) => commands::config::run(args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "crrl", &mut std::io::stdout());

@@ -1,6 +1,7 @@
 //! `crrl cluster`: the nodes of a cluster.toml as processes of this machine.
 
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -8,10 +9,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::Subcommand;
 use crrl_cluster::host::{self, Down, HostState, NodeProcess, Up};
+use crrl_cluster::invitation::{Guest, Invitation};
 use crrl_cluster::{OperatorClient, RunDir, Snapshot};
 use crrl_config::{ClusterConfig, Overrides, Role};
 use crrl_control::plan::{Limits, PLAN_FILE, PLAN_FORMAT, Plan};
-use crrl_control::wire::NodeReport;
+use crrl_control::wire::{NodeReport, NodeState};
+use crrl_transport::Validity;
 use serde::Serialize;
 
 use super::config::Source;
@@ -74,6 +77,23 @@ enum Action {
         #[arg(long, value_name = "DIR", conflicts_with = "file")]
         run: Option<PathBuf>,
     },
+    /// Write the file with which a node on another machine joins a run that is up: `crrl node --join
+    /// FILE` there.
+    Invite {
+        /// Name of the node: one the configuration calls external, or a new rollout node.
+        name: String,
+        #[command(flatten)]
+        place: Place,
+        /// File to write; NAME.join without it. It holds a private key: carry it by a safe way.
+        #[arg(short, long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Address of this machine as the guest sees it.
+        #[arg(long, value_name = "IP")]
+        address: Option<IpAddr>,
+        /// Hours until the certificate in it expires.
+        #[arg(long, default_value_t = 24 * 7, value_name = "HOURS")]
+        hours: u32,
+    },
     /// Stop every node: asked first, then by signal. Nothing is left behind.
     Down {
         #[command(flatten)]
@@ -119,6 +139,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             };
             logs(&run, &nodes, follow)
         }
+        Action::Invite { name, place, out, address, hours } => {
+            let guest = Guest { name: name.into(), address, validity: Validity::hours(hours) };
+            invite(&place.run_dir()?, &guest, out)
+        }
         Action::Down { place } => down(&place.run_dir()?),
     }
 }
@@ -144,6 +168,7 @@ fn plan(config: &ClusterConfig, json: bool) -> anyhow::Result<ExitCode> {
     let nodes: Vec<PlannedNode> = config
         .nodes()
         .into_iter()
+        .filter(|node| !node.external)
         .map(|node| PlannedNode {
             role: role_names(&node.roles),
             threads: node.threads,
@@ -263,13 +288,17 @@ struct Line {
     rss_bytes: u64,
     activity: String,
     last_exit: Option<String>,
+    /// Whether the host of this machine did not start it.
+    guest: bool,
 }
 
 fn status(run: &RunDir, json: bool) -> anyhow::Result<ExitCode> {
     let host = host::host_pid(run)?;
     let snapshot = host.and_then(|_| snapshot(run));
     let lines = merge(&host::state(run).unwrap_or_default(), snapshot.as_ref(), host.is_some());
-    let ready = !lines.is_empty() && lines.iter().all(|line| line.state == "ready");
+    // Guests come and go as they please.
+    let mut own = lines.iter().filter(|line| !line.guest);
+    let ready = own.clone().next().is_some() && own.all(|line| line.state == "ready");
     let mut out = std::io::stdout().lock();
     if json {
         let progress = snapshot.as_ref().map(|snapshot| &snapshot.progress);
@@ -355,7 +384,10 @@ fn snapshot(run: &RunDir) -> Option<Snapshot> {
 /// What the host knows of processes, and what nodes say of themselves. A report of another process
 /// than the one that runs is of an earlier life.
 fn merge(state: &HostState, snapshot: Option<&Snapshot>, host_runs: bool) -> Vec<Line> {
-    state
+    let own = |name: &str| state.nodes.iter().any(|node| node.name == name);
+    let reports = snapshot.map_or(&[][..], |snapshot| &snapshot.nodes);
+    let guests = reports.iter().filter(|report| !own(report.node.as_str())).map(guest_line);
+    let lines: Vec<Line> = state
         .nodes
         .iter()
         .map(|node| {
@@ -377,25 +409,51 @@ fn merge(state: &HostState, snapshot: Option<&Snapshot>, host_runs: bool) -> Vec
                 rss_bytes: report.map_or(0, |r| r.rss_bytes),
                 activity: report.map_or_else(String::new, |r| r.activity.clone()),
                 last_exit: node.last_exit.clone(),
+                guest: false,
             }
         })
-        .collect()
+        .collect();
+    lines.into_iter().chain(guests).collect()
+}
+
+/// A node that the host of this machine did not start, by its own word.
+fn guest_line(report: &NodeReport) -> Line {
+    let roles = report.roles.iter().map(|role| crrl_cluster::mesh::role_text(*role));
+    Line {
+        name: report.node.to_string(),
+        role: roles.collect::<Vec<_>>().join(","),
+        pid: Some(report.pid),
+        state: state_word(report.state).to_owned(),
+        adapter_version: report.adapter_version.0,
+        adapter_digest: Some(report.adapter_digest.to_string()),
+        incarnation: Some(report.incarnation),
+        restarts: 0,
+        tokens_per_s: report.tokens_per_s,
+        episodes: report.episodes,
+        rss_bytes: report.rss_bytes,
+        activity: report.activity.clone(),
+        last_exit: None,
+        guest: true,
+    }
+}
+
+fn state_word(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Starting => "starting",
+        NodeState::Ready => "ready",
+        NodeState::Draining => "draining",
+        NodeState::Stopped => "stopped",
+    }
 }
 
 fn state_of(node: &NodeProcess, pid: Option<u32>, report: Option<&NodeReport>) -> String {
-    use crrl_control::wire::NodeState::{Draining, Ready, Starting, Stopped};
     match (pid, report) {
         _ if node.given_up => "given-up",
         (None, _) if node.last_exit.as_deref() == Some("exit code 0") => "stopped",
         (None, _) if node.last_exit.is_some() => "failed",
         (None, _) => "stopped",
         (Some(_), None) => "starting",
-        (Some(_), Some(report)) => match report.state {
-            Starting => "starting",
-            Ready => "ready",
-            Draining => "draining",
-            Stopped => "stopped",
-        },
+        (Some(_), Some(report)) => state_word(report.state),
     }
     .to_owned()
 }
@@ -489,6 +547,32 @@ impl Tail {
         }
         Ok(bytes)
     }
+}
+
+fn invite(run: &RunDir, guest: &Guest, out: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let out = out.unwrap_or_else(|| PathBuf::from(format!("{}.join", guest.name)));
+    // Before a certificate is issued, which ends the validity of none but may be in the way.
+    if out.exists() {
+        return Err(Coded::usage(format!("{} is there already", out.display())));
+    }
+    let invitation = Invitation::issue(run, guest).map_err(|e| Coded::usage(e.to_string()))?;
+    invitation.save(&out).map_err(|error| Coded::usage(error.to_string()))?;
+    let places: Vec<String> =
+        invitation.addresses.iter().map(|(node, at)| format!("{node} at {at} (UDP)")).collect();
+    eprintln!(
+        "{} written; it holds a private key. It dials {}. On the other machine:\n  crrl node --join \
+         {} --model PATH/TO/THE/SAME/MODEL",
+        out.display(),
+        places.join(", "),
+        out.display()
+    );
+    if invitation.addresses.values().any(|at| at.ip().is_loopback()) {
+        eprintln!(
+            "these are loopback addresses: it can be taken on this machine only. For others, set \
+             cluster.listen to an address they reach"
+        );
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn down(run: &RunDir) -> anyhow::Result<ExitCode> {

@@ -15,4 +15,5 @@ pub(crate) mod quickstart;
 pub(crate) mod reward;
 pub(crate) mod sft;
 pub(crate) mod tasks;
+pub(crate) mod tls;
 pub(crate) mod train;

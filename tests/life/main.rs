@@ -2,6 +2,7 @@
 //! or can be resumed, and its ledger accounts for every episode.
 
 mod chaos;
+mod guests;
 mod ledger;
 mod world;
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crrl_cluster::{RunDir, host};
 use crrl_store::Reader;
+use crrl_types::Event;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -93,6 +94,22 @@ impl World {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!said.contains("panicked"), "{said}");
         (output.status.code().expect("no signal"), said)
+    }
+
+    /// Starts a command in the background; what it says goes to a file of that name.
+    pub(crate) fn starts(&self, arguments: &[&str], heard: &str) -> Child {
+        let out = std::fs::File::create(self.folder.path().join(heard)).expect("writable");
+        command(self.folder.path(), arguments)
+            .stdout(Stdio::null())
+            .stderr(out)
+            .spawn()
+            .expect("the binary was built")
+    }
+
+    /// The history so far.
+    pub(crate) fn history(&self) -> Vec<Event> {
+        let text = std::fs::read_to_string(self.run.events()).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     /// Starts `crrl train`; it goes away with what is returned.

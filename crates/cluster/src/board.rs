@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crrl_control::wire::{NodeReport, StepMetrics};
+use crrl_control::wire::{NodeReport, NodeState, StepMetrics};
+use crrl_types::NodeName;
 use serde::{Deserialize, Serialize};
 
 /// Points of the reward history that are kept; older ones are in the run store.
@@ -113,6 +114,17 @@ impl StatusBoard {
             None => {
                 snapshot.nodes.push(report);
                 snapshot.nodes.sort_by(|a, b| a.node.cmp(&b.node));
+            }
+        });
+    }
+
+    /// A node was lost: what it said last is no longer so.
+    pub fn lost(&self, node: &NodeName, reason: &str) {
+        self.update(|snapshot| {
+            if let Some(held) = snapshot.nodes.iter_mut().find(|held| held.node == *node) {
+                held.state = NodeState::Stopped;
+                held.tokens_per_s = 0.0;
+                held.activity = format!("lost: {reason}");
             }
         });
     }

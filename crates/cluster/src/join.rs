@@ -38,6 +38,9 @@ const GREETED_AT_ONCE: usize = 32;
 /// Deadline of everything between a connection and a ready session.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Time between two looks at whose certificate was revoked.
+const REVOKED_EVERY: Duration = Duration::from_secs(1);
+
 /// Makes labels unique in the process.
 static LABELS: AtomicU64 = AtomicU64::new(1);
 
@@ -65,8 +68,26 @@ pub(crate) fn start(shared: &Arc<Shared>) {
     if shared.options.listen.is_some() {
         tokio::spawn(accept_all(Arc::clone(shared)));
     }
+    tokio::spawn(cut_revoked(Arc::clone(shared)));
     for (name, address) in shared.options.dial.clone() {
         tokio::spawn(dial_forever(Arc::clone(shared), name, address));
+    }
+}
+
+/// Lets go of peers whose certificates were revoked after they had been let in.
+async fn cut_revoked(shared: Arc<Shared>) {
+    let mut look = tokio::time::interval(REVOKED_EVERY);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = look.tick() => {}
+            () = shared.stopped() => return,
+        }
+        for peer in shared.peers() {
+            if shared.endpoint.revocations().contains(peer.control.fingerprint) {
+                shared.remove(&peer, "its certificate was revoked");
+            }
+        }
     }
 }
 

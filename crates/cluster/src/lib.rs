@@ -12,6 +12,7 @@
 //! - [`operator`]: status and shutdown, for people's tools
 //! - [`restart`]: whether and when something that ended is started again
 //! - [`supervisor`]: a supervisor of actors
+//! - [`invitation`]: what a node on another machine needs to join
 //! - [`host`]: the process that starts, watches and stops nodes
 //!
 //! Messages are [`crrl_control::wire::Wire`] and nothing else. Who a message comes from is what the
@@ -21,6 +22,7 @@ pub mod board;
 pub mod bulk;
 pub mod host;
 pub mod inbox;
+pub mod invitation;
 pub mod join;
 pub mod mesh;
 pub mod operator;

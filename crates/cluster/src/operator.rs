@@ -73,6 +73,9 @@ pub(crate) async fn serve(shared: &Arc<Shared>, connection: &Connection) {
         return connection.close("this node is not the coordinator");
     }
     while let Ok((send, recv)) = connection.quic.accept_bi().await {
+        if shared.endpoint.revocations().contains(connection.fingerprint) {
+            return connection.close("the certificate was revoked");
+        }
         let shared = Arc::clone(shared);
         let (name, roles) = (connection.peer.name.clone(), roles.clone());
         // QUIC bounds the streams a tool may have open.

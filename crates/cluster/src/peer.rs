@@ -304,6 +304,10 @@ impl Shared {
         self.table().tokens.get(token).cloned()
     }
 
+    pub(crate) fn peers(&self) -> Vec<Arc<Peer>> {
+        self.table().peers.values().cloned().collect()
+    }
+
     pub(crate) fn peer_infos(&self) -> Vec<PeerInfo> {
         let mut infos: Vec<_> = self.table().peers.values().map(|p| p.info.clone()).collect();
         infos.sort_by(|a, b| a.name.cmp(&b.name));

@@ -388,6 +388,14 @@ pub struct Node {
     /// Threads its tensor work uses; 0 takes one for each core.
     #[serde(default = "one_thread")]
     pub threads: usize,
+    /// Whether somebody else starts it, on this machine or another, from an invitation.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub external: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 fn one_thread() -> usize {
@@ -409,6 +417,7 @@ impl ClusterConfig {
             name: name.into(),
             roles: roles.to_vec(),
             threads,
+            external: false,
         };
         vec![
             node("coordinator", &[Role::Coordinator, Role::ParameterServer], 1),

@@ -164,6 +164,13 @@ fn nodes(config: &ClusterConfig) -> Vec<String> {
         if !names.insert(&node.name) {
             problems.push(format!("two nodes are named {:?}", node.name));
         }
+        let dialled = |role: &Role| matches!(role, Role::Coordinator | Role::ParameterServer);
+        if node.external && node.roles.iter().any(dialled) {
+            problems.push(format!(
+                "node {:?} is external: coordinator and parameter server are started with the run",
+                node.name
+            ));
+        }
         if node.roles.is_empty() {
             problems.push(format!("node {:?} has no role", node.name));
         }

@@ -16,14 +16,29 @@ use rcgen::{
 use time::{Duration, OffsetDateTime};
 
 use crate::entropy::random_bytes;
-use crate::identity::{Identity, ROLE_PREFIX};
+use crate::identity::{Facts, Identity, ROLE_PREFIX};
 
 /// Bytes of a member's seed, from which the keys of its endpoint are derived.
 pub(crate) const SEED_BYTES: usize = 32;
-/// How long certificates are valid. A run folder does not live longer.
-const VALID: Duration = Duration::days(3650);
+/// A certificate that is valid for less than this is issued anew before a node starts with it.
+const RENEW_BEFORE: Duration = Duration::days(1);
 /// Clocks of two machines may differ by this much.
 const CLOCK_SLACK: Duration = Duration::days(1);
+
+/// How long a certificate is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity(Duration);
+
+impl Validity {
+    /// For the life of a run folder.
+    pub const RUN: Self = Self(Duration::days(3650));
+
+    /// For so many hours; at least one.
+    #[must_use]
+    pub fn hours(hours: u32) -> Self {
+        Self(Duration::hours(i64::from(hours.max(1))))
+    }
+}
 
 /// A failure to make or read certificates.
 #[derive(Debug, thiserror::Error)]
@@ -81,21 +96,40 @@ impl Authority {
     }
 
     /// Makes sure that `name` has a certificate for exactly these roles; a new one is issued where
-    /// it has none or another.
+    /// it has none, another, or one that was revoked, has expired or soon will.
     ///
     /// # Errors
     /// [`AuthorityError`], naming the file.
     pub fn issue(&self, name: &NodeName, roles: &[String]) -> Result<(), AuthorityError> {
         let path = |suffix: &str| self.dir.join(format!("{name}.{suffix}"));
-        let wrap = |source| AuthorityError::Certificate { what: name.to_string(), source };
         let wanted = Identity { name: name.clone(), roles: roles.to_vec() };
-        let held = fs::read(path("pem")).ok().and_then(|pem| Identity::from_pem(&pem).ok());
+        let held = fs::read(path("pem")).ok().and_then(|pem| Facts::from_pem(&pem).ok());
         let whole = path("key").exists() && path("seed").exists();
-        if held.as_ref() == Some(&wanted) && whole {
+        let revoked = crate::revocation::revoked(&self.dir)?;
+        let counts = |facts: &Facts| !revoked.contains_key(&facts.fingerprint.to_string());
+        let soon = (OffsetDateTime::now_utc() + RENEW_BEFORE).unix_timestamp();
+        let good =
+            |held: &Facts| held.identity == wanted && held.valid_until_s > soon && counts(held);
+        if held.as_ref().is_some_and(good) && whole {
             return Ok(());
         }
+        self.issue_anew(name, roles, Validity::RUN)
+    }
+
+    /// Issues a new key and certificate, whatever `name` had before.
+    ///
+    /// # Errors
+    /// [`AuthorityError`], naming the file.
+    pub fn issue_anew(
+        &self,
+        name: &NodeName,
+        roles: &[String],
+        validity: Validity,
+    ) -> Result<(), AuthorityError> {
+        let path = |suffix: &str| self.dir.join(format!("{name}.{suffix}"));
+        let wrap = |source| AuthorityError::Certificate { what: name.to_string(), source };
         let key = KeyPair::generate().map_err(wrap)?;
-        let cert = member_params(name, roles)
+        let cert = member_params(name, roles, validity)
             .and_then(|params| params.signed_by(&key, &self.issuer))
             .map_err(wrap)?;
         let seed = random_bytes::<SEED_BYTES>().map_err(|error| AuthorityError::File {
@@ -120,11 +154,15 @@ fn authority_params() -> CertificateParams {
     params.distinguished_name.push(DnType::CommonName, "crrl cluster authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    set_validity(&mut params);
+    set_validity(&mut params, Validity::RUN);
     params
 }
 
-fn member_params(name: &NodeName, roles: &[String]) -> Result<CertificateParams, rcgen::Error> {
+fn member_params(
+    name: &NodeName,
+    roles: &[String],
+    validity: Validity,
+) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name.as_str());
     params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into()?));
@@ -135,18 +173,18 @@ fn member_params(name: &NodeName, roles: &[String]) -> Result<CertificateParams,
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;
-    set_validity(&mut params);
+    set_validity(&mut params, validity);
     Ok(params)
 }
 
-fn set_validity(params: &mut CertificateParams) {
+fn set_validity(params: &mut CertificateParams, validity: Validity) {
     let now = OffsetDateTime::now_utc();
     params.not_before = now - CLOCK_SLACK;
-    params.not_after = now + VALID;
+    params.not_after = now + validity.0;
 }
 
 /// Writes a file only its owner may read: whole, or not at all.
-fn write_secret(path: &Path, content: &[u8]) -> std::io::Result<()> {
+pub(crate) fn write_secret(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let temporary = path.with_extension("tmp");
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),

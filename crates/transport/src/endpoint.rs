@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crrl_types::NodeName;
+use crrl_types::{Digest, NodeName};
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn::crypto::{CryptoError, HmacKey};
 use quinn::{MtuDiscoveryConfig, TransportConfig, VarInt};
@@ -16,6 +16,7 @@ use crate::faults::Faults;
 use crate::identity::{Credentials, Identity};
 use crate::net_thread::NetThread;
 use crate::options::Options;
+use crate::revocation::Revocations;
 
 /// Datagram payload on loopback, where it measured best; elsewhere quinn's own discovery rules.
 const LOOPBACK_MTU: u16 = 6400;
@@ -116,6 +117,8 @@ pub struct Connection {
     pub quic: quinn::Connection,
     /// Who the peer is, by its certificate.
     pub peer: Identity,
+    /// BLAKE3 of its certificate.
+    pub fingerprint: Digest,
     /// What it is for.
     pub purpose: Purpose,
 }
@@ -136,6 +139,7 @@ pub struct Endpoint {
     loopback: bool,
     net: NetThread,
     faults: Faults,
+    revocations: Revocations,
 }
 
 impl Endpoint {
@@ -175,7 +179,15 @@ impl Endpoint {
         let quic = quinn::Endpoint::new(config, server, socket, net.quic(&faults))
             .map_err(|source| BindError::Socket { address, source })?;
         let client = Arc::new(client_tls(credentials).map_err(tls)?);
-        Ok(Self { quic, client, options: Arc::new(options), loopback, net: net.clone(), faults })
+        Ok(Self {
+            quic,
+            client,
+            options: Arc::new(options),
+            loopback,
+            net: net.clone(),
+            faults,
+            revocations: credentials.revocations.clone(),
+        })
     }
 
     /// Where it is bound, with the port the system picked.
@@ -190,6 +202,12 @@ impl Endpoint {
     #[must_use]
     pub fn net(&self) -> &NetThread {
         &self.net
+    }
+
+    /// Certificates that count no more.
+    #[must_use]
+    pub fn revocations(&self) -> &Revocations {
+        &self.revocations
     }
 
     /// What goes wrong on purpose.
@@ -237,13 +255,17 @@ impl Endpoint {
                 }
                 other => refused(other.to_string()),
             })?;
-        verified(quic, Some(purpose)).map_err(refused)
+        verified(quic, Some(purpose), &self.revocations).map_err(refused)
     }
 
     /// The next handshake to come in; `None` once the endpoint is closed.
     pub async fn accept(&self) -> Option<Handshake> {
         let incoming = self.quic.accept().await?;
-        Some(Handshake { incoming, deadline: self.options.handshake_timeout })
+        Some(Handshake {
+            incoming,
+            deadline: self.options.handshake_timeout,
+            revocations: self.revocations.clone(),
+        })
     }
 
     /// Closes every connection and waits (at most a second) until the peers were told.
@@ -258,6 +280,7 @@ impl Endpoint {
 pub struct Handshake {
     incoming: quinn::Incoming,
     deadline: Duration,
+    revocations: Revocations,
 }
 
 impl Handshake {
@@ -272,18 +295,28 @@ impl Handshake {
             .await
             .map_err(|_| failed("it took too long".into()))?
             .map_err(|error| failed(error.to_string()))?;
-        verified(quic, None).map_err(failed)
+        verified(quic, None, &self.revocations).map_err(failed)
     }
 }
 
 /// Reads who is at the other end of a connection whose certificate TLS has verified.
-fn verified(quic: quinn::Connection, wanted: Option<Purpose>) -> Result<Connection, String> {
+fn verified(
+    quic: quinn::Connection,
+    wanted: Option<Purpose>,
+    revocations: &Revocations,
+) -> Result<Connection, String> {
     let chain = quic
         .peer_identity()
         .and_then(|any| any.downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>().ok())
         .ok_or("the peer showed no certificate")?;
     let leaf = chain.first().ok_or("the peer showed an empty chain")?;
     let peer = Identity::from_der(leaf).map_err(|error| error.to_string())?;
+    let fingerprint = Digest::of(leaf);
+    if revocations.contains(fingerprint) {
+        let reason = format!("the certificate of {} was revoked", peer.name);
+        quic.close(VarInt::from_u32(0), reason.as_bytes());
+        return Err(reason);
+    }
     let spoken = quic
         .handshake_data()
         .and_then(|any| any.downcast::<HandshakeData>().ok())
@@ -293,7 +326,7 @@ fn verified(quic: quinn::Connection, wanted: Option<Purpose>) -> Result<Connecti
         .find(|purpose| spoken.as_deref() == Some(purpose.alpn()))
         .filter(|purpose| wanted.is_none_or(|wanted| wanted == *purpose))
         .ok_or("the peer speaks another protocol")?;
-    Ok(Connection { quic, peer, purpose })
+    Ok(Connection { quic, peer, fingerprint, purpose })
 }
 
 fn transport(options: &Options, loopback: bool, window_bytes: u32) -> TransportConfig {

@@ -4,13 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crrl_types::NodeName;
+use crrl_types::{Digest, NodeName};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::authority::SEED_BYTES;
+use crate::revocation::Revocations;
 
 /// A role is written as a URI among the subject's alternative names.
 pub(crate) const ROLE_PREFIX: &str = "crrl:role:";
@@ -90,6 +91,36 @@ impl Identity {
     }
 }
 
+/// What a certificate says of itself, its holder's identity included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Whose.
+    pub identity: Identity,
+    /// BLAKE3 of the certificate.
+    pub fingerprint: Digest,
+    /// Last second it is valid, since the Unix epoch.
+    pub valid_until_s: i64,
+}
+
+impl Facts {
+    /// Reads the first certificate of a PEM file.
+    ///
+    /// # Errors
+    /// Not a certificate of ours.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, CredentialsError> {
+        let refuse =
+            |message: String| CredentialsError::Content { what: "certificate".into(), message };
+        let der = CertificateDer::from_pem_slice(pem).map_err(|error| refuse(error.to_string()))?;
+        let (_, certificate) =
+            X509Certificate::from_der(&der).map_err(|_| refuse("cannot be parsed".into()))?;
+        Ok(Self {
+            identity: Identity::from_der(&der)?,
+            fingerprint: Digest::of(&der),
+            valid_until_s: certificate.validity().not_after.timestamp(),
+        })
+    }
+}
+
 /// What a member proves itself with, and what it trusts.
 #[derive(Debug)]
 pub struct Credentials {
@@ -99,6 +130,7 @@ pub struct Credentials {
     pub(crate) key: PrivateKeyDer<'static>,
     pub(crate) roots: Arc<RootCertStore>,
     pub(crate) seed: [u8; SEED_BYTES],
+    pub(crate) revocations: Revocations,
 }
 
 impl Credentials {
@@ -128,6 +160,13 @@ impl Credentials {
             ))
         })?;
         let identity = Identity::from_der(&chain)?;
-        Ok(Self { identity, chain: vec![chain], key, roots: Arc::new(roots), seed })
+        Ok(Self {
+            identity,
+            chain: vec![chain],
+            key,
+            roots: Arc::new(roots),
+            seed,
+            revocations: Revocations::of(dir),
+        })
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! - [`options`]: timeouts, sizes and rates
 //! - [`authority`]: the cluster's certificate authority, and what it issues
+//! - [`revocation`]: certificates that count no more
 //! - [`identity`]: who a certificate says its holder is; credentials read from a folder
 //! - [`net_thread`]: the one thread QUIC runs on, apart from whatever keeps the others busy
 //! - [`endpoint`]: listens, dials, and refuses whoever has no certificate of ours
@@ -26,17 +27,19 @@ pub mod identity;
 pub mod net_thread;
 pub mod options;
 pub mod pacing;
+pub mod revocation;
 pub mod stream;
 
-pub use authority::{Authority, AuthorityError};
+pub use authority::{Authority, AuthorityError, Validity};
 pub use blob::{BlobError, BlobReceipt, ReceivedBlob, receive_blob, send_blob};
 pub use codec::{DecodeError, EncodeError, decode, encode};
 pub use endpoint::{BindError, Connection, DialError, Endpoint, Handshake, Purpose};
 pub use entropy::{NoEntropy, random_bytes};
 pub use faults::Faults;
 pub use frame::{FrameError, read_frame, write_frame};
-pub use identity::{Credentials, CredentialsError, Identity};
+pub use identity::{Credentials, CredentialsError, Facts, Identity};
 pub use net_thread::NetThread;
 pub use options::Options;
 pub use pacing::Pacing;
+pub use revocation::{Revocations, Revoked, RevokedList, revoke, revoked};
 pub use stream::QuicStream;

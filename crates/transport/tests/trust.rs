@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use crrl_transport::{Authority, Connection, Credentials, Endpoint, NetThread, Options, Purpose};
+use crrl_transport::{
+    Authority, Connection, Credentials, Endpoint, Facts, NetThread, Options, Purpose, Validity,
+};
 use crrl_types::NodeName;
 
 fn issue(dir: &Path, name: &str, roles: &[&str]) -> Credentials {
@@ -140,4 +142,43 @@ async fn a_certificate_is_issued_again_only_for_other_roles() {
     let changed = issue(folder.path(), "worker", &["learner"]);
     assert_eq!(changed.identity.roles, ["learner"]);
     assert_ne!(read(), first);
+}
+
+#[tokio::test]
+async fn a_revoked_certificate_gets_nobody_in_and_a_new_one_does() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (acceptor, address) = listening(&issue(folder.path(), "hub", &["coordinator"]));
+    let worker = issue(folder.path(), "worker", &["rollout"]);
+    let pem = std::fs::read(folder.path().join("worker.pem")).expect("was issued");
+    let facts = Facts::from_pem(&pem).expect("a certificate");
+    crrl_transport::revoke(folder.path(), facts.fingerprint, &"worker".into()).expect("writable");
+    let (accepted, dialled) = meet(&bind(&worker, None), &acceptor, "hub", address).await;
+    let refused = accepted.expect_err("was revoked");
+    assert!(refused.contains("worker was revoked"), "{refused}");
+    assert!(dialled.is_err());
+    Authority::open_or_create(folder.path())
+        .and_then(|a| a.issue_anew(&"worker".into(), &["rollout".to_owned()], Validity::hours(1)))
+        .expect("can be issued anew");
+    let worker = Credentials::load(folder.path(), &"worker".into()).expect("was issued");
+    let (accepted, dialled) = meet(&bind(&worker, None), &acceptor, "hub", address).await;
+    accepted.expect("another certificate");
+    dialled.expect("another certificate");
+}
+
+#[test]
+fn a_certificate_that_is_about_to_expire_is_issued_anew() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let authority = Authority::open_or_create(folder.path()).expect("can be made");
+    let (name, roles) = (NodeName::from("worker"), vec!["rollout".to_owned()]);
+    let facts = || {
+        let pem = std::fs::read(folder.path().join("worker.pem")).expect("was issued");
+        Facts::from_pem(&pem).expect("a certificate")
+    };
+    authority.issue_anew(&name, &roles, Validity::hours(1)).expect("can be issued");
+    let short = facts();
+    authority.issue(&name, &roles).expect("can be issued");
+    assert!(facts().valid_until_s > short.valid_until_s + 86_400);
+    let long = facts();
+    authority.issue(&name, &roles).expect("is there");
+    assert_eq!(facts(), long, "one that is good stays");
 }

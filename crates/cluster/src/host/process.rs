@@ -100,7 +100,7 @@ struct Host {
 
 impl Host {
     fn new(run: RunDir, config: &ClusterConfig) -> Result<Self, HostError> {
-        let nodes = config.nodes();
+        let nodes: Vec<Node> = config.nodes().into_iter().filter(|node| !node.external).collect();
         std::fs::create_dir_all(run.logs()).map_err(system("make the folder of logs"))?;
         let mut logs = Vec::new();
         for node in &nodes {

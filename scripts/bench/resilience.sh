@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Every fault scenario, several times each, against a cluster that trains the shipped policy on this
+# machine: one Markdown table of what was survived, how soon it was noticed and got over, and the audit
+# of the run.
+# usage: resilience.sh [TIMES]        TIMES each scenario is tried (3); about six minutes a round
+# From the environment: CRRL (a built binary; built here otherwise), SCENARIOS (all), OUT (a folder for
+# the run; a temporary one, kept if something was not survived).
+set -euo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
+times=${1:-3} scenarios=${SCENARIOS:-all}
+if [ -z "${CRRL:-}" ]; then
+    (cd "$root" && cargo build --quiet --release)
+    CRRL=${CARGO_TARGET_DIR:-$root/target}/release/crrl
+fi
+out=${OUT:-$(mktemp -d)}
+mkdir -p "$out"
+
+"$CRRL" tasks mutate "$root/examples/pytree" -n 300 --lines-max 12 -o "$out/tasks.jsonl" 2>"$out/tasks.log"
+cat >"$out/cluster.toml" <<CONFIG
+[run]
+dir = "$out/run"
+steps = 1000000
+[model]
+path = "$root/models/small"
+[tasks]
+train = "$out/tasks.jsonl"
+[agent]
+prompt = "brief"
+calls_max = 4
+tokens_max = 512
+turn_tokens_max = 160
+time_max_s = 30.0
+output_chars_max = 800
+nudges_max = 0
+[reward]
+edit = 0.2
+[rollout]
+group_size = 4
+groups_per_step = 4
+concurrency = 16
+lease_s = 60.0
+skip_equal_groups = false
+[learner]
+micro_batch_tokens = 8192
+[cluster]
+# Faults come closer together here than a host should put up with.
+restarts_max = 1000
+CONFIG
+
+"$CRRL" train -f "$out/cluster.toml" --quiet >"$out/train.log" 2>&1 &
+training=$!
+trap 'kill -INT $training 2>/dev/null || true; wait $training 2>/dev/null || true' EXIT
+code=0
+for _ in $(seq 50); do
+    # The host is a moment behind the command that starts it.
+    [ -f "$out/run/host.json" ] && break
+    sleep 0.2
+done
+echo "One machine, $(nproc) cores; $(uname -sr); each scenario $times times; seed 0."
+echo
+# shellcheck disable=SC2086 # several scenarios are several words
+"$CRRL" chaos run $scenarios -f "$out/cluster.toml" --times "$times" --window 3 || code=$?
+if [ "$code" != 0 ]; then
+    echo "not everything was survived: $out" >&2
+    trap - EXIT
+    kill -INT $training; wait $training || true
+fi
+exit "$code"

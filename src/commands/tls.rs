@@ -1,0 +1,260 @@
+//! `crrl tls`: the certificates of a run.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use crrl_cluster::mesh::{role_text, roles_of};
+use crrl_cluster::{RunDir, host};
+use crrl_config::Overrides;
+use crrl_control::wire::NodeRole;
+use crrl_transport::{Authority, Facts, Validity, revoke, revoked};
+use crrl_types::NodeName;
+use serde::Serialize;
+
+use super::failure::Coded;
+use crate::run::absolute;
+
+/// Arguments of `crrl tls`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+/// Which run.
+#[derive(Debug, clap::Args)]
+struct Place {
+    /// Configuration file of the cluster.
+    #[arg(short = 'f', long, default_value = "cluster.toml", value_name = "FILE")]
+    file: PathBuf,
+    /// Folder of the run, instead of a configuration file.
+    #[arg(long, value_name = "DIR", conflicts_with = "file")]
+    run: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Make the authority of a run, if it has none (`cluster up` does that by itself).
+    Init {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List who has a certificate, for which roles, until when, and what was revoked.
+    List {
+        #[command(flatten)]
+        place: Place,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Issue a new key and certificate for a name. An older certificate of it stays valid until it
+    /// expires or is revoked.
+    Issue {
+        /// The name.
+        name: String,
+        /// Its roles: coordinator, parameter-server, learner, rollout, operator, chaos.
+        #[arg(long = "role", required = true, value_name = "ROLE")]
+        roles: Vec<String>,
+        /// Hours until it expires.
+        #[arg(long, default_value_t = 24 * 7, value_name = "HOURS")]
+        hours: u32,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Issue new keys and certificates for everyone (or the names given), with the roles they have,
+    /// and revoke the old ones. Only while the cluster is down: nodes read theirs when they start.
+    Rotate {
+        /// Names; everyone without any.
+        names: Vec<String>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Revoke the certificate of a name. Whoever uses it is cut off within seconds.
+    Revoke {
+        /// The name.
+        name: String,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+impl Place {
+    fn run_dir(&self) -> anyhow::Result<RunDir> {
+        Ok(RunDir::new(absolute(&match &self.run {
+            Some(dir) => dir.clone(),
+            None => {
+                let overrides = Overrides::from_environment(std::env::vars());
+                crrl_config::load(&self.file, &overrides)?.run.dir
+            }
+        })))
+    }
+
+    /// A run that has an authority.
+    fn existing(&self) -> anyhow::Result<RunDir> {
+        let run = self.run_dir()?;
+        if !run.tls().join("ca.pem").is_file() {
+            return Err(Coded::usage(format!(
+                "{} has no authority yet; `crrl tls init` or `crrl cluster up` makes one",
+                run.path().display()
+            )));
+        }
+        Ok(run)
+    }
+}
+
+/// A certificate of the folder.
+#[derive(Debug, Serialize)]
+struct Certificate {
+    name: String,
+    roles: Vec<String>,
+    valid_until_s: i64,
+    fingerprint: String,
+    revoked: bool,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.action {
+        Action::Init { place } => {
+            let run = place.run_dir()?;
+            Authority::open_or_create(&run.tls())?;
+            eprintln!("the authority is {}", run.tls().join("ca.pem").display());
+        }
+        Action::List { place, json } => list(&place.existing()?, json)?,
+        Action::Issue { name, roles, hours, place } => {
+            let known = roles_of(&roles);
+            if let Some(wrong) =
+                roles.iter().find(|role| !known.iter().any(|k| role_text(*k) == role.as_str()))
+            {
+                return Err(Coded::usage(format!(
+                    "no role {wrong:?}; there are {}",
+                    all_roles().join(", ")
+                )));
+            }
+            let run = place.existing()?;
+            Authority::open_or_create(&run.tls())?.issue_anew(
+                &name.as_str().into(),
+                &roles,
+                Validity::hours(hours),
+            )?;
+            eprintln!("{}", run.tls().join(format!("{name}.pem")).display());
+        }
+        Action::Rotate { names, place } => rotate(&place.existing()?, &names)?,
+        Action::Revoke { name, place } => {
+            let run = place.existing()?;
+            let certificate = find(&run, &name)?;
+            revoke(&run.tls(), certificate.fingerprint.parse()?, &name.as_str().into())?;
+            eprintln!(
+                "the certificate {} of {name} counts no more",
+                &certificate.fingerprint[..12]
+            );
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn all_roles() -> Vec<&'static str> {
+    use NodeRole::{Chaos, Coordinator, Learner, Operator, ParameterServer, Rollout};
+    [Coordinator, ParameterServer, Learner, Rollout, Operator, Chaos].map(role_text).to_vec()
+}
+
+fn certificates(run: &RunDir) -> anyhow::Result<Vec<Certificate>> {
+    let revoked = revoked(&run.tls())?;
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(run.tls())? {
+        let path = entry?.path();
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if path.extension().is_none_or(|extension| extension != "pem") || stem == "ca" {
+            continue;
+        }
+        let facts = Facts::from_pem(&std::fs::read(&path)?)
+            .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+        let fingerprint = facts.fingerprint.to_string();
+        found.push(Certificate {
+            name: facts.identity.name.to_string(),
+            roles: facts.identity.roles,
+            valid_until_s: facts.valid_until_s,
+            revoked: revoked.contains_key(&fingerprint),
+            fingerprint,
+        });
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+fn find(run: &RunDir, name: &str) -> anyhow::Result<Certificate> {
+    let mut all = certificates(run)?;
+    match all.iter().position(|certificate| certificate.name == name) {
+        Some(at) => Ok(all.swap_remove(at)),
+        None => {
+            let names: Vec<&str> = all.iter().map(|c| c.name.as_str()).collect();
+            Err(Coded::usage(format!(
+                "{name} has no certificate in {}; there are {}",
+                run.tls().display(),
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+fn list(run: &RunDir, json: bool) -> anyhow::Result<()> {
+    let all = certificates(run)?;
+    let mut out = std::io::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::to_string(&all)?)?;
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "{:<16} {:<30} {:<18} {:<13} state",
+        "name", "roles", "valid for", "fingerprint"
+    )?;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    for certificate in all {
+        let left_s = certificate.valid_until_s - now;
+        let state = if certificate.revoked {
+            "revoked"
+        } else if left_s < 0 {
+            "expired"
+        } else {
+            "good"
+        };
+        let left = match left_s / 3600 {
+            hours if hours < 48 => format!("{} h", hours.max(0)),
+            hours => format!("{} days", hours / 24),
+        };
+        writeln!(
+            out,
+            "{:<16} {:<30} {left:<18} {:<13} {state}",
+            certificate.name,
+            certificate.roles.join(","),
+            &certificate.fingerprint[..12]
+        )?;
+    }
+    Ok(())
+}
+
+fn rotate(run: &RunDir, names: &[String]) -> anyhow::Result<()> {
+    if let Some(pid) = host::host_pid(run)? {
+        return Err(Coded::usage(format!(
+            "the cluster is up (host pid {pid}): its nodes would be cut off from one another. Take \
+             it down first: crrl cluster down --run {}",
+            run.path().display()
+        )));
+    }
+    let authority = Authority::open_or_create(&run.tls())?;
+    let chosen: Vec<Certificate> = if names.is_empty() {
+        certificates(run)?
+    } else {
+        names.iter().map(|name| find(run, name)).collect::<anyhow::Result<_>>()?
+    };
+    for Certificate { name, roles, fingerprint, .. } in chosen {
+        let name = NodeName::from(name);
+        revoke(&run.tls(), fingerprint.parse()?, &name)?;
+        authority.issue_anew(&name, &roles, Validity::RUN)?;
+        eprintln!("{name}: a new key and certificate; the old one counts no more");
+    }
+    Ok(())
+}

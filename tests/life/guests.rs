@@ -1,0 +1,84 @@
+//! Nodes that somebody else starts: they join in mid-run from an invitation, and leave.
+
+use crrl_types::EventKind;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::ledger;
+use crate::world::{World, end, until_gone};
+
+#[test]
+fn a_guest_joins_in_mid_run_works_and_leaves() {
+    let world = World::new();
+    let mut training = world.train(&[]);
+    training.until_step(1);
+    world.succeeds(&["cluster", "invite", "guest-1"]);
+    let (code, said) = world.refused(&["cluster", "invite", "guest-1"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("guest-1.join is there already"), "{said}");
+    let join = ["node", "--join", "guest-1.join", "--dir", "elsewhere", "--threads", "1"];
+    let mut guest = world.starts(&join, "guest.stderr");
+    training.until("work for the guest", || {
+        let work = |kind: &EventKind| {
+            matches!(kind, EventKind::Dispatched { to, .. } if to.as_str() == "guest-1")
+        };
+        world.history().iter().any(|event| work(&event.kind)).then_some(())
+    });
+    let output = world.crrl(&["cluster", "status", "--json"]);
+    let status: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let nodes = status["nodes"].as_array().expect("a list");
+    let line = nodes.iter().find(|node| node["name"] == "guest-1");
+    assert!(line.is_some_and(|line| line["guest"] == true), "{status:#}");
+    // It leaves, and what it was working on is done by others.
+    end(guest.id(), Signal::SIGTERM);
+    assert!(guest.wait().expect("is ours").success(), "did not leave in peace");
+    training.completes();
+    ledger::check(&world.run, 20);
+}
+
+#[test]
+fn a_guest_whose_certificate_is_revoked_is_cut_off_within_seconds() {
+    let world = World::new();
+    world.configure("steps = 20", "steps = 100000");
+    let mut training = world.train(&[]);
+    training.until_step(1);
+    world.succeeds(&["cluster", "invite", "guest-1"]);
+    let join = ["node", "--join", "guest-1.join", "--dir", "elsewhere"];
+    let guest = world.starts(&join, "guest.stderr");
+    let seen = |what: fn(&EventKind) -> bool| {
+        move |world: &World| world.history().iter().any(|event| what(&event.kind)).then_some(())
+    };
+    let up =
+        seen(|kind| matches!(kind, EventKind::NodeUp { peer, .. } if peer.as_str() == "guest-1"));
+    training.until("the guest", || up(&world));
+    world.succeeds(&["tls", "revoke", "guest-1"]);
+    let down = seen(|kind| {
+        matches!(kind, EventKind::NodeDown { peer, reason }
+            if peer.as_str() == "guest-1" && reason.contains("revoked"))
+    });
+    training.until("the end of the guest", || down(&world));
+    let heard = world.folder.path().join("guest.stderr");
+    training.until("word of it", || {
+        std::fs::read_to_string(&heard).is_ok_and(|said| said.contains("revoked")).then_some(())
+    });
+    // The others go on.
+    training.until_step(world.steps() + 2);
+    end(guest.id(), Signal::SIGTERM);
+    let mut guest = guest;
+    guest.wait().expect("is ours");
+    until_gone(&[guest.id()]);
+}
+
+#[test]
+fn an_invitation_that_is_none_is_named() {
+    let world = World::new();
+    std::fs::write(world.folder.path().join("no.join"), "hello").expect("writable");
+    let (code, said) = world.refused(&["node", "--join", "no.join"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("no.join is no invitation"), "{said}");
+    let (code, said) = world.refused(&["cluster", "invite", "guest-1"]);
+    assert_eq!(code, 2, "{said}");
+    let (code, said) = world.refused(&["tls", "list"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("has no authority"), "{said}");
+}
