@@ -10,6 +10,7 @@ use crate::world::{World, end, until_gone};
 #[test]
 fn a_guest_joins_in_mid_run_works_and_leaves() {
     let world = World::new();
+    world.configure("steps = 20", "steps = 150");
     let mut training = world.train(&[]);
     training.until_step(1);
     world.succeeds(&["cluster", "invite", "guest-1"]);
@@ -24,16 +25,18 @@ fn a_guest_joins_in_mid_run_works_and_leaves() {
         };
         world.history().iter().any(|event| work(&event.kind)).then_some(())
     });
-    let output = world.crrl(&["cluster", "status", "--json"]);
-    let status: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let nodes = status["nodes"].as_array().expect("a list");
-    let line = nodes.iter().find(|node| node["name"] == "guest-1");
-    assert!(line.is_some_and(|line| line["guest"] == true), "{status:#}");
+    training.until("a line of status for the guest", || {
+        let output = world.crrl(&["cluster", "status", "--json"]);
+        let status: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let nodes = status["nodes"].as_array().expect("a list");
+        let line = nodes.iter().find(|node| node["name"] == "guest-1")?;
+        (line["guest"] == true && line["state"] == "ready").then_some(())
+    });
     // It leaves, and what it was working on is done by others.
     end(guest.id(), Signal::SIGTERM);
     assert!(guest.wait().expect("is ours").success(), "did not leave in peace");
     training.completes();
-    ledger::check(&world.run, 20);
+    ledger::check(&world.run, 150);
 }
 
 #[test]

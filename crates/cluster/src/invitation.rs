@@ -228,7 +228,7 @@ fn guest_node(config: &mut ClusterConfig, name: &NodeName) -> Result<Node, Invit
         Node { name: name.to_string(), roles: vec![Role::Rollout], threads: 0, external: true };
     nodes.push(node.clone());
     config.node = nodes;
-    match crrl_config::validate(config).into_iter().next() {
+    match crrl_config::validate::validate(config).into_iter().next() {
         Some(problem) => Err(InvitationError::Refused(problem)),
         None => Ok(node),
     }

@@ -76,13 +76,13 @@ pub(super) struct Campaign {
 impl Campaign {
     /// Gets a certificate for the chaos role from the run's own authority.
     pub(super) fn begin(run: RunDir, options: Options) -> anyhow::Result<Self> {
-        let config: ClusterConfig = run.config()?;
         if host::host_pid(&run)?.is_none() {
             return Err(unreachable(format!(
                 "no cluster is up in {}; `crrl train` or `crrl quickstart` runs one",
                 run.path().display()
             )));
         }
+        let config: ClusterConfig = run.config()?;
         Authority::open_or_create(&run.tls())
             .and_then(|authority| authority.issue(&CHAOS.into(), &[CHAOS.to_owned()]))
             .context("no certificate for the chaos role can be had")?;

@@ -74,10 +74,11 @@ pub(super) fn judge(facts: &Facts, known: &Known<'_>, court: &mut Court) {
         }
     }
     let mut last = None;
-    // Steps past the last one committed are being made again, after the learner fell back.
+    // Steps past the last one committed are being made again, after the learner fell back. Of several
+    // whose news was lost, all have the version after the last.
     let committed = known.committed();
     for (step, version) in facts.steps.iter().filter(|(step, _)| *step <= committed) {
-        if last.is_some_and(|(_, before)| *version <= before) {
+        if last.is_some_and(|(_, before)| *version < before) {
             let (before, of) = last.unwrap_or_default();
             let what =
                 format!("step {step} made adapter {version}, and step {before} adapter {of}");

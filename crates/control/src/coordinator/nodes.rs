@@ -192,8 +192,9 @@ impl Coordinator {
             // others must agree with it.
             self.publish(serving, out);
         }
+        // A node never goes back within one life: that is old news.
         if let Some(node) = self.nodes.get_mut(from)
-            && node.serving != Some(serving)
+            && node.serving.is_none_or(|held| held.version < serving.version)
         {
             node.serving = Some(serving);
             let Serving { version, digest } = serving;

@@ -115,6 +115,8 @@ struct Learner {
 
 enum Packet {
     ToCoordinator(Box<Input>),
+    /// News of a life of a node; it goes with that life's connection.
+    OfLife(NodeName, u64, Box<Input>),
     ToNode(NodeName, u64, NodeWord),
     Batch(u64, Vec<EpisodeId>),
 }
@@ -335,6 +337,12 @@ impl World {
     fn deliver(&mut self, packet: Packet) {
         match packet {
             Packet::ToCoordinator(input) => self.input(*input),
+            Packet::OfLife(name, life, input) => {
+                let node = &self.nodes[&name];
+                if node.up && node.incarnation == life {
+                    self.input(*input);
+                }
+            }
             Packet::ToNode(name, life, word) => {
                 let poison = self.faults.poison.map(|i| TaskId::from(format!("task-{i}")));
                 let took = Duration::from_millis(self.rng.random_range(20..400));
@@ -374,6 +382,12 @@ impl World {
         }
     }
 
+    fn say_what_it_serves(&mut self, name: &NodeName) {
+        let node = &self.nodes[name];
+        let input = Input::Activated { from: name.clone(), serving: node.serving };
+        self.send(Packet::OfLife(name.clone(), node.incarnation, Box::new(input)));
+    }
+
     fn kill(&mut self, name: &NodeName) {
         if let Some(node) = self.nodes.get_mut(name) {
             node.up = false;
@@ -401,12 +415,10 @@ impl World {
         // An engine takes the newest adapter a while after it was made.
         if node.serving.version.0 < self.learner.version && self.rng.random_bool(0.2) {
             node.serving = serving(self.learner.version);
-            let (from, serving) = (name.clone(), node.serving);
-            self.send(Packet::ToCoordinator(Box::new(Input::Activated { from, serving })));
+            self.say_what_it_serves(name);
         } else if self.rng.random_bool(0.01) {
             // What was lost is said again with the next heartbeat.
-            let (from, serving) = (name.clone(), node.serving);
-            self.send(Packet::ToCoordinator(Box::new(Input::Activated { from, serving })));
+            self.say_what_it_serves(name);
         }
         let (now, node) = (self.now, self.nodes.get_mut(name).expect("its own"));
         let done: Vec<EpisodeId> =
