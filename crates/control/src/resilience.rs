@@ -14,6 +14,9 @@ pub struct Injected {
     pub from_ms: u64,
     /// When it ended. Of a process that was killed: the same.
     pub until_ms: u64,
+    /// Whether it cannot have passed unnoticed: until the node is missed, nothing tells that it is
+    /// back.
+    pub is_missed: bool,
 }
 
 /// What shows that a node is back at work.
@@ -41,7 +44,7 @@ pub struct Observed {
 /// Looks for what a fault did. The history may begin and end anywhere around it.
 #[must_use]
 pub fn observe(history: &[Event], injected: &Injected) -> Observed {
-    let Injected { node, sign, from_ms, until_ms } = injected;
+    let Injected { node, sign, from_ms, until_ms, is_missed } = injected;
     let after = |ms: u64| history.iter().filter(move |event| event.at_ms >= ms);
     let noticed_ms = after(*from_ms)
         .find(|event| match &event.kind {
@@ -50,6 +53,9 @@ pub fn observe(history: &[Event], injected: &Injected) -> Observed {
             _ => false,
         })
         .map(|event| event.at_ms);
+    if *is_missed && noticed_ms.is_none() {
+        return Observed::default();
+    }
     let begin = noticed_ms.unwrap_or_default().max(*until_ms);
     // One that was gone has to come back first, which the others do not say of themselves.
     let back = match (noticed_ms, sign) {
@@ -108,7 +114,8 @@ mod tests {
     }
 
     fn rollout(from_ms: u64, until_ms: u64) -> Injected {
-        Injected { node: "rollout-0".into(), sign: Sign::Dispatched, from_ms, until_ms }
+        let is_missed = from_ms == until_ms;
+        Injected { node: "rollout-0".into(), sign: Sign::Dispatched, from_ms, until_ms, is_missed }
     }
 
     #[test]
@@ -123,6 +130,7 @@ mod tests {
             dispatched(160, "rollout-1"),
             event(300, up),
         ];
+        assert_eq!(observe(&history[..2], &rollout(100, 100)), Observed::default());
         let seen = observe(&history, &rollout(100, 100));
         assert_eq!(seen, Observed { noticed_ms: Some(150), recovered_ms: None });
         history.push(dispatched(320, "rollout-1"));
@@ -141,7 +149,7 @@ mod tests {
     #[test]
     fn the_learner_is_back_with_its_next_step() {
         let injected =
-            Injected { node: "learner".into(), sign: Sign::Stepped, from_ms: 100, until_ms: 100 };
+            Injected { node: "learner".into(), sign: Sign::Stepped, ..rollout(100, 100) };
         let stepped =
             |at| event(at, EventKind::Stepped { step: Step(3), version: Default::default() });
         let down = EventKind::NodeDown { peer: "learner".into(), reason: "killed".into() };

@@ -137,7 +137,8 @@ impl Campaign {
         self.send(&name, injection)?;
         let until_ms = from_ms + injection.duration_ms;
         let sign = sign(&node.roles, scenario.fault);
-        let injected = Injected { node: name.clone(), sign, from_ms, until_ms };
+        let is_missed = scenario.fault == Fault::Kill;
+        let injected = Injected { node: name.clone(), sign, from_ms, until_ms, is_missed };
         let deadline =
             Instant::now() + Duration::from_millis(injection.duration_ms) + self.options.patience;
         let seen = loop {

@@ -71,17 +71,13 @@ pub(super) struct Learner {
 }
 
 impl Coordinator {
-    /// Whether the node that was lost is the learner.
-    pub(super) fn learner_down(&mut self, name: &NodeName) -> bool {
-        if self.learner.name.as_ref() != Some(name) {
-            return false;
+    pub(super) fn learner_down(&mut self, name: &NodeName) {
+        if self.learner.name.as_ref() == Some(name) {
+            self.learner.wants = None;
+            for batch in self.batches.values_mut() {
+                batch.sent = None;
+            }
         }
-        self.learner.wants = None;
-        for batch in self.batches.values_mut() {
-            batch.sent = None;
-        }
-        // A node that is rollout and learner in one is told of once.
-        !self.nodes.get(name).is_some_and(|node| node.up)
     }
 
     pub(super) fn batch_wanted(

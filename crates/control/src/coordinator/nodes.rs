@@ -138,7 +138,8 @@ impl Coordinator {
         reason: &str,
         out: &mut Vec<Effect>,
     ) -> Result<(), Broken> {
-        if self.learner_down(name) {
+        self.learner_down(name);
+        if !self.nodes.contains_key(name) {
             out.push(Effect::Event(EventKind::NodeDown {
                 peer: name.clone(),
                 reason: reason.to_owned(),
