@@ -7,9 +7,6 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Standard errors on each side of a mean in a 95 % interval of the normal distribution.
-const Z95: f64 = 1.959_963_984_540_054;
-
 /// The attempts of one group.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Cluster {
@@ -35,10 +32,30 @@ pub fn clustered_error(clusters: &[Cluster]) -> Option<f64> {
     error.is_finite().then_some(error)
 }
 
-/// Half the width of the 95 % interval of a [`clustered_error`].
+/// Half the width of the 95 % interval of a [`clustered_error`] over so many groups, by Student's t
+/// with one degree of freedom less: of few groups the error itself is not sure. Infinite of fewer
+/// than two.
 #[must_use]
-pub fn half_width95(error: f64) -> f64 {
-    Z95 * error
+pub fn half_width95(error: f64, groups: usize) -> f64 {
+    error * t975(groups.saturating_sub(1))
+}
+
+/// The 97.5th percentile of Student's t: a table, then the expansion of Abramowitz and Stegun 26.7.5.
+fn t975(freedom: usize) -> f64 {
+    const TABLE: [f64; 9] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262];
+    const Z: f64 = 1.959_963_984_540_054;
+    match freedom {
+        0 => f64::INFINITY,
+        1..=9 => TABLE[freedom - 1],
+        _ => {
+            let n = freedom as f64;
+            let (z3, z5, z7) = (Z.powi(3), Z.powi(5), Z.powi(7));
+            let first = (z3 + Z) / 4.0;
+            let second = (5.0 * z5 + 16.0 * z3 + 3.0 * Z) / 96.0;
+            let third = (3.0 * z7 + 19.0 * z5 + 17.0 * z3 - 15.0 * Z) / 384.0;
+            Z + first / n + second / n.powi(2) + third / n.powi(3)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -62,6 +79,14 @@ mod tests {
         let eightfold = clusters(&[(0.0, 8.0), (8.0, 8.0), (0.0, 8.0), (8.0, 8.0)]);
         let (a, b) = (clustered_error(&alone), clustered_error(&eightfold));
         assert!((a.expect("groups") - b.expect("groups")).abs() < 1e-12);
+    }
+
+    #[test]
+    fn few_groups_make_wide_intervals() {
+        for (groups, t) in [(2, 12.706), (5, 2.776), (11, 2.228), (31, 2.042), (10_001, 1.960)] {
+            assert!((half_width95(1.0, groups) - t).abs() < 6e-4, "{groups} groups");
+        }
+        assert!(half_width95(1.0, 1).is_infinite());
     }
 
     #[test]

@@ -57,6 +57,13 @@ pub fn p(p: f64) -> String {
     if p < 0.0001 { "< 0.0001".to_owned() } else { format!("{p:.4}") }
 }
 
+/// A probability of a test, in a sentence.
+#[must_use]
+pub fn p_is(probability: f64) -> String {
+    let text = p(probability);
+    if text.starts_with('<') { format!("p {text}") } else { format!("p = {text}") }
+}
+
 /// A share in per cent.
 #[must_use]
 pub fn percent(share: f64) -> String {
@@ -126,6 +133,7 @@ mod tests {
         }
         assert_eq!((signed(0.0954), signed(-0.1)), ("+0.095".to_owned(), "−0.100".to_owned()));
         assert_eq!((p(0.0), p(0.0312)), ("< 0.0001".to_owned(), "0.0312".to_owned()));
+        assert_eq!((p_is(0.0), p_is(0.5)), ("p < 0.0001".to_owned(), "p = 0.5000".to_owned()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crrl_control::results::Evaluation;
-use crrl_eval::{Interval, TaskOutcomes, compare};
+use crrl_eval::{Interval, TaskOutcomes, paired_bootstrap};
 use crrl_types::{Reward, TaskId};
 use serde::Serialize;
 
@@ -90,14 +90,16 @@ fn compared(facts: &Facts, before: &Evaluation, after: &Evaluation) -> Vec<Compa
     let mut rows: Vec<Compared> = split(before)
         .into_iter()
         .filter_map(|(kind, before)| {
-            let comparison = compare(&before, after.get(&kind)?, RESAMPLES, facts.plan.seed)?;
-            let success = comparison.rows.get(1)?;
+            let pairs = before.paired_successes(after.get(&kind)?);
+            let mean = |side: fn(&(f64, f64)) -> f64| {
+                pairs.iter().map(side).sum::<f64>() / pairs.len() as f64
+            };
             Some(Compared {
                 kind,
-                tasks: comparison.n,
-                before: success.before.value,
-                after: success.after.value,
-                change: success.change,
+                tasks: pairs.len(),
+                before: mean(|pair| pair.0),
+                after: mean(|pair| pair.1),
+                change: paired_bootstrap(&pairs, RESAMPLES, facts.plan.seed)?,
             })
         })
         .collect();

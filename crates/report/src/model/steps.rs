@@ -15,6 +15,9 @@ use crate::facts::Facts;
 /// Bars of a stack by step; more steps share one.
 const BARS_MAX: usize = 60;
 
+/// Groups a band needs: of fewer, its width says more about chance than about the curve.
+const GROUPS_MIN: usize = 5;
+
 /// What the x axis of all of these counts.
 pub const STEP_AXIS: &str = "optimizer step";
 
@@ -181,8 +184,8 @@ pub fn charts(facts: &Facts) -> (Vec<Chart>, Vec<String>) {
 fn attempts(facts: &Facts) -> Vec<Chart> {
     let about = "Dots: mean of all attempts that came back between two steps, those in groups \
                  without signal included. Line: mean of the attempts of the last 5 steps. Band: 95 % \
-                 interval of the line from its error over groups of attempts; none where fewer than \
-                 two groups came back.";
+                 interval of the line by its standard error over groups of attempts (Student's t); none \
+                 where fewer than 5 groups came back.";
     let chart = |id: &str, title: &str, unit, name: &str, label: &str, value: Value| {
         let weigh = |row: &StepRow| {
             // A run of before attempts were counted weighs every step alike.
@@ -264,7 +267,8 @@ fn bands(
             sum.n += cluster.n;
         }
         let clusters: Vec<Cluster> = groups.into_values().collect();
-        let half = half_width95(clustered_error(&clusters)?);
+        let enough = clusters.len() >= GROUPS_MIN;
+        let half = half_width95(clustered_error(&clusters).filter(|_| enough)?, clusters.len());
         let (low, high) = (point.y - half, point.y + half);
         let bounded = if unit == Unit::Share { (low.max(0.0), high.min(1.0)) } else { (low, high) };
         Some(Band { x: point.x, low: bounded.0, high: bounded.1 })
@@ -312,18 +316,23 @@ pub fn time(facts: &Facts) -> Option<Stack> {
 mod tests {
     use super::*;
 
+    fn groups(from: u64, sums: &[f64]) -> BTreeMap<GroupId, Cluster> {
+        let cluster = |sum: &f64| Cluster { sum: *sum, n: 4.0 };
+        (from..).map(GroupId).zip(sums.iter().map(cluster)).collect()
+    }
+
     #[test]
-    fn a_band_widens_with_disagreement_and_stays_a_share() {
+    fn a_band_needs_groups_widens_with_disagreement_and_stays_a_share() {
         let line = [Point { x: 1.0, y: 0.0 }, Point { x: 2.0, y: 0.5 }];
-        let cluster = |sum| Cluster { sum, n: 4.0 };
-        let steps = BTreeMap::from([
-            (1, BTreeMap::from([(GroupId(1), cluster(0.0))])),
-            (2, BTreeMap::from([(GroupId(2), cluster(4.0)), (GroupId(3), cluster(0.0))])),
-        ]);
-        let bands = bands(&line, &steps, Unit::Share);
-        assert_eq!(bands.len(), 1, "one group alone says nothing of its error");
-        assert_eq!((bands[0].x, bands[0].low, bands[0].high), (2.0, 0.0, 1.0));
-        let free = super::bands(&line, &steps, Unit::Plain);
+        let steps =
+            BTreeMap::from([(1, groups(0, &[0.0])), (2, groups(1, &[4.0, 4.0, 4.0, 0.0, 0.0]))]);
+        let share = bands(&line, &steps, Unit::Share);
+        assert_eq!(share.len(), 1, "one group alone says nothing of its error");
+        assert_eq!((share[0].x, share[0].low, share[0].high), (2.0, 0.0, 1.0));
+        let free = bands(&line, &steps, Unit::Plain);
         assert!(free[0].low < 0.0 && free[0].high > 1.0);
+        let agree = BTreeMap::from([(2, groups(1, &[2.0; 6]))]);
+        let agree = bands(&line, &agree, Unit::Plain);
+        assert_eq!((agree[0].low, agree[0].high), (0.5, 0.5));
     }
 }

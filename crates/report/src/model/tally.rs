@@ -41,6 +41,14 @@ pub struct Bar {
     pub parts: Vec<f64>,
 }
 
+impl Bar {
+    /// The middle of the steps it stands for: those above `from` up to `to`.
+    #[must_use]
+    pub fn middle_step(&self) -> f64 {
+        f64::midpoint(self.from + 1.0, self.to)
+    }
+}
+
 /// Counts of names in a fixed number of stretches.
 #[derive(Debug, Clone)]
 pub struct Tally {

@@ -34,6 +34,12 @@ impl Stretches {
         ((step.clamp(1, self.steps) - 1) * self.n / self.steps) as usize
     }
 
+    /// The middle of its steps.
+    fn middle(self, at: usize) -> f64 {
+        let (from, to) = self.bounds(at);
+        f64::midpoint(from + 1.0, to)
+    }
+
     /// Begin and end on the axis: the steps a stretch takes are those above its begin.
     fn bounds(self, at: usize) -> (f64, f64) {
         let edge = |at: u64| (at * self.steps).div_ceil(self.n) as f64;
@@ -83,8 +89,7 @@ fn length(stretches: Stretches, episodes: &[(usize, &EpisodeFact)]) -> Option<Ch
         Series { label: "mean".into(), raw: Vec::new(), line: Vec::new(), band: Vec::new() };
     for (at, mut lengths) in lengths.into_iter().filter(|(_, lengths)| !lengths.is_empty()) {
         lengths.sort_unstable_by(f64::total_cmp);
-        let (from, to) = stretches.bounds(at);
-        let x = f64::midpoint(from, to);
+        let x = stretches.middle(at);
         let rank = |share: f64| lengths[((lengths.len() - 1) as f64 * share).round() as usize];
         series.band.push(Band { x, low: rank(0.1), high: rank(0.9) });
         series.line.push(Point { x, y: lengths.iter().sum::<f64>() / lengths.len() as f64 });
@@ -120,8 +125,7 @@ fn tools(stretches: Stretches, episodes: &[(usize, &EpisodeFact)]) -> Option<Cha
         .enumerate()
         .map(|(tool, label)| {
             let points = all.iter().zip(&ok).enumerate().filter_map(|(at, (all, ok))| {
-                let (from, to) = stretches.bounds(at);
-                let point = Point { x: f64::midpoint(from, to), y: ok[tool] / all[tool] };
+                let point = Point { x: stretches.middle(at), y: ok[tool] / all[tool] };
                 (all[tool] >= CALLS_MIN).then_some(point)
             });
             Series { label, raw: Vec::new(), line: points.collect(), band: Vec::new() }

@@ -111,8 +111,8 @@ pub fn before_after(compared: &Compared) -> String {
             "<p class=\"about\">Means over tasks of the mean over a task's attempts. Intervals: \
              percentile bootstrap over tasks; the change is paired by task. p: two-sided paired \
              permutation test. Tasks that most attempts repaired, before and after: McNemar's exact \
-             test, p = {}.</p>\n",
-            number::p(comparison.mcnemar_p)
+             test, {}.</p>\n",
+            text::html(&number::p_is(comparison.mcnemar_p))
         )
 }
 

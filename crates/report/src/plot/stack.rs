@@ -15,7 +15,13 @@ const GAP: f64 = 1.5;
 /// Draws a stack.
 #[must_use]
 pub fn stack(stack: &Stack) -> String {
-    let ends = || stack.bars.iter().flat_map(|bar| [bar.from, bar.to]);
+    let joined = stack.areas && stack.bars.iter().filter(|bar| !bar.parts.is_empty()).count() > 1;
+    let ends = || {
+        let ends = |bar: &Bar| {
+            if joined { [bar.middle_step(); 2] } else { [bar.from, bar.to] }
+        };
+        stack.bars.iter().flat_map(ends)
+    };
     let x = Scale::over(ends(), 7, true, Fit::Tight, ACROSS);
     let y = heights(stack);
     let mut svg = Svg::new(&stack.id, SIZE, &stack.title, &description(stack));
@@ -23,7 +29,7 @@ pub fn stack(stack: &Stack) -> String {
     let single: Vec<(f64, String)>;
     // A bar is a step's: its number belongs under its middle.
     let wide = ends().fold(0.0, f64::max) <= 12.0;
-    let below = if wide && !stack.areas {
+    let below = if wide && !joined {
         single = stack
             .bars
             .iter()
@@ -34,7 +40,7 @@ pub fn stack(stack: &Stack) -> String {
         Below::Numbers
     };
     draw(&mut svg, &x, &y, names, below, ACROSS.1);
-    if stack.areas && stack.bars.iter().filter(|bar| !bar.parts.is_empty()).count() > 1 {
+    if joined {
         areas(&mut svg, stack, &x, &y);
     } else {
         bars(&mut svg, stack, &x, &y);
@@ -69,12 +75,7 @@ pub(crate) fn bars(svg: &mut Svg, stack: &Stack, x: &Scale, y: &Scale) {
 
 fn areas(svg: &mut Svg, stack: &Stack, x: &Scale, y: &Scale) {
     let known: Vec<&Bar> = stack.bars.iter().filter(|bar| !bar.parts.is_empty()).collect();
-    // The first and the last reach to the ends of their stretch, the others are at the middle.
-    let place = |at: usize| match at {
-        0 => x.at(known[0].from),
-        at if at + 1 == known.len() => x.at(known[at].to),
-        at => x.at(f64::midpoint(known[at].from, known[at].to)),
-    };
+    let place = |at: usize| x.at(known[at].middle_step());
     for (part, name) in stack.names.iter().enumerate() {
         let edge = |upto: usize| {
             let height = |bar: &&Bar| y.at(bar.parts[..upto].iter().sum());
