@@ -3,9 +3,6 @@
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-/// Between digits of a large number: narrow, and never at the end of a line.
-const THIN: char = '\u{202f}';
-
 /// A count, its thousands apart.
 #[must_use]
 pub fn count(n: u64) -> String {
@@ -16,7 +13,7 @@ pub fn count(n: u64) -> String {
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {
         if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(THIN);
+            out.push(',');
         }
         out.push(digit);
     }
@@ -114,8 +111,8 @@ mod tests {
     #[test]
     fn counts_have_their_thousands_apart() {
         assert_eq!(count(9_999), "9999");
-        assert_eq!(count(1_234_567), "1\u{202f}234\u{202f}567");
-        assert_eq!(count(10_000), "10\u{202f}000");
+        assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(count(10_000), "10,000");
     }
 
     #[test]
@@ -126,7 +123,7 @@ mod tests {
             (-0.25, "−0.250"),
             (2.0e-5, "2.00e−5"),
             (1_234.56, "1234.6"),
-            (-25_000.0, "−25\u{202f}000"),
+            (-25_000.0, "−25,000"),
             (f64::NAN, "–"),
         ] {
             assert_eq!(value(v), text);

@@ -41,11 +41,11 @@ fn assert_nested(html: &str) {
 fn a_whole_run_has_every_section_and_needs_nothing_else() {
     let html = page(&World::default());
     for part in [
-        "before and after: 24 tasks both measured",
+        "“before” and “after”: 12 tasks measured in both",
         "Reward of all attempts",
         "Attempts that repaired their task",
         "Clipped tokens",
-        "Where the learner&#39;s time went",
+        "Where the learner&#39;s time went, seconds a step",
         "How episodes ended",
         "Programs in shell commands",
         "off by one",
@@ -160,8 +160,8 @@ fn what_is_no_run_is_refused_by_name() {
 
 #[test]
 fn several_runs_are_overlaid_and_compared_on_the_tasks_they_share() {
-    let (_a, slow) = facts(&World { slope: 0.0, ..World::default() });
-    let (_b, fast) = facts(&World { slope: 0.07, ..World::default() });
+    let (_a, slow) = facts(&World { held_out: 24, slope: 0.0, ..World::default() });
+    let (_b, fast) = facts(&World { held_out: 24, slope: 0.07, ..World::default() });
     let (_c, bare) = facts(&World { held_out: 0, ..World::default() });
     let mut runs = [slow, fast, bare];
     runs[0].name = "slow".into();

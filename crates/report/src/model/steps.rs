@@ -53,19 +53,19 @@ const PLANS: &[Plan] = &[
     ),
     one(
         "kl",
-        "KL divergence to the reference policy",
+        "KL divergence to the reference policy, nats",
         Unit::Plain,
         Keep::Mean,
-        "Estimators k1 and k3, mean over generated tokens, nats. 0 where no reference is read \
+        "Estimators k1 and k3, mean over generated tokens. 0 where no reference is read \
          (kl_beta = 0).",
         &[("kl_k3", "k3"), ("kl_k1", "k1")],
     ),
     one(
         "entropy",
-        "Entropy",
+        "Entropy, nats",
         Unit::Plain,
         Keep::Mean,
-        "Of the next-token distribution, mean over generated tokens, nats.",
+        "Of the next-token distribution, mean over generated tokens.",
         &[("entropy", "entropy")],
     ),
     one(
@@ -102,7 +102,7 @@ const PLANS: &[Plan] = &[
     ),
     one(
         "gap-mean",
-        "Sampler and learner disagree: mean",
+        "Sampler and learner disagree: mean, nats",
         Unit::Plain,
         Keep::Mean,
         "Mean distance between the log-probability the engine sampled under and the learner's own \
@@ -111,7 +111,7 @@ const PLANS: &[Plan] = &[
     ),
     one(
         "gap-max",
-        "Sampler and learner disagree: worst token",
+        "Sampler and learner disagree: worst token, nats",
         Unit::Plain,
         Keep::Max,
         "The largest such distance of a step.",
@@ -119,7 +119,7 @@ const PLANS: &[Plan] = &[
     ),
     one(
         "staleness",
-        "Staleness",
+        "Staleness, versions",
         Unit::Plain,
         Keep::Max,
         "How many versions behind an episode's oldest token was when its batch was made up.",
@@ -127,10 +127,10 @@ const PLANS: &[Plan] = &[
     ),
     one(
         "tokens",
-        "Learner's pace",
+        "Learner's pace, tokens/s",
         Unit::Plain,
         Keep::Mean,
-        "Tokens a second, over the time the learner worked on a step.",
+        "Over the time the learner worked on a step, waiting not counted.",
         &[("tokens_per_s", "tokens/s")],
     ),
 ];
@@ -298,13 +298,13 @@ pub fn time(facts: &Facts) -> Option<Stack> {
     let any = bars.iter().any(|bar| bar.parts.iter().any(|part| *part > 0.0));
     any.then(|| Stack {
         id: "step-time".to_owned(),
-        title: "Where the learner's time went".to_owned(),
+        title: "Where the learner's time went, seconds a step".to_owned(),
         x_name: STEP_AXIS.to_owned(),
         unit: Unit::Seconds,
         about: if each > 1 {
-            format!("Seconds a step; a bar is the mean of {each} steps.")
+            format!("A bar is the mean of {each} steps.")
         } else {
-            "Seconds of each step.".to_owned()
+            "A bar a step.".to_owned()
         },
         names: PARTS.iter().map(|(_, label)| (*label).to_owned()).collect(),
         bars,

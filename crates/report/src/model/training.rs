@@ -16,34 +16,38 @@ const PROGRAMS_MAX: usize = 7;
 /// A point of a tool's success needs so many calls.
 const CALLS_MIN: f64 = 5.0;
 
-/// Equal stretches of the optimizer steps.
+/// Equal stretches of the optimizer steps; the last may be shorter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stretches {
     steps: u64,
-    n: u64,
+    width: u64,
 }
 
 impl Stretches {
     fn of(steps: u64) -> Self {
         let steps = steps.max(1);
-        Self { steps, n: steps.min(STRETCHES_MAX) }
+        Self { steps, width: steps.div_ceil(STRETCHES_MAX) }
+    }
+
+    fn count(self) -> usize {
+        self.steps.div_ceil(self.width) as usize
     }
 
     /// Where the episodes of a step (from 1) belong; leftovers of the end belong to the last.
     fn at(self, step: u64) -> usize {
-        ((step.clamp(1, self.steps) - 1) * self.n / self.steps) as usize
+        ((step.clamp(1, self.steps) - 1) / self.width) as usize
+    }
+
+    /// Begin and end on the axis: the steps a stretch takes are those above its begin.
+    fn bounds(self, at: usize) -> (f64, f64) {
+        let edge = |at: u64| (at * self.width).min(self.steps) as f64;
+        (edge(at as u64), edge(at as u64 + 1))
     }
 
     /// The middle of its steps.
     fn middle(self, at: usize) -> f64 {
         let (from, to) = self.bounds(at);
         f64::midpoint(from + 1.0, to)
-    }
-
-    /// Begin and end on the axis: the steps a stretch takes are those above its begin.
-    fn bounds(self, at: usize) -> (f64, f64) {
-        let edge = |at: u64| (at * self.steps).div_ceil(self.n) as f64;
-        (edge(at as u64), edge(at as u64 + 1))
     }
 }
 
@@ -96,10 +100,10 @@ fn length(stretches: Stretches, episodes: &[(usize, &EpisodeFact)]) -> Option<Ch
     }
     (!series.line.is_empty()).then(|| Chart {
         id: "length".into(),
-        title: "Length of episodes".into(),
+        title: "Length of episodes, tokens".into(),
         x_name: STEP_AXIS.into(),
         unit: Unit::Plain,
-        about: "Generated tokens. Line: mean. Band: from the 10th to the 90th percentile of \
+        about: "What the policy generated, tool output not counted. Line: mean. Band: from the 10th to the 90th percentile of \
                 episodes."
             .into(),
         series: vec![series],
@@ -107,7 +111,7 @@ fn length(stretches: Stretches, episodes: &[(usize, &EpisodeFact)]) -> Option<Ch
 }
 
 fn tools(stretches: Stretches, episodes: &[(usize, &EpisodeFact)]) -> Option<Chart> {
-    let (mut all, mut ok) = (Tally::new(stretches.n as usize), Tally::new(stretches.n as usize));
+    let (mut all, mut ok) = (Tally::new(stretches.count()), Tally::new(stretches.count()));
     for (at, conduct) in conducts(episodes) {
         for (name, (good, calls)) in &conduct.tools {
             // One that could not be read called no tool.
@@ -118,7 +122,7 @@ fn tools(stretches: Stretches, episodes: &[(usize, &EpisodeFact)]) -> Option<Cha
         }
     }
     let names = all.names(TOOLS_MAX);
-    let ones = vec![1.0; stretches.n as usize];
+    let ones = vec![1.0; stretches.count()];
     let (all, ok) = (all.parts(&names, &ones), ok.parts(&names, &ones));
     let series: Vec<Series> = names
         .into_iter()
@@ -163,7 +167,7 @@ fn stack(stretches: Stretches, tally: &Tally, most: usize, by: &[f64]) -> (Vec<S
 
 fn finishes(stretches: Stretches, episodes: &[(usize, &EpisodeFact)]) -> Option<Stack> {
     use crrl_types::Finish;
-    let mut tally = Tally::new(stretches.n as usize);
+    let mut tally = Tally::new(stretches.count());
     for (at, conduct) in conducts(episodes) {
         let name = match (conduct.finish, conduct.changed) {
             (Finish::Done, true) => "done, with a change",
@@ -189,8 +193,8 @@ fn finishes(stretches: Stretches, episodes: &[(usize, &EpisodeFact)]) -> Option<
 }
 
 fn calls(stretches: Stretches, episodes: &[(usize, &EpisodeFact)]) -> Option<Stack> {
-    let mut tally = Tally::new(stretches.n as usize);
-    let mut n = vec![0.0; stretches.n as usize];
+    let mut tally = Tally::new(stretches.count());
+    let mut n = vec![0.0; stretches.count()];
     for (at, conduct) in conducts(episodes) {
         n[at] += 1.0;
         for (name, (_, calls)) in &conduct.tools {
@@ -211,7 +215,7 @@ fn calls(stretches: Stretches, episodes: &[(usize, &EpisodeFact)]) -> Option<Sta
 }
 
 fn programs(stretches: Stretches, episodes: &[(usize, &EpisodeFact)]) -> Option<Stack> {
-    let mut tally = Tally::new(stretches.n as usize);
+    let mut tally = Tally::new(stretches.count());
     for (at, conduct) in conducts(episodes) {
         for (name, n) in &conduct.programs {
             tally.add(at, name, f64::from(*n));
@@ -243,7 +247,8 @@ mod tests {
                 let (from, to) = stretches.bounds(at);
                 assert!(from < step as f64 && step as f64 <= to, "step {step} of {steps}: {at}");
             }
-            assert_eq!(stretches.at(steps + 1) as u64, stretches.n - 1, "leftovers of the end");
+            assert_eq!(stretches.at(steps + 1), stretches.count() - 1, "leftovers of the end");
+            assert!(stretches.count() as u64 <= STRETCHES_MAX);
         }
         assert_eq!(Stretches::of(0).at(7), 0, "no step yet");
     }

@@ -2,7 +2,7 @@
 //!
 //! - [`summary`]: how far the run got, before and after
 //! - [`figure`]: a plot with its legend, its words and its numbers
-//! - [`table`]: tables
+//! - [`table`]: rows of text and numbers
 //! - [`kinds`]: by kind of bug
 //! - [`picks`], [`diff`]: episodes, with what they changed
 //! - [`faults`]: what went wrong, and when

@@ -79,7 +79,7 @@ fn facts(summary: &Summary) -> String {
 #[must_use]
 pub fn before_after(compared: &Compared) -> String {
     let Compared { before, after, comparison } = compared;
-    let caption = format!("{before} and {after}: {} tasks both measured", comparison.n);
+    let caption = format!("“{before}” and “{after}”: {} tasks measured in both", comparison.n);
     let mut table = Table::new(
         &caption,
         &["", "#before", "#95 %", "#after", "#95 %", "#change", "#95 %", "#p", "#Cohen's d"],

@@ -13,6 +13,9 @@ use crate::text;
 /// Bands that are drawn: more of them on each other hide the lines.
 const BANDS_MAX: usize = 3;
 
+/// Pixels between the points of a line that are marked; closer, they are one smear.
+const NODE_APART: f64 = 6.0;
+
 /// Draws a chart.
 #[must_use]
 pub fn lines(chart: &Chart) -> String {
@@ -50,7 +53,9 @@ pub fn lines(chart: &Chart) -> String {
         let points: Vec<_> = series.line.iter().map(place).collect();
         svg.polyline(&format!("line s{0} d{0}", colour(at)), &points);
         // A line of one point is none; and without dots its points are what was measured.
-        let few = series.line.len() <= 60 && series.raw.is_empty();
+        let ends = points.first().zip(points.last());
+        let width = ends.map_or(0.0, |(first, last)| last.0 - first.0);
+        let few = series.raw.is_empty() && width / points.len() as f64 >= NODE_APART;
         for point in series.line.iter().filter(|_| few || series.line.len() == 1) {
             svg.circle(&format!("node f{}", colour(at)), place(point), 2.2, &hint(chart, point));
         }

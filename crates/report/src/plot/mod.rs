@@ -2,7 +2,7 @@
 //! own, so that one drawing serves light, dark and paper. Pure.
 //!
 //! - [`scale`]: from values to places, and round numbers between
-//! - [`svg`]: elements
+//! - [`svg`]: elements of a drawing
 //! - [`frame`]: axes and grid
 //! - [`lines`]: curves with dots and bands
 //! - [`stack`]: parts on top of each other

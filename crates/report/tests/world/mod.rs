@@ -43,7 +43,7 @@ impl Default for World {
         Self {
             steps: 12,
             groups: 5,
-            held_out: 24,
+            held_out: 12,
             complete: true,
             faults: true,
             text: "the guard compares the wrong way round".into(),
