@@ -67,11 +67,12 @@ pub fn percent(share: f64) -> String {
     if share.is_finite() { format!("{:.1} %", 100.0 * share) } else { "–".to_owned() }
 }
 
-/// A length of time: `5 min 36 s`, `2 h 05 min`, `0.8 s`.
+/// A length of time: `5 min 36 s`, `2 h 05 min`, `0.8 s`, `7 ms`.
 #[must_use]
 pub fn duration(ms: u64) -> String {
     let s = ms / 1_000;
     match s {
+        0 if ms < 100 => format!("{ms} ms"),
         0..10 => format!("{}.{} s", s, ms % 1_000 / 100),
         10..60 => format!("{s} s"),
         60..3_600 => format!("{} min {:02} s", s / 60, s % 60),
@@ -136,6 +137,7 @@ mod tests {
     #[test]
     fn times_are_told_in_the_unit_that_fits() {
         for (ms, text) in [
+            (7, "7 ms"),
             (840, "0.8 s"),
             (42_000, "42 s"),
             (336_159, "5 min 36 s"),

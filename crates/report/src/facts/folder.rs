@@ -60,7 +60,7 @@ pub enum ReadError {
         source: PlanError,
     },
     /// A JSON file of the run.
-    #[error("{path} is damaged: {source}; without this file a report can be made, so move it away", path = .path.display())]
+    #[error("{path} is damaged: {source}; move it away, and the report is made without it", path = .path.display())]
     Json {
         /// Which file.
         path: PathBuf,

@@ -17,6 +17,12 @@ pub const SETTINGS_MAX: usize = 60;
 /// Settings that say where a run lies and not what it does.
 const PLACES: [&str; 2] = ["run.dir", "cluster.listen"];
 
+/// Charts of all attempts, whose lines are smoothed as each run needs it.
+const ATTEMPTS: [&str; 2] = ["reward", "success"];
+const ABOUT_ATTEMPTS: &str = "All attempts, those in groups without signal included: mean of the last 5 \
+     steps, or of the last fortieth of a run where that is more. Bands (of up to three runs): 95 % \
+     interval by the standard error over groups of attempts.";
+
 /// Several runs side by side.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
@@ -139,6 +145,7 @@ fn overlay(runs: &[Model]) -> Vec<Chart> {
             let (_, model) = *found.first().filter(|_| found.len() > 1)?;
             let first = model.series.first()?;
             let about = match model.series.len() {
+                1 if ATTEMPTS.contains(&id) => ABOUT_ATTEMPTS.to_owned(),
                 1 => model.about.clone(),
                 _ => format!("{} Shown here: {}.", model.about, first.label),
             };
@@ -149,7 +156,7 @@ fn overlay(runs: &[Model]) -> Vec<Chart> {
             });
             Some(Chart {
                 id: format!("all-{id}"),
-                about: about.replace("Dots: mean of all attempts", "Mean of all attempts"),
+                about,
                 series: series.collect(),
                 ..model.clone()
             })

@@ -2,8 +2,18 @@
 
 use serde::Serialize;
 
-/// Steps a point of a smoothed curve averages over: the same as the display of a running run.
-pub const SMOOTH_STEPS: usize = 5;
+/// Steps a point of a smoothed curve averages over at least: as many as in the display of a running
+/// run.
+const WINDOW_MIN: usize = 5;
+
+/// Steps that a window is one of: a long run's curve would be all noise otherwise.
+const WINDOW_SHARE: usize = 40;
+
+/// How many steps a point of a smoothed curve averages over.
+#[must_use]
+pub fn window(steps: usize) -> usize {
+    (steps / WINDOW_SHARE).max(WINDOW_MIN)
+}
 
 /// Points of a curve that are drawn; a longer one is thinned.
 pub const POINTS_MAX: usize = 400;
@@ -85,12 +95,12 @@ pub struct Weighted {
     pub weight: f64,
 }
 
-/// Every point is the mean over the attempts of the last [`SMOOTH_STEPS`] steps: steps that follow
-/// each other fast have few attempts between them.
+/// Every point is the mean over the attempts of the last so many steps: steps that follow each
+/// other fast have few attempts between them.
 #[must_use]
-pub fn smooth(points: &[Weighted]) -> Vec<Point> {
+pub fn smooth(points: &[Weighted], window: usize) -> Vec<Point> {
     let at = |end: usize| {
-        let window = &points[(end + 1).saturating_sub(SMOOTH_STEPS)..=end];
+        let window = &points[(end + 1).saturating_sub(window)..=end];
         let weight: f64 = window.iter().map(|point| point.weight).sum();
         let sum: f64 = window.iter().map(|point| point.y * point.weight).sum();
         let y = if weight > 0.0 { sum / weight } else { points[end].y };
@@ -143,21 +153,22 @@ mod tests {
 
     #[test]
     fn smoothing_weighs_by_attempts_and_looks_back_only() {
-        let got = smooth(&weighted(&[(0.0, 30.0), (1.0, 10.0), (0.5, 0.0)]));
+        let got = smooth(&weighted(&[(0.0, 30.0), (1.0, 10.0), (0.5, 0.0)]), 5);
         assert_eq!(got[0], Point { x: 1.0, y: 0.0 });
         assert_eq!(got[1].y, 0.25);
         assert_eq!(got[2].y, 0.25, "a step without attempts adds nothing");
-        let far = smooth(&weighted(&[
-            (1.0, 1.0),
-            (0.0, 1.0),
-            (0.0, 1.0),
-            (0.0, 1.0),
-            (0.0, 1.0),
-            (0.0, 1.0),
-        ]));
+        let far = smooth(
+            &weighted(&[(1.0, 1.0), (0.0, 1.0), (0.0, 1.0), (0.0, 1.0), (0.0, 1.0), (0.0, 1.0)]),
+            5,
+        );
         assert_eq!((far[4].y, far[5].y), (0.2, 0.0), "the window is five steps");
-        assert_eq!(smooth(&weighted(&[(0.7, 0.0)]))[0].y, 0.7, "old runs count no attempts");
-        assert!(smooth(&[]).is_empty());
+        assert_eq!(smooth(&weighted(&[(0.7, 0.0)]), 5)[0].y, 0.7, "old runs count no attempts");
+        assert!(smooth(&[], 5).is_empty());
+    }
+
+    #[test]
+    fn a_window_grows_with_the_run() {
+        assert_eq!((window(0), window(30), window(900)), (5, 5, 22));
     }
 
     #[test]

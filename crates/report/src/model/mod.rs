@@ -1,7 +1,8 @@
 //! From facts to numbers: what a page draws and `--json` prints. Pure.
 //!
 //! - [`curve`]: points, smoothing, thinning
-//! - [`steps`]: curves by optimizer step
+//! - [`attempts`]: reward and success of all attempts, with bands
+//! - [`steps`]: the other curves by optimizer step
 //! - [`training`]: what episodes did as training went on
 //! - [`tally`]: names counted along an axis
 //! - [`summary`]: how far the run got, and what was measured
@@ -10,6 +11,7 @@
 //! - [`timeline`]: episodes and faults over wall time
 //! - [`comparison`]: several runs side by side
 
+pub mod attempts;
 pub mod comparison;
 pub mod curve;
 pub mod kinds;

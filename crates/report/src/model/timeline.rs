@@ -71,6 +71,8 @@ fn throughput(facts: &Facts) -> Option<Stack> {
             counts[at.min(n - 1)][usize::from(episode.evaluation)] += 1.0;
         }
     }
+    let evaluated = counts.iter().any(|counts| counts[1] > 0.0);
+    let parts = if evaluated { 2 } else { 1 };
     // The last stretch is shorter: its pace counts for the time it has.
     let bars: Vec<Bar> = counts
         .iter()
@@ -81,7 +83,7 @@ fn throughput(facts: &Facts) -> Option<Stack> {
             Bar {
                 from: from as f64,
                 to: to as f64,
-                parts: counts.iter().map(|n| n / minutes).collect(),
+                parts: counts[..parts].iter().map(|n| n / minutes).collect(),
             }
         })
         .filter(|bar| bar.to > bar.from)
@@ -92,7 +94,7 @@ fn throughput(facts: &Facts) -> Option<Stack> {
         x_name: "time since the run began".to_owned(),
         unit: Unit::Plain,
         about: format!("Counted in stretches of {} each.", crate::number::moment(width as f64)),
-        names: vec!["training".to_owned(), "evaluation".to_owned()],
+        names: ["training", "evaluation"][..parts].iter().map(|&name| name.to_owned()).collect(),
         bars,
         areas: false,
     })
@@ -108,6 +110,6 @@ mod tests {
             assert_eq!(width_s(span), width, "{span} s");
         }
         let year = 365 * 86_400;
-        assert!(year / width_s(year) < BARS_MAX && width_s(year) % 86_400 == 0);
+        assert!(year / width_s(year) < BARS_MAX && width_s(year).is_multiple_of(86_400));
     }
 }

@@ -54,15 +54,15 @@ pub fn table(comparison: &Comparison) -> String {
     }
     let first = comparison.rows.first().map_or("", |row| row.name.as_str());
     table.html()
-        + "<p class=\"about\">At the end: all attempts of the training's last 5 steps, which are other \
+        + "<p class=\"about\">At the end: where the curves below end; the last steps' attempts are at other \
            tasks in every run. Evaluation: the last one, with a bootstrap over its tasks.</p>\n"
         + &against_first(&comparison.rows, first)
 }
 
 fn against_first(rows: &[Row], first: &str) -> String {
-    let caption = format!("The last evaluation, less that of {first}");
+    let caption = format!("The last evaluation, less that of {}", text::short(first, 40));
     let columns =
-        ["run", "#tasks in common", "#reward", "#95 %", "#p", "#repaired", "#95 %", "#p", ""];
+        ["run", "#tasks in common", "#reward", "#95 %", "#p", "#repaired", "#95 %", "#p", "remark"];
     let mut table = Table::new(&caption, &columns);
     for row in rows {
         let name = Cell::text(row.name.clone());

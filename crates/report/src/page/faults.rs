@@ -37,7 +37,8 @@ fn faults(timeline: &Timeline) -> String {
         .map(|(kind, n)| format!("{} {}: {}", letter(*kind), kind.name(), number::count(*n)))
         .collect();
     let mut out = format!("<p>{}</p>\n", counts.join(" · "));
-    let mut table = Table::new("Faults and recoveries", &["#after", "", "what", "node", "detail"]);
+    let mut table =
+        Table::new("Faults and recoveries", &["#after", "mark", "what", "node", "detail"]);
     for (s, mark) in timeline.marks.iter().take(LISTED_MAX) {
         let times = if mark.times > 1 { format!(" ({} times)", mark.times) } else { String::new() };
         table.row([

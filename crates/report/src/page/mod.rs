@@ -118,6 +118,9 @@ fn curves(run: &Model) -> String {
     run.steps.iter().for_each(|chart| out += &figure::lines(chart));
     out += &run.step_time.as_ref().map(figure::stack).unwrap_or_default();
     out += "</div>\n";
+    if let Some(note) = figure::thinning(run.summary.steps) {
+        out += &format!("<p class=\"note\">{note}</p>\n");
+    }
     if !run.all_zero.is_empty() {
         out += &format!("<p class=\"note\">0 at every step: {}.</p>\n", run.all_zero.join("; "));
     }

@@ -68,7 +68,9 @@ fn facts(summary: &Summary) -> String {
         .map(|(state, n)| format!("{} {state}", number::count(*n)))
         .collect();
     fact("Episodes", number::count(summary.episodes_all()), states.join(", "));
-    let began = summary.began_ms.map_or_else(String::new, |ms| format!("from {}", number::utc(ms)));
+    let began = summary
+        .began_ms
+        .map_or_else(String::new, |ms| format!("from {}, first to last event", number::utc(ms)));
     fact("Wall time", summary.wall_ms.map_or_else(|| "not known".into(), number::duration), began);
     let version = summary.adapter_version.map_or_else(|| "none".into(), |v| format!("v{v}"));
     fact("Newest adapter", version, String::new());
@@ -82,7 +84,7 @@ pub fn before_after(compared: &Compared) -> String {
     let caption = format!("“{before}” and “{after}”: {} tasks measured in both", comparison.n);
     let mut table = Table::new(
         &caption,
-        &["", "#before", "#95 %", "#after", "#95 %", "#change", "#95 %", "#p", "#Cohen's d"],
+        &["measure", "#before", "#95 %", "#after", "#95 %", "#change", "#95 %", "#p", "#Cohen's d"],
     );
     for row in &comparison.rows {
         table.row([

@@ -6,7 +6,7 @@ use super::colour;
 use super::frame::{ACROSS, Below, SIZE, UP, draw};
 use super::scale::{Fit, Scale};
 use super::svg::Svg;
-use crate::model::{Chart, Point, Series, Unit};
+use crate::model::{Band, Chart, Point, Series, Unit};
 use crate::number;
 use crate::text;
 
@@ -37,10 +37,12 @@ pub fn lines(chart: &Chart) -> String {
     for (at, series) in chart.series.iter().enumerate().filter(|(_, s)| !s.band.is_empty()) {
         if banded < BANDS_MAX {
             banded += 1;
-            let upper = series.band.iter().map(|band| (x.at(band.x), y.at(band.high)));
-            let lower = series.band.iter().rev().map(|band| (x.at(band.x), y.at(band.low)));
-            let points: Vec<_> = upper.chain(lower).collect();
-            svg.polygon(&format!("band f{}", colour(at)), &points, "");
+            for stretch in stretches(series) {
+                let upper = stretch.iter().map(|band| (x.at(band.x), y.at(band.high)));
+                let lower = stretch.iter().rev().map(|band| (x.at(band.x), y.at(band.low)));
+                let points: Vec<_> = upper.chain(lower).collect();
+                svg.polygon(&format!("band f{}", colour(at)), &points, "");
+            }
         }
     }
     for (at, series) in chart.series.iter().enumerate() {
@@ -61,6 +63,20 @@ pub fn lines(chart: &Chart) -> String {
         }
     }
     svg.finish()
+}
+
+/// The band where points next to each other have one: it does not cross a point without.
+fn stretches(series: &Series) -> Vec<Vec<Band>> {
+    let mut stretches = vec![Vec::new()];
+    let mut bands = series.band.iter().peekable();
+    for point in &series.line {
+        match bands.next_if(|band| band.x <= point.x) {
+            Some(band) => stretches.last_mut().expect("never empty").push(*band),
+            None => stretches.push(Vec::new()),
+        }
+    }
+    stretches.retain(|stretch| stretch.len() > 1);
+    stretches
 }
 
 fn hint(chart: &Chart, point: &Point) -> String {
@@ -137,6 +153,14 @@ mod tests {
         let points = [(1.0, 0.0), (2.0, 1.0)];
         let svg = lines(&chart(vec![series("a", &points), series("b", &points)]));
         assert!(svg.contains("line s1 d1") && svg.contains("line s2 d2"));
+    }
+
+    #[test]
+    fn a_band_does_not_cross_points_that_have_none() {
+        let mut gapped = series("a", &[(1.0, 0.5), (2.0, 0.5), (3.0, 0.5), (4.0, 0.5), (5.0, 0.5)]);
+        gapped.band =
+            [1.0, 2.0, 4.0, 5.0].map(|x| Band { x, low: 0.4, high: 0.6 }).into_iter().collect();
+        assert_eq!(lines(&chart(vec![gapped])).matches("class=\"band").count(), 2);
     }
 
     #[test]
