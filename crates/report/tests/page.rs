@@ -57,6 +57,7 @@ fn a_whole_run_has_every_section_and_needs_nothing_else() {
         "coordinator restarted",
         "learner rolled back",
         "lease lost (3 times)",
+        "12 steps of 4 groups of 4",
         "kl_beta = 0.0",
         "signal 9",
         "0 at every step: KL divergence",
@@ -116,6 +117,28 @@ fn a_run_that_goes_on_or_was_interrupted_is_reported_as_far_as_it_got() {
     let html = report.html();
     assert!(html.contains("Not over.") && html.contains("No evaluation has ended"));
     assert_nested(&html);
+}
+
+#[test]
+fn what_cannot_be_read_is_said() {
+    let (folder, _) = facts(&World::default());
+    for file in ["events.jsonl", "held-out.jsonl"] {
+        let path = folder.path().join(file);
+        let mut bytes = std::fs::read(&path).expect("written");
+        bytes.extend(b"{\"no\": \xff\n");
+        std::fs::write(&path, bytes).expect("writable");
+    }
+    std::fs::write(folder.path().join("host.json"), "[").expect("writable");
+    std::fs::remove_file(folder.path().join("train.jsonl")).expect("it was there");
+    let notes = read(folder.path()).expect("a run").notes.join("; ");
+    for part in [
+        "events.jsonl that cannot be read: 1",
+        "held-out.jsonl that are no tasks: 1",
+        "host.json",
+        "(train.jsonl) are not in",
+    ] {
+        assert!(notes.contains(part), "{part:?} is not in {notes}");
+    }
 }
 
 #[test]

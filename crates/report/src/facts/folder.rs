@@ -184,7 +184,7 @@ fn history(path: &Path, notes: &mut Vec<String>) -> Result<History, ReadError> {
     }
     if history.unread > 0 {
         let unread = history.unread;
-        notes.push(format!("{unread} lines of events.jsonl cannot be read and are left out"));
+        notes.push(format!("lines of events.jsonl that cannot be read: {unread}"));
     }
     Ok(history)
 }
@@ -238,7 +238,7 @@ fn tasks(
             tasks.len() < TASKS_MAX
         })?;
         if unread > 0 {
-            notes.push(format!("{unread} lines of {shown} are no tasks and are left out"));
+            notes.push(format!("lines of {shown} that are no tasks: {unread}"));
         }
     }
     Ok(tasks)

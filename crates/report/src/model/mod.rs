@@ -7,6 +7,7 @@
 //! - [`tally`]: names counted along an axis
 //! - [`summary`]: how far the run got, and what was measured
 //! - [`kinds`]: the same by kind of bug
+//! - [`phases`]: the plan
 //! - [`picks`]: which episodes are shown
 //! - [`timeline`]: episodes and faults over wall time
 //! - [`comparison`]: several runs side by side
@@ -15,6 +16,7 @@ pub mod attempts;
 pub mod comparison;
 pub mod curve;
 pub mod kinds;
+pub mod phases;
 pub mod picks;
 pub mod steps;
 pub mod summary;
@@ -55,6 +57,10 @@ pub struct Model {
     pub timeline: timeline::Timeline,
     /// Tasks in quarantine, and why.
     pub quarantined: Vec<(String, String)>,
+    /// Seed of the plan.
+    pub seed: u64,
+    /// The plan.
+    pub phases: Vec<phases::Phase>,
     /// The processes.
     pub host: Option<HostFact>,
     /// `cluster.toml`.
@@ -85,6 +91,8 @@ impl Model {
                 .iter()
                 .map(|(task, reason)| (task.0.clone(), reason.clone()))
                 .collect(),
+            seed: facts.plan.seed,
+            phases: phases::of(facts),
             host: facts.host.clone(),
             configuration: facts.configuration.clone(),
             notes: facts.notes.clone(),

@@ -6,7 +6,7 @@
 //! - [`kinds`]: by kind of bug
 //! - [`picks`], [`diff`]: episodes, with what they changed
 //! - [`faults`]: what went wrong, and when
-//! - [`setting`]: configuration and processes
+//! - [`setting`]: plan, processes, configuration
 //! - [`comparison`]: several runs
 //!
 //! The page's own policy forbids scripts and every request: whatever slipped through the escaping
@@ -92,7 +92,11 @@ fn of_run(run: &Model) -> Vec<Section> {
         Section { id: "kinds", title: "By kind of bug", body: kinds::body(&run.kinds) },
         Section { id: "best", title: "Best and worst episodes", body: picks::body(&run.picks) },
         Section { id: "faults", title: "Throughput and faults", body: faults::body(run) },
-        Section { id: "setting", title: "Configuration and processes", body: setting::body(run) },
+        Section {
+            id: "setting",
+            title: "Plan, processes, configuration",
+            body: setting::body(run),
+        },
     ]
 }
 

@@ -1,4 +1,4 @@
-//! The configuration, and the processes that carried it out.
+//! The plan, the configuration, and the processes that carried them out.
 
 use super::picks::cut_note;
 use super::table::{Cell, Table};
@@ -16,8 +16,23 @@ const NODES_MAX: usize = 100;
 /// The section.
 #[must_use]
 pub fn body(run: &Model) -> String {
-    run.host.as_ref().map(processes).unwrap_or_default()
+    plan(run)
+        + &run.host.as_ref().map(processes).unwrap_or_default()
         + &configuration(run.configuration.as_deref())
+}
+
+fn plan(run: &Model) -> String {
+    let caption = format!("Plan, seed {}", run.seed);
+    let mut table = Table::new(&caption, &["phase", "task file", "extent", "#temperature"]);
+    for phase in &run.phases {
+        table.row([
+            Cell::text(text::short(&phase.label, 60)),
+            Cell::text(text::short(&phase.tasks, 60)),
+            Cell::text(phase.extent.clone()),
+            Cell::number(phase.temperature.to_string()),
+        ]);
+    }
+    table.html()
 }
 
 fn processes(host: &HostFact) -> String {
