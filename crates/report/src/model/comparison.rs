@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Model;
 use super::curve::{Chart, Series};
+use super::steps::{AS_STORED, SMOOTHED_MIN};
 use super::summary::{Measured, RESAMPLES, State, outcomes, pairs, phase};
 use crate::facts::Facts;
 
@@ -144,11 +145,18 @@ fn overlay(runs: &[Model]) -> Vec<Chart> {
                 runs.iter().filter_map(|run| Some((run, chart(run, id)?))).collect();
             let (_, model) = *found.first().filter(|_| found.len() > 1)?;
             let first = model.series.first()?;
-            let about = match model.series.len() {
-                1 if ATTEMPTS.contains(&id) => ABOUT_ATTEMPTS.to_owned(),
-                1 => model.about.clone(),
-                _ => format!("{} Shown here: {}.", model.about, first.label),
+            let mut about = match model.about.split_once(AS_STORED) {
+                _ if ATTEMPTS.contains(&id) => ABOUT_ATTEMPTS.to_owned(),
+                Some((about, _)) => about.to_owned(),
+                None => model.about.clone(),
             };
+            if model.series.len() > 1 {
+                about += &format!(" Shown here: {}.", first.label);
+            }
+            let smoothed = |(_, chart): &(&Model, &Chart)| chart.about.contains(AS_STORED);
+            if found.iter().any(smoothed) {
+                about += &format!(" Smoothed where a run has more than {SMOOTHED_MIN} steps.");
+            }
             let series = found.iter().filter_map(|(run, chart)| {
                 let own = chart.series.iter().find(|series| series.label == first.label)?;
                 let (line, band) = (own.line.clone(), own.band.clone());

@@ -116,6 +116,8 @@ pub enum Keep {
     Mean,
     /// The largest.
     Max,
+    /// The last: of what is set and not measured.
+    Last,
 }
 
 /// At most [`POINTS_MAX`] points, each standing for as many neighbours, at the last one's x.
@@ -126,6 +128,7 @@ pub fn thin(points: &[Point], keep: Keep) -> Vec<Point> {
         x: chunk[chunk.len() - 1].x,
         y: match keep {
             Keep::Mean => chunk.iter().map(|point| point.y).sum::<f64>() / chunk.len() as f64,
+            Keep::Last => chunk[chunk.len() - 1].y,
             Keep::Max => chunk.iter().map(|point| point.y).fold(f64::NEG_INFINITY, f64::max),
         },
     };

@@ -3,9 +3,12 @@
 use crrl_store::StepRow;
 
 use super::attempts;
-use super::curve::{Chart, Keep, Point, Series, Unit, thin};
+use super::curve::{Chart, Keep, Point, Series, Unit, Weighted, sample, smooth, thin, window};
 use super::tally::{Bar, Stack};
 use crate::facts::Facts;
+
+/// Steps past which a curve is smoothed: the zigzag of more is a smear.
+pub(crate) const SMOOTHED_MIN: usize = 120;
 
 /// Bars of a stack by step; more steps share one.
 const BARS_MAX: usize = 60;
@@ -88,7 +91,7 @@ const PLANS: &[Plan] = &[
         "learning-rate",
         "Learning rate",
         Unit::Plain,
-        Keep::Mean,
+        Keep::Last,
         "As scheduled.",
         &[("learning_rate", "learning rate")],
     ),
@@ -146,12 +149,7 @@ pub fn charts(facts: &Facts) -> (Vec<Chart>, Vec<String>) {
         let series: Vec<Series> = plan
             .lines
             .iter()
-            .map(|(name, label)| Series {
-                label: (*label).to_owned(),
-                raw: Vec::new(),
-                line: thin(&points(facts, name), plan.keep),
-                band: Vec::new(),
-            })
+            .map(|(name, label)| series(label, &points(facts, name), plan.keep))
             .filter(|series| !series.line.is_empty())
             .collect();
         if series.is_empty() {
@@ -166,11 +164,37 @@ pub fn charts(facts: &Facts) -> (Vec<Chart>, Vec<String>) {
             title: plan.title.to_owned(),
             x_name: STEP_AXIS.to_owned(),
             unit: plan.unit,
-            about: plan.about.to_owned(),
+            about: if smoothed(facts.steps.len(), plan.keep) {
+                let window = window(facts.steps.len());
+                format!("{}{AS_STORED} Line: mean of the last {window} steps.", plan.about)
+            } else {
+                plan.about.to_owned()
+            },
             series,
         });
     }
     (charts, all_zero)
+}
+
+/// What is said of the dots beside a smoothed line.
+pub(crate) const AS_STORED: &str = " Dots: as stored.";
+
+/// Whether a curve of so many steps is smoothed.
+fn smoothed(steps: usize, keep: Keep) -> bool {
+    steps > SMOOTHED_MIN && keep != Keep::Last
+}
+
+/// A line through what was stored; of a long run, a smoothed line and what was stored as dots.
+fn series(label: &str, points: &[Point], keep: Keep) -> Series {
+    let (label, band) = (label.to_owned(), Vec::new());
+    let stored = thin(points, keep);
+    if !smoothed(points.len(), keep) {
+        return Series { label, raw: Vec::new(), line: stored, band };
+    }
+    let alike = |point: &Point| Weighted { x: point.x, y: point.y, weight: 1.0 };
+    let alike: Vec<Weighted> = points.iter().map(alike).collect();
+    let line = sample(&smooth(&alike, window(points.len())));
+    Series { label, raw: stored, line, band }
 }
 
 /// Where the wall time of a step went, seconds.
@@ -207,4 +231,25 @@ pub fn time(facts: &Facts) -> Option<Stack> {
         bars,
         areas: false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_curve_is_smoothed_and_keeps_what_was_stored_as_dots() {
+        let points = |n: u32| -> Vec<Point> {
+            (1..=n).map(|x| Point { x: f64::from(x), y: f64::from(x % 2) }).collect()
+        };
+        let short = series("a", &points(30), Keep::Mean);
+        assert!(short.raw.is_empty() && short.line[1].y == 0.0);
+        let long = series("a", &points(200), Keep::Mean);
+        assert_eq!((long.raw.len(), long.raw[1].y), (200, 0.0));
+        assert!(
+            series("a", &points(200), Keep::Last).raw.is_empty(),
+            "a schedule is no measurement"
+        );
+        assert!(long.line[100..].iter().all(|point| (point.y - 0.5).abs() < 0.11));
+    }
 }

@@ -13,6 +13,9 @@ use crate::text;
 /// Bands that are drawn: more of them on each other hide the lines.
 const BANDS_MAX: usize = 3;
 
+/// Dots that say what they are when pointed at; of more, none can be hit.
+const HINTS_MAX: usize = 150;
+
 /// Pixels between the points of a line that are marked; closer, they are one smear.
 const NODE_APART: f64 = 6.0;
 
@@ -47,7 +50,8 @@ pub fn lines(chart: &Chart) -> String {
     }
     for (at, series) in chart.series.iter().enumerate() {
         for point in &series.raw {
-            let hint = hint(chart, point);
+            let few = series.raw.len() <= HINTS_MAX;
+            let hint = if few { hint(chart, point) } else { String::new() };
             svg.circle(&format!("dot f{}", colour(at)), place(point), 2.2, &hint);
         }
     }
