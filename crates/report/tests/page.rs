@@ -146,6 +146,12 @@ fn a_run_without_evaluation_claims_nothing_about_it() {
     let html = page(&World { held_out: 0, ..World::default() });
     assert!(html.contains("No evaluation has ended"));
     assert!(!html.contains("permutation") && !html.contains("bootstrap"));
+    let world = World { held_out: 0, ..World::default() };
+    let (_a, one) = facts(&world);
+    let (_b, other) = facts(&world);
+    let html = Report::of(&[one, other]).html();
+    assert!(html.contains("no evaluation of both"));
+    assert!(!html.contains("permutation") && !html.contains("bootstrap"));
 }
 
 #[test]

@@ -53,9 +53,14 @@ pub fn table(comparison: &Comparison) -> String {
         ]);
     }
     let first = comparison.rows.first().map_or("", |row| row.name.as_str());
+    let measured = comparison.rows.iter().any(|row| row.measured.is_some());
+    let about =
+        if measured { " Evaluation: the last one, with a bootstrap over its tasks." } else { "" };
     table.html()
-        + "<p class=\"about\">At the end: where the curves below end; the last steps' attempts are at other \
-           tasks in every run. Evaluation: the last one, with a bootstrap over its tasks.</p>\n"
+        + "<p class=\"about\">At the end: where the curves below end; not every run's \
+           attempts there are at the same tasks."
+        + about
+        + "</p>\n"
         + &against_first(&comparison.rows, first)
 }
 
@@ -88,9 +93,14 @@ fn against_first(rows: &[Row], first: &str) -> String {
             }
         }
     }
-    table.html()
-        + "<p class=\"about\">Paired by the tasks both measured: bootstrap and permutation over tasks. It \
-           tells these two runs apart, not the settings: runs with the same settings differ too.</p>\n"
+    let any = rows.iter().any(|row| matches!(row.against_first, Against::Compared(_)));
+    let about = if any {
+        "<p class=\"about\">Paired by the tasks both measured: bootstrap and permutation over tasks. It \
+         tells these two runs apart, not the settings: runs with the same settings differ too.</p>\n"
+    } else {
+        ""
+    };
+    table.html() + about
 }
 
 /// The curves of all runs.
