@@ -46,6 +46,8 @@ enum Command {
     Chaos(commands::chaos::Args),
     /// Whether a run lost or doubled anything: its ledger against its history and checkpoints.
     Audit(commands::audit::Args),
+    /// What a run came to, as one HTML file; of several runs, side by side.
+    Report(commands::report::Args),
     /// Score a patch against the gold patch.
     Reward(commands::reward::Args),
     /// The certificates of a run: list, issue, rotate, revoke.
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
         Command::Model(args) => commands::model::run(args),
         Command::Chaos(args) => commands::chaos::run(args),
         Command::Audit(args) => commands::audit::run(&args),
+        Command::Report(args) => commands::report::run(&args),
         Command::Reward(args) => commands::reward::run(args),
         Command::Tls(args) => commands::tls::run(args),
         Command::Config(args) => commands::config::run(args),

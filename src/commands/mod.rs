@@ -12,6 +12,7 @@ pub(crate) mod logging;
 pub(crate) mod model;
 pub(crate) mod node;
 pub(crate) mod quickstart;
+pub(crate) mod report;
 pub(crate) mod reward;
 pub(crate) mod sft;
 pub(crate) mod tasks;
