@@ -50,6 +50,8 @@ enum Command {
     Report(commands::report::Args),
     /// Score a patch against the gold patch.
     Reward(commands::reward::Args),
+    /// Whether a run can be started here, and what to do where it cannot.
+    Doctor(commands::doctor::Args),
     /// The certificates of a run: list, issue, rotate, revoke.
     Tls(commands::tls::Args),
     /// Write or print the configuration.
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         Command::Audit(args) => commands::audit::run(&args),
         Command::Report(args) => commands::report::run(&args),
         Command::Reward(args) => commands::reward::run(args),
+        Command::Doctor(args) => commands::doctor::run(&args),
         Command::Tls(args) => commands::tls::run(args),
         Command::Config(args) => commands::config::run(args),
         Command::Completions { shell } => {

@@ -4,6 +4,7 @@
 mod chaos;
 mod guests;
 mod ledger;
+mod scale;
 mod world;
 
 use std::io::Write;

@@ -215,6 +215,24 @@ fn spawn_host(run: &RunDir, log: &Path, tied: bool) -> Result<Child, HostError> 
         .map_err(system("start the host process"))
 }
 
+/// Brings a running cluster to the nodes its run folder's `cluster.toml` names now: certificates are
+/// issued, and the host told to look. Only rollout nodes may have come or gone; see
+/// [`crate::changes`].
+///
+/// # Errors
+/// [`HostError`]. `false` where no host is running any more.
+pub fn adjust(run: &RunDir) -> Result<bool, HostError> {
+    let config = run.config()?;
+    let _lock = match Lock::take(&run.path().join("up.lock"))? {
+        Ok(lock) => lock,
+        Err(pid) => return Err(HostError::UpRuns { run: run.path().to_owned(), pid }),
+    };
+    let Some(pid) = host_pid(run)? else { return Ok(false) };
+    prepare::issue(run, &config)?;
+    end(pid, Signal::SIGHUP);
+    Ok(true)
+}
+
 /// Takes the cluster of a run folder down: asks, then SIGTERM, then SIGKILL, each with a deadline.
 /// When it returns, no process of the run is left.
 ///

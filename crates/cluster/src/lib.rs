@@ -13,6 +13,7 @@
 //! - [`restart`]: whether and when something that ended is started again
 //! - [`supervisor`]: a supervisor of actors
 //! - [`invitation`]: what a node on another machine needs to join
+//! - [`changes`]: what has to be done to bring a run's processes to a configuration
 //! - [`host`]: the process that starts, watches and stops nodes
 //!
 //! Messages are [`crrl_control::wire::Wire`] and nothing else. Who a message comes from is what the
@@ -20,6 +21,7 @@
 
 pub mod board;
 pub mod bulk;
+pub mod changes;
 pub mod host;
 pub mod inbox;
 pub mod invitation;

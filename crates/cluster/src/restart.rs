@@ -81,6 +81,11 @@ impl Restarts {
         Self { strategy, intensity, backoff, history: vec![VecDeque::new(); children] }
     }
 
+    /// One more child, after the last.
+    pub fn add_child(&mut self) {
+        self.history.push(VecDeque::new());
+    }
+
     /// Decides about a child that failed at `now` (time since any fixed moment). `jitter` is in
     /// 0..1.
     ///

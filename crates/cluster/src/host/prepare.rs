@@ -52,12 +52,8 @@ pub enum PrepareError {
 /// # Errors
 /// [`PrepareError`].
 pub fn prepare(run: &RunDir, config: &ClusterConfig) -> Result<(), PrepareError> {
-    let authority = Authority::open_or_create(&run.tls())?;
+    issue(run, config)?;
     let nodes = config.nodes();
-    for node in &nodes {
-        authority.issue(&node.name.as_str().into(), &role_texts(node))?;
-    }
-    authority.issue(&OPERATOR.into(), &[role_text(NodeRole::Operator).to_owned()])?;
     let addresses = choose(config, &nodes, &run.addresses()?)?;
     let json = serde_json::to_vec_pretty(&addresses).map_err(|error| RunDirError {
         what: "write",
@@ -65,6 +61,19 @@ pub fn prepare(run: &RunDir, config: &ClusterConfig) -> Result<(), PrepareError>
         source: std::io::Error::other(error),
     })?;
     Ok(write_atomic(&run.addresses_path(), &json)?)
+}
+
+/// Makes sure that every node this machine starts, and the operator, have certificates.
+///
+/// # Errors
+/// [`PrepareError`].
+pub fn issue(run: &RunDir, config: &ClusterConfig) -> Result<(), PrepareError> {
+    let authority = Authority::open_or_create(&run.tls())?;
+    for node in config.nodes().iter().filter(|node| !node.external) {
+        authority.issue(&node.name.as_str().into(), &role_texts(node))?;
+    }
+    authority.issue(&OPERATOR.into(), &[role_text(NodeRole::Operator).to_owned()])?;
+    Ok(())
 }
 
 /// The roles of a node as a certificate writes them.

@@ -24,7 +24,6 @@ use tokio::task::JoinHandle;
 
 use crate::host::child;
 use crate::host::log::{LOG_BYTES_MAX, NodeLog};
-use crate::host::prepare::role_texts;
 use crate::host::state::{HostState, NodeProcess};
 use crate::host::{HostError, LOOK_EVERY, Lock, NODE_SUBCOMMAND, describe_exit, system};
 use crate::peer::lock;
@@ -118,14 +117,7 @@ impl Host {
             min: Duration::from_millis(cluster.backoff_min_ms),
             max: Duration::from_millis(cluster.backoff_max_ms),
         };
-        let processes = nodes.iter().map(|node| NodeProcess {
-            name: node.name.clone(),
-            roles: role_texts(node),
-            pid: None,
-            restarts: 0,
-            given_up: false,
-            last_exit: None,
-        });
+        let processes = nodes.iter().map(NodeProcess::of);
         let state = HostState {
             host_pid: std::process::id(),
             started: false,
@@ -171,7 +163,7 @@ impl Host {
                 },
                 _ = terminate.recv() => self.stop(),
                 _ = interrupt.recv() => self.stop(),
-                _ = hang_up.recv() => {}
+                _ = hang_up.recv() => self.reload(),
                 () = &mut starter, if !self.state.stopping => {
                     tracing::info!("whoever started this cluster is gone: stopping");
                     self.stop();
@@ -207,6 +199,61 @@ impl Host {
             }
             Err(error) => self.failed(node, &format!("could not be started: {error}")),
         }
+    }
+
+    /// Takes up what the configuration says now about which rollout nodes there are. Everything else
+    /// in it is as it was when the host started: whoever writes it sees to that.
+    fn reload(&mut self) {
+        let config = match self.run.config() {
+            Ok(config) => config,
+            Err(error) => return tracing::error!(%error, "the configuration is not taken up"),
+        };
+        if self.state.stopping {
+            return;
+        }
+        let wanted: Vec<Node> = config.nodes().into_iter().filter(|node| !node.external).collect();
+        for index in 0..self.nodes.len() {
+            let stays = wanted.iter().any(|node| node.name == self.nodes[index].name);
+            if !stays && !self.state.nodes[index].retired {
+                self.state.nodes[index].retired = true;
+                self.waiting[index] = false;
+                self.note(index, "leaves: the configuration no longer names it");
+                self.signal(index, Signal::SIGTERM);
+            }
+        }
+        for node in wanted {
+            match self.nodes.iter().position(|held| held.name == node.name) {
+                Some(index) if self.state.nodes[index].retired => self.recall(index, node),
+                Some(_) => {}
+                None => self.add(node),
+            }
+        }
+    }
+
+    /// A node that had left, or was about to, is wanted again.
+    fn recall(&mut self, index: usize, node: Node) {
+        self.nodes[index] = node;
+        self.state.nodes[index].retired = false;
+        // One that is still leaving is started again when it has.
+        self.waiting[index] = self.state.nodes[index].pid.is_some();
+        if !self.waiting[index] {
+            self.start(index);
+        }
+    }
+
+    fn add(&mut self, node: Node) {
+        let path = self.run.log(&node.name);
+        match NodeLog::open(&path, LOG_BYTES_MAX) {
+            Ok(log) => self.logs.push(Arc::new(Mutex::new(log))),
+            Err(error) => {
+                return tracing::error!(%error, path = %path.display(), "no log, no node");
+            }
+        }
+        self.state.nodes.push(NodeProcess::of(&node));
+        self.nodes.push(node);
+        self.waiting.push(false);
+        self.restarts.add_child();
+        self.start(self.nodes.len() - 1);
     }
 
     /// Copies a node's output into its log and waits for its end.
@@ -245,7 +292,11 @@ impl Host {
             // It told the others to leave; whoever was not there to hear it is told by signal.
             self.stop_after(LEAVE_TIMEOUT);
         }
-        if self.state.stopping || code == Some(0) {
+        if std::mem::take(&mut self.waiting[node]) && !self.state.stopping {
+            // It was wanted again while it was leaving.
+            return self.start(node);
+        }
+        if self.state.stopping || self.state.nodes[node].retired || code == Some(0) {
             return;
         }
         if code.is_some_and(|code| HOPELESS.contains(&code)) {
@@ -284,7 +335,7 @@ impl Host {
 
     fn restart(&mut self, node: usize) {
         self.waiting[node] = false;
-        if !self.state.stopping {
+        if !self.state.stopping && !self.state.nodes[node].retired {
             self.state.nodes[node].restarts += 1;
             self.start(node);
         }
@@ -311,10 +362,14 @@ impl Host {
     fn send_signal(&mut self) {
         let Some((_, signal)) = self.next_signal else { return };
         self.next_signal = Some((Instant::now() + TERM_TIMEOUT, Signal::SIGKILL));
-        for pid in self.state.nodes.iter().filter_map(|node| node.pid) {
-            if let Ok(pid) = i32::try_from(pid) {
-                let _ = kill(Pid::from_raw(pid), signal);
-            }
+        for node in 0..self.nodes.len() {
+            self.signal(node, signal);
+        }
+    }
+
+    fn signal(&self, node: usize, signal: Signal) {
+        if let Some(pid) = self.state.nodes[node].pid.and_then(|pid| i32::try_from(pid).ok()) {
+            let _ = kill(Pid::from_raw(pid), signal);
         }
     }
 

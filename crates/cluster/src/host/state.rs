@@ -1,7 +1,9 @@
 //! What the host writes down: `host.json` in the run folder, replaced whole at every change.
 
+use crrl_config::Node;
 use serde::{Deserialize, Serialize};
 
+use crate::host::prepare::role_texts;
 use crate::run_dir::{RunDir, RunDirError, write_atomic, write_in_place};
 
 /// The file is padded to this size, so that its blocks are there when the disk is full.
@@ -33,6 +35,9 @@ pub struct NodeProcess {
     pub restarts: u32,
     /// Whether it failed too often to be started again.
     pub given_up: bool,
+    /// Whether the configuration no longer names it: it is not started again.
+    #[serde(default)]
+    pub retired: bool,
     /// How it ended last, with the last line it wrote.
     pub last_exit: Option<String>,
 }
@@ -62,5 +67,20 @@ impl HostState {
             std::io::ErrorKind::StorageFull => write_in_place(&path, &json),
             _ => Err(error),
         })
+    }
+}
+
+impl NodeProcess {
+    /// A node that was not started yet.
+    pub(crate) fn of(node: &Node) -> Self {
+        Self {
+            name: node.name.clone(),
+            roles: role_texts(node),
+            pid: None,
+            restarts: 0,
+            given_up: false,
+            retired: false,
+            last_exit: None,
+        }
     }
 }

@@ -1,0 +1,95 @@
+//! What `up` would do.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use crrl_cluster::changes::{Action, Change, Changes, Observed, plan};
+use crrl_cluster::{RunDir, host};
+use crrl_config::{ClusterConfig, Role};
+
+use super::run_dir;
+use crate::run::absolute;
+
+/// Exit code of a plan that has changes.
+const CHANGES: u8 = 3;
+
+pub(super) fn run(config: &ClusterConfig, json: bool) -> anyhow::Result<ExitCode> {
+    let run = run_dir(config);
+    let changes = of(&run, config)?;
+    let mut out = std::io::stdout().lock();
+    if json {
+        let nodes: Vec<_> = changes.nodes.iter().map(json_of).collect();
+        let value = serde_json::json!({
+            "run": run.path(),
+            "id": changes.id,
+            "changes": !changes.is_empty(),
+            "obstacle": changes.obstacle,
+            "nodes": nodes,
+        });
+        writeln!(out, "{value}")?;
+    } else {
+        writeln!(out, "run folder  {}", run.path().display())?;
+        writeln!(out, "plan        {}", changes.id)?;
+        print(&mut out, &changes)?;
+    }
+    Ok(ExitCode::from(if changes.is_empty() { 0 } else { CHANGES }))
+}
+
+fn json_of(change: &Change) -> serde_json::Value {
+    let Change { name, roles, threads, action } = change;
+    let role = role_names(roles);
+    serde_json::json!({ "name": name, "role": role, "threads": threads, "action": action })
+}
+
+/// One line for each node.
+pub(super) fn print(out: &mut impl std::io::Write, changes: &Changes) -> std::io::Result<()> {
+    for Change { name, roles, threads, action } in &changes.nodes {
+        let threads = if *threads == 0 { "all".into() } else { threads.to_string() };
+        let word = match action {
+            Action::Keep => "keep",
+            Action::Start => "start",
+            Action::Stop => "stop",
+            Action::Restart => "restart",
+        };
+        writeln!(out, "{word:<8} {name:<16} {:<28} threads {threads}", role_names(roles))?;
+    }
+    if let Some(obstacle) = &changes.obstacle {
+        writeln!(out, "not while the cluster is up: {obstacle}")?;
+    }
+    Ok(())
+}
+
+/// The plan for a run and a configuration.
+pub(super) fn of(run: &RunDir, config: &ClusterConfig) -> anyhow::Result<Changes> {
+    let mut wanted = config.clone();
+    make_absolute(&mut wanted, run);
+    let held = run.config().ok().map(|mut held| {
+        make_absolute(&mut held, run);
+        held
+    });
+    let host = match host::host_pid(run)? {
+        None => None,
+        // A host that has only just begun has not written anything down yet.
+        Some(_) => Some(host::state(run).unwrap_or_default()),
+    };
+    // What is left of a run that is not up is no obstacle.
+    let held = held.filter(|_| host.is_some());
+    Ok(plan(&wanted, &Observed { held, host }))
+}
+
+/// Two configurations are compared with their paths spelled out.
+fn make_absolute(config: &mut ClusterConfig, run: &RunDir) {
+    run.path().clone_into(&mut config.run.dir);
+    config.model.path = absolute(&config.model.path);
+    config.model.adapter = config.model.adapter.as_deref().map(absolute);
+}
+
+fn role_names(roles: &[Role]) -> String {
+    let name = |role: &Role| match role {
+        Role::Coordinator => "coordinator",
+        Role::ParameterServer => "parameter-server",
+        Role::Learner => "learner",
+        Role::Rollout => "rollout",
+    };
+    roles.iter().map(name).collect::<Vec<_>>().join(",")
+}

@@ -1,0 +1,200 @@
+//! One line for each node.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use crrl_cluster::host::{self, HostState, NodeProcess};
+use crrl_cluster::{OperatorClient, RunDir, Snapshot};
+use crrl_control::wire::{NodeReport, NodeState};
+use serde::Serialize;
+
+use super::UNHEALTHY;
+use crate::commands::failure::UNREACHABLE;
+
+/// What `status` says of one node.
+#[derive(Debug, Serialize)]
+pub(super) struct Line {
+    pub(super) name: String,
+    role: String,
+    pid: Option<u32>,
+    pub(super) state: String,
+    adapter_version: u64,
+    adapter_digest: Option<String>,
+    incarnation: Option<u64>,
+    restarts: u32,
+    tokens_per_s: f32,
+    episodes: u32,
+    rss_bytes: u64,
+    activity: String,
+    pub(super) last_exit: Option<String>,
+    /// Whether the host of this machine did not start it.
+    pub(super) guest: bool,
+}
+
+pub(super) fn run(run: &RunDir, json: bool) -> anyhow::Result<ExitCode> {
+    let host = host::host_pid(run)?;
+    let snapshot = host.and_then(|_| snapshot(run));
+    let lines = merge(&host::state(run).unwrap_or_default(), snapshot.as_ref(), host.is_some());
+    // Guests come and go as they please.
+    let mut own = lines.iter().filter(|line| !line.guest);
+    let ready = own.clone().next().is_some() && own.all(|line| line.state == "ready");
+    let mut out = std::io::stdout().lock();
+    if json {
+        let progress = snapshot.as_ref().map(|snapshot| &snapshot.progress);
+        let value = serde_json::json!({
+            "run": run.path(),
+            "host_pid": host,
+            "ready": ready,
+            "nodes": lines,
+            "progress": progress,
+        });
+        writeln!(out, "{value}")?;
+    } else {
+        print_lines(&mut out, &lines, snapshot.as_ref())?;
+    }
+    if host.is_none() {
+        eprintln!("no host is running for {}", run.path().display());
+        return Ok(ExitCode::from(UNREACHABLE));
+    }
+    Ok(ExitCode::from(if ready { 0 } else { UNHEALTHY }))
+}
+
+fn print_lines(
+    out: &mut impl std::io::Write,
+    lines: &[Line],
+    snapshot: Option<&Snapshot>,
+) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "{:<16} {:<28} {:>8} {:<10} {:>7} {:>8} {:>9}  doing",
+        "node", "role", "pid", "state", "adapter", "restarts", "tokens/s"
+    )?;
+    for line in lines {
+        let pid = line.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+        let doing = match &line.last_exit {
+            Some(exit) if line.pid.is_none() => exit,
+            _ => &line.activity,
+        };
+        writeln!(
+            out,
+            "{:<16} {:<28} {pid:>8} {:<10} {:>7} {:>8} {:>9.0}  {doing}",
+            line.name,
+            line.role,
+            line.state,
+            line.adapter_version,
+            line.restarts,
+            line.tokens_per_s
+        )?;
+    }
+    if let Some(Snapshot { progress, .. }) = snapshot.filter(|s| !s.progress.phase.is_empty()) {
+        let counts = &progress.episodes;
+        writeln!(
+            out,
+            "{}: step {} of {}, adapter {}; episodes: {} finished, {} in flight, {} failed",
+            progress.phase,
+            progress.step,
+            progress.steps,
+            progress.adapter_version,
+            counts.finished,
+            counts.in_flight,
+            counts.failed
+        )?;
+    }
+    Ok(())
+}
+
+/// Every node, as it is now.
+pub(super) fn lines(run: &RunDir) -> anyhow::Result<Vec<Line>> {
+    let running = host::host_pid(run)?.is_some();
+    let state = host::state(run)?;
+    Ok(merge(&state, snapshot(run).as_ref(), running))
+}
+
+/// What the coordinator shows; none if it does not answer.
+fn snapshot(run: &RunDir) -> Option<Snapshot> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    runtime.block_on(async {
+        let client = OperatorClient::connect(run).await.ok()?;
+        let snapshot = client.status().await.ok();
+        client.close().await;
+        snapshot
+    })
+}
+
+/// What the host knows of processes, and what nodes say of themselves. A report of another process
+/// than the one that runs is of an earlier life.
+fn merge(state: &HostState, snapshot: Option<&Snapshot>, host_runs: bool) -> Vec<Line> {
+    let own = |name: &str| state.nodes.iter().any(|node| node.name == name);
+    let reports = snapshot.map_or(&[][..], |snapshot| &snapshot.nodes);
+    let guests = reports.iter().filter(|report| !own(report.node.as_str())).map(guest_line);
+    let lines: Vec<Line> = state
+        .nodes
+        .iter()
+        .filter(|node| !node.retired || node.pid.is_some())
+        .map(|node| {
+            let pid = node.pid.filter(|_| host_runs);
+            let report = snapshot
+                .and_then(|s| s.nodes.iter().find(|report| report.node.as_str() == node.name))
+                .filter(|report| Some(report.pid) == pid);
+            Line {
+                name: node.name.clone(),
+                role: node.roles.join(","),
+                pid,
+                state: state_of(node, pid, report),
+                adapter_version: report.map_or(0, |r| r.adapter_version.0),
+                adapter_digest: report.map(|r| r.adapter_digest.to_string()),
+                incarnation: report.map(|r| r.incarnation),
+                restarts: node.restarts,
+                tokens_per_s: report.map_or(0.0, |r| r.tokens_per_s),
+                episodes: report.map_or(0, |r| r.episodes),
+                rss_bytes: report.map_or(0, |r| r.rss_bytes),
+                activity: report.map_or_else(String::new, |r| r.activity.clone()),
+                last_exit: node.last_exit.clone(),
+                guest: false,
+            }
+        })
+        .collect();
+    lines.into_iter().chain(guests).collect()
+}
+
+/// A node that the host of this machine did not start, by its own word.
+fn guest_line(report: &NodeReport) -> Line {
+    let roles = report.roles.iter().map(|role| crrl_cluster::mesh::role_text(*role));
+    Line {
+        name: report.node.to_string(),
+        role: roles.collect::<Vec<_>>().join(","),
+        pid: Some(report.pid),
+        state: state_word(report.state).to_owned(),
+        adapter_version: report.adapter_version.0,
+        adapter_digest: Some(report.adapter_digest.to_string()),
+        incarnation: Some(report.incarnation),
+        restarts: 0,
+        tokens_per_s: report.tokens_per_s,
+        episodes: report.episodes,
+        rss_bytes: report.rss_bytes,
+        activity: report.activity.clone(),
+        last_exit: None,
+        guest: true,
+    }
+}
+
+fn state_word(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Starting => "starting",
+        NodeState::Ready => "ready",
+        NodeState::Draining => "draining",
+        NodeState::Stopped => "stopped",
+    }
+}
+
+fn state_of(node: &NodeProcess, pid: Option<u32>, report: Option<&NodeReport>) -> String {
+    match (pid, report) {
+        _ if node.given_up => "given-up",
+        (None, _) if node.last_exit.as_deref() == Some("exit code 0") => "stopped",
+        (None, _) if node.last_exit.is_some() => "failed",
+        (None, _) => "stopped",
+        (Some(_), None) => "starting",
+        (Some(_), Some(report)) => state_word(report.state),
+    }
+    .to_owned()
+}

@@ -1,0 +1,120 @@
+//! `crrl doctor`: whether a run can be started here, and what to do where it cannot.
+
+mod machine;
+mod run;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crrl_config::{ClusterConfig, Overrides};
+use serde::Serialize;
+
+use super::failure::PREFLIGHT;
+
+/// Looks at what a run needs: programs, isolation, memory, disk, limits, ports, and, with a
+/// configuration, its model, tasks, certificates and GPU. Every check that fails prints what to do.
+/// Exit code 0 if a run can be started, 4 if not.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Configuration file; without it cluster.toml, if there is one, else the defaults.
+    #[arg(short = 'f', long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Verdict {
+    /// As it should be.
+    Good,
+    /// A run starts, but may suffer.
+    Warning,
+    /// A run does not start.
+    Bad,
+}
+
+/// One check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Check {
+    name: &'static str,
+    verdict: Verdict,
+    /// What was found.
+    found: String,
+    /// What to do; nothing where all is good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<String>,
+}
+
+impl Check {
+    fn good(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Good, found: found.into(), fix: None }
+    }
+
+    fn warning(name: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        let (found, fix) = (found.into(), Some(fix.into()));
+        Self { name, verdict: Verdict::Warning, found, fix }
+    }
+
+    fn bad(name: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        let (found, fix) = (found.into(), Some(fix.into()));
+        Self { name, verdict: Verdict::Bad, found, fix }
+    }
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let (config, mut checks) = config(args.file.clone());
+    checks.extend(machine::checks(&config));
+    checks.extend(run::checks(&config));
+    let bad = checks.iter().filter(|check| check.verdict == Verdict::Bad).count();
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        let value = serde_json::json!({ "ok": bad == 0, "checks": checks });
+        writeln!(out, "{value}")?;
+    } else {
+        print(&mut out, &checks)?;
+    }
+    Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::from(PREFLIGHT) })
+}
+
+/// The configuration to check against: a file that was named must be good; without one, what there
+/// is.
+fn config(file: Option<PathBuf>) -> (ClusterConfig, Vec<Check>) {
+    const NAME: &str = "configuration";
+    let path = file.clone().unwrap_or_else(|| PathBuf::from("cluster.toml"));
+    if file.is_none() && !path.exists() {
+        let check = Check::good(NAME, "no cluster.toml here: the defaults");
+        return (ClusterConfig::default(), vec![check]);
+    }
+    let overrides = Overrides::from_environment(std::env::vars());
+    match crrl_config::load(&path, &overrides) {
+        Ok(config) => (config, vec![Check::good(NAME, path.display().to_string())]),
+        Err(error) => {
+            let fix = "mend the file; `crrl config init NEW.toml` writes one with every default";
+            (ClusterConfig::default(), vec![Check::bad(NAME, error.to_string(), fix)])
+        }
+    }
+}
+
+fn print(out: &mut impl std::io::Write, checks: &[Check]) -> std::io::Result<()> {
+    for Check { name, verdict, found, fix } in checks {
+        let word = match verdict {
+            Verdict::Good => "good",
+            Verdict::Warning => "WARN",
+            Verdict::Bad => "BAD",
+        };
+        writeln!(out, "{word:<5} {name:<16} {found}")?;
+        if let Some(fix) = fix {
+            writeln!(out, "{:<22} -> {fix}", "")?;
+        }
+    }
+    let count = |wanted| checks.iter().filter(|check| check.verdict == wanted).count();
+    match (count(Verdict::Bad), count(Verdict::Warning)) {
+        (0, 0) => writeln!(out, "a run can be started here"),
+        (0, warnings) => writeln!(out, "a run can be started here; {warnings} warnings"),
+        (bad, _) => writeln!(out, "a run cannot be started here: {bad} things to mend"),
+    }
+}

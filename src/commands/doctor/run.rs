@@ -1,0 +1,189 @@
+//! What a configuration names: model, tasks, folder, port, certificates.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+
+use crrl_cluster::{RunDir, host};
+use crrl_config::{ClusterConfig, Role};
+use crrl_model::ModelDir;
+use crrl_transport::{Facts, revoked};
+
+use super::Check;
+use crate::run::absolute;
+
+/// Disk a run should have; transcripts, checkpoints and logs.
+const DISK_MIN: u64 = 1 << 30;
+/// Memory the learner takes beyond the weights, in their multiples: gradients, moments, activations.
+const LEARNER_WEIGHTS: u64 = 4;
+
+pub(super) fn checks(config: &ClusterConfig) -> Vec<Check> {
+    let run = RunDir::new(absolute(&config.run.dir));
+    let mut checks = vec![disk(run.path())];
+    checks.extend(model(config));
+    checks.extend(
+        [
+            ("tasks.train", Some(&config.tasks.train)),
+            ("tasks.held_out", config.tasks.held_out.as_ref()),
+        ]
+        .into_iter()
+        .filter_map(|(name, file)| Some((name, file.filter(|f| !f.as_os_str().is_empty())?)))
+        .map(|(name, file)| tasks(name, file)),
+    );
+    checks.push(port(config, &run));
+    checks.extend(certificates(&run));
+    checks
+}
+
+/// The nearest folder above that exists is on the same disk.
+fn disk(path: &Path) -> Check {
+    const NAME: &str = "disk";
+    let there = path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    match nix::sys::statvfs::statvfs(there) {
+        Ok(stat) => {
+            let free = stat.blocks_available() as u64 * stat.fragment_size() as u64;
+            let found = format!("{} GiB free for {}", free >> 30, path.display());
+            if free >= DISK_MIN {
+                Check::good(NAME, found)
+            } else {
+                Check::warning(NAME, found, "make room, or set run.dir to another disk")
+            }
+        }
+        Err(error) => Check::bad(
+            NAME,
+            format!("{}: {error}", there.display()),
+            "set run.dir to a folder that can be written",
+        ),
+    }
+}
+
+fn model(config: &ClusterConfig) -> Vec<Check> {
+    const NAME: &str = "model";
+    let path = &config.model.path;
+    let fix = "model.path names a Hugging Face folder: config.json, *.safetensors, tokenizer.json";
+    match ModelDir::open(path) {
+        Err(error) => vec![Check::bad(NAME, error.to_string(), fix)],
+        Ok(_) => {
+            let bytes = weights_bytes(path);
+            let mib = bytes >> 20;
+            vec![
+                Check::good(NAME, format!("{}, {mib} MiB of weights", path.display())),
+                memory(config, bytes),
+            ]
+        }
+    }
+}
+
+/// Bytes of its weight files.
+fn weights_bytes(path: &Path) -> u64 {
+    let files = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let weights = files.filter(|file| file.path().extension().is_some_and(|e| e == "safetensors"));
+    weights.filter_map(|file| file.metadata().ok()).map(|data| data.len()).sum()
+}
+
+/// Whether weights in f32, on every node, find room. Files are mostly of 2 bytes a weight.
+fn memory(config: &ClusterConfig, file_bytes: u64) -> Check {
+    const NAME: &str = "memory";
+    let f32_bytes = 2 * file_bytes;
+    let needed: u64 = config
+        .nodes()
+        .iter()
+        .filter(|node| !node.external && config.model.device == "cpu")
+        .map(|node| {
+            let learns = u64::from(node.roles.contains(&Role::Learner)) * LEARNER_WEIGHTS;
+            let samples = u64::from(node.roles.contains(&Role::Rollout));
+            (learns + samples) * f32_bytes
+        })
+        .sum();
+    let Some(free) = available_bytes() else {
+        return Check::warning(NAME, "the system does not say", "look at it yourself: free -h");
+    };
+    let found = format!("{} MiB available, about {} MiB needed", free >> 20, needed >> 20);
+    if free > needed {
+        return Check::good(NAME, found);
+    }
+    let fix = "fewer rollout nodes, learner.checkpoint_activations = true, a smaller model";
+    Check::warning(NAME, found, fix)
+}
+
+fn available_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+fn tasks(name: &'static str, file: &Path) -> Check {
+    match crrl_tasks::TaskSet::load(file) {
+        Ok(set) if set.tasks.is_empty() => {
+            Check::bad(name, format!("{} holds no task", file.display()), "make some: crrl tasks")
+        }
+        Ok(set) => Check::good(name, format!("{} tasks in {}", set.tasks.len(), file.display())),
+        Err(error) => {
+            Check::bad(name, error.to_string(), "crrl tasks mutate PATH -o FILE makes some")
+        }
+    }
+}
+
+fn port(config: &ClusterConfig, run: &RunDir) -> Check {
+    const NAME: &str = "port";
+    let listen = &config.cluster.listen;
+    let Ok(address) = listen.parse::<SocketAddr>() else {
+        return Check::bad(
+            NAME,
+            format!("cluster.listen is {listen:?}"),
+            "an address and a port, such as 127.0.0.1:0",
+        );
+    };
+    if let Ok(Some(pid)) = host::host_pid(run) {
+        return Check::good(NAME, format!("the run is up (host pid {pid})"));
+    }
+    match UdpSocket::bind(address) {
+        Ok(_) if address.port() == 0 => {
+            Check::good(NAME, format!("a free one of {}", address.ip()))
+        }
+        Ok(_) => Check::good(NAME, format!("{address} is free (UDP)")),
+        Err(error) => Check::bad(
+            NAME,
+            format!("{address}: {error}"),
+            "ss -lunp shows who holds it; cluster.listen names another (port 0 takes a free one)",
+        ),
+    }
+}
+
+/// Certificates of a run that was started before.
+fn certificates(run: &RunDir) -> Vec<Check> {
+    const NAME: &str = "certificates";
+    let tls = run.tls();
+    let Ok(entries) = std::fs::read_dir(&tls) else { return Vec::new() };
+    let list = match revoked(&tls) {
+        Ok(list) => list,
+        Err(error) => {
+            return vec![Check::bad(NAME, error.to_string(), "mend or remove the file")];
+        }
+    };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now_s = now.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+    let (mut good, mut problems) = (0, Vec::new());
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let is_member = path.extension().is_some_and(|e| e == "pem")
+            && path.file_stem().is_some_and(|stem| stem != "ca");
+        if !is_member {
+            continue;
+        }
+        let facts = std::fs::read(&path).ok().and_then(|pem| Facts::from_pem(&pem).ok());
+        match facts {
+            None => problems.push(format!("{} cannot be read", path.display())),
+            Some(facts) if list.contains_key(&facts.fingerprint.to_string()) => {
+                problems.push(format!("that of {} was revoked", facts.identity.name));
+            }
+            Some(facts) if facts.valid_until_s < now_s => {
+                problems.push(format!("that of {} has expired", facts.identity.name));
+            }
+            Some(_) => good += 1,
+        }
+    }
+    if problems.is_empty() {
+        return vec![Check::good(NAME, format!("{good} in {}", tls.display()))];
+    }
+    let fix = "`crrl cluster up` issues new ones to its own nodes; guests need another invitation";
+    vec![Check::warning(NAME, problems.join("; "), fix)]
+}

@@ -1,0 +1,84 @@
+//! Rollout nodes come and go while the others run; a plan says so beforehand.
+
+use std::time::Instant;
+
+use crrl_cluster::host;
+use crrl_types::EventKind;
+use serde_json::Value;
+
+use crate::world::{DEADLINE, World, until_gone};
+
+fn until(what: &str, look: impl Fn() -> bool) {
+    let late = Instant::now() + DEADLINE;
+    while !look() {
+        assert!(Instant::now() < late, "no {what}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn rollout_nodes_are_added_and_taken_away_while_the_others_run() {
+    let world = World::new();
+    world.configure("steps = 20", "steps = 100000");
+    world.succeeds(&["cluster", "up"]);
+    let plan = || -> (Option<i32>, Value) {
+        let output = world.crrl(&["cluster", "plan", "--json"]);
+        (output.status.code(), serde_json::from_slice(&output.stdout).expect("JSON"))
+    };
+    let (code, nothing) = plan();
+    assert_eq!((code, &nothing["changes"]), (Some(0), &Value::Bool(false)), "{nothing:#}");
+    let others = ["coordinator", "learner", "rollout-0", "rollout-1"];
+    let pids: Vec<_> = others.iter().map(|name| world.pid(name)).collect();
+
+    world.succeeds(&["cluster", "scale", "rollout=3"]);
+    let guest = world.pid("rollout-2").expect("was started");
+    until("work for the new node", || {
+        let to = |kind: &EventKind| matches!(kind, EventKind::Dispatched { to, .. } if to.as_str() == "rollout-2");
+        world.history().iter().any(|event| to(&event.kind))
+    });
+
+    // The file says two: the plan is to stop the third, and an older plan is not carried out.
+    let (code, changes) = plan();
+    assert_eq!(code, Some(3), "{changes:#}");
+    let stops: Vec<&str> = changes["nodes"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter(|node| node["action"] == "stop")
+        .filter_map(|node| node["name"].as_str())
+        .collect();
+    assert_eq!(stops, ["rollout-2"]);
+    let stale = nothing["id"].as_str().expect("an id");
+    let (code, said) = world.refused(&["cluster", "up", "--plan", stale]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("is stale"), "{said}");
+    let id = changes["id"].as_str().expect("an id");
+    world.succeeds(&["cluster", "up", "--plan", id]);
+    until_gone(&[guest]);
+    assert_eq!(others.iter().map(|name| world.pid(name)).collect::<Vec<_>>(), pids);
+    assert_eq!(plan().0, Some(0));
+
+    // Anything else wants the cluster down.
+    let (code, said) = world.refused(&["cluster", "up", "--set", "rollout.temperature=0.5"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("take it down first"), "{said}");
+    world.succeeds(&["cluster", "down"]);
+    assert_eq!(host::host_pid(&world.run).expect("can be looked at"), None);
+    world.succeeds(&["audit", "run"]);
+    let (code, said) = world.refused(&["cluster", "scale", "rollout=3"]);
+    assert_eq!(code, 6, "{said}");
+}
+
+#[test]
+fn the_doctor_names_what_is_missing_and_what_to_do() {
+    let world = World::new();
+    let output = world.crrl(&["doctor", "--json"]);
+    let value: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(value["ok"], true, "{value:#}");
+    assert_eq!(output.status.code(), Some(0));
+    world.configure("path = \"", "path = \"/no/such");
+    let output = world.crrl(&["doctor"]);
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(4), "{out}");
+    assert!(out.contains("BAD   model") && out.contains("model.path names"), "{out}");
+}
