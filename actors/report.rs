@@ -74,6 +74,8 @@ fn report(mesh: &Mesh, sources: &Sources) -> NodeReport {
         rss_bytes: resident_bytes(),
         activity: String::new(),
         faults: sources.chaos.seen(),
+        actors: sources.probes.report(),
+        live: Vec::new(),
     };
     if mesh.roles().contains(&NodeRole::Coordinator) {
         let progress = mesh.board().snapshot().progress;

@@ -290,5 +290,7 @@ fn report(mesh: &Mesh) -> NodeReport {
         rss_bytes: 0,
         activity: String::new(),
         faults: Vec::new(),
+        actors: Vec::new(),
+        live: Vec::new(),
     }
 }

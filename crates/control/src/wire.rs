@@ -4,6 +4,7 @@
 //! its JSON line. A message that does not fit a control frame ([`FRAME_BYTES_MAX`]) travels as a
 //! blob on the bulk connection.
 
+use crrl_types::actor::{ActorReport, EpisodeReport};
 use crrl_types::fault::{FaultSeen, Injection};
 use crrl_types::{
     AdapterManifest, AdapterVersion, Digest, EpisodeId, GroupId, NodeName, Sampling, Step,
@@ -13,6 +14,9 @@ use serde::{Deserialize, Serialize};
 
 /// Senders keep control messages under this; ractor's stream carries frames of 4 MiB at most.
 pub const FRAME_BYTES_MAX: usize = 256 * 1024;
+
+/// Episodes one report tells of.
+pub const LIVE_MAX: usize = 64;
 
 /// What a node is for. A node may have several roles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -97,6 +101,10 @@ pub struct NodeReport {
     pub activity: String,
     /// Faults injected into it, the last few that are over included.
     pub faults: Vec<FaultSeen>,
+    /// Its actors, in the order they were started.
+    pub actors: Vec<ActorReport>,
+    /// Episodes under way in it, at most [`LIVE_MAX`], those that hang longest first.
+    pub live: Vec<EpisodeReport>,
 }
 
 /// State of a node.

@@ -18,6 +18,7 @@
 //!
 //! This crate never does I/O and never depends on another crate of the workspace.
 
+pub mod actor;
 pub mod adapter;
 pub mod chat;
 pub mod event;

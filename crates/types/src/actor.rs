@@ -1,0 +1,77 @@
+//! What is seen of actors and of episodes under way, for people to watch.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{AdapterVersion, EpisodeId, GroupId, TaskId};
+
+/// An actor, as its node sees it. Read off counters, never asked of the actor itself: one that hangs
+/// is seen hanging.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ActorReport {
+    /// Unique in its node.
+    pub name: String,
+    /// What kind of actor it is: the name of its type.
+    pub kind: String,
+    /// Its supervisor's name; none at the root.
+    pub parent: Option<String>,
+    /// What it is doing.
+    pub state: ActorState,
+    /// Messages from elsewhere that wait for it.
+    pub waiting: u32,
+    /// Most that ever waited.
+    pub waiting_max: u32,
+    /// How long the oldest of them has waited.
+    pub oldest_ms: u64,
+    /// Messages handled, its own ticks included.
+    pub handled: u64,
+    /// Time spent handling them.
+    pub busy_ms: u64,
+    /// The message it is at, by kind, and for how long; none between two.
+    pub handling: Option<(String, u64)>,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// Why it failed last.
+    pub last_failure: Option<String>,
+    /// Since it was started (again).
+    pub up_ms: u64,
+}
+
+/// What an actor is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ActorState {
+    /// It is being started.
+    #[default]
+    Starting,
+    /// It waits for messages.
+    Idle,
+    /// It is at a message.
+    Busy,
+    /// It ended by itself.
+    Stopped,
+    /// It failed, and is started again, or its supervisor gave up.
+    Failed,
+}
+
+/// An episode under way, as the node that rolls it out sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpisodeReport {
+    /// Its number.
+    pub episode: EpisodeId,
+    /// The attempts it is compared with.
+    pub group: GroupId,
+    /// What is to be repaired.
+    pub task: TaskId,
+    /// Turns the policy has taken.
+    pub turns: u32,
+    /// Calls of tools so far.
+    pub calls: u32,
+    /// What is being done: `thinking`, `shell grep -n …`.
+    pub doing: String,
+    /// Since it began.
+    pub age_ms: u64,
+    /// Since it last did something else: an episode that hangs is seen hanging.
+    pub idle_ms: u64,
+    /// Adapter its node serves.
+    pub version: AdapterVersion,
+}
