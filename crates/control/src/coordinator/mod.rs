@@ -266,6 +266,7 @@ impl Coordinator {
                     out.push(Effect::Record(Record::Released(task.clone())));
                     out.push(Effect::Event(EventKind::Released { task }));
                 }
+                Ok(())
             }
             Input::Abort { reason } => {
                 self.end_run(reason, out);
