@@ -14,6 +14,7 @@
 //! - [`tail`]: the end of the run's history
 //! - [`archive`]: finished episodes and steps, from the run store
 //! - [`recording`]: frames in a file, and back
+//! - [`player`]: a recording as time goes by
 //! - [`terminal`]: the terminal while it is ours
 //! - [`tui`]: the loop that ties these together
 //! - [`scripts`]: the same facts as data on stdout
@@ -24,6 +25,7 @@ pub mod error;
 pub mod feed;
 pub mod filter;
 pub mod frame;
+pub mod player;
 pub mod recording;
 pub mod scripts;
 pub mod state;

@@ -47,8 +47,6 @@ pub struct Opened {
     /// What it left behind: not looked up yet, nothing (it is not over), or a reason it cannot be
     /// read.
     pub transcript: Option<Result<Option<Box<Trajectory>>, String>>,
-    /// Lines of the transcript as drawn last, for scrolling.
-    pub lines: usize,
 }
 
 /// What the run store has.
@@ -60,8 +58,6 @@ pub struct Archive {
     pub steps: Vec<StepRow>,
     /// Why nothing could be read.
     pub error: Option<String>,
-    /// Whether anything was read yet.
-    pub is_read: bool,
 }
 
 /// Everything a person can change.

@@ -23,8 +23,8 @@ pub enum Effect {
     Detach,
     /// Write what is shown to a file.
     Export,
-    /// Move in a recording by so many frames.
-    Seek(isize),
+    /// Move in a recording by so many milliseconds.
+    Seek(i64),
     /// Play a recording, or halt it.
     Halt,
 }
@@ -44,8 +44,8 @@ impl App {
             KeyCode::Char('q') => return Effect::Detach,
             KeyCode::Char('e') => return Effect::Export,
             KeyCode::Char(' ') if self.is_replay => return Effect::Halt,
-            KeyCode::Left if self.is_replay => return Effect::Seek(-5),
-            KeyCode::Right if self.is_replay => return Effect::Seek(5),
+            KeyCode::Left if self.is_replay => return Effect::Seek(-1_000),
+            KeyCode::Right if self.is_replay => return Effect::Seek(1_000),
             KeyCode::Char(' ') => self.paused = !self.paused,
             KeyCode::Char('u') if control => self.step(Step::Pages(-1)),
             KeyCode::Char('d') if control => self.step(Step::Pages(1)),
@@ -220,11 +220,7 @@ impl App {
         let Some(prompt) = &mut self.prompt else { return };
         match code {
             KeyCode::Esc => self.prompt = None,
-            KeyCode::Enter => {
-                if prompt.error.is_none() {
-                    self.prompt = None;
-                }
-            }
+            KeyCode::Enter if prompt.error.is_none() => self.prompt = None,
             KeyCode::Backspace if prompt.text.pop().is_none() => self.prompt = None,
             KeyCode::Char(c) if prompt.text.chars().count() < CHARS_MAX => prompt.text.push(c),
             _ => {}

@@ -8,7 +8,7 @@ use crrl_control::wire::NodeReport;
 use super::actors::{ActorId, ActorRow};
 use super::episodes::LiveRow;
 use super::history::History;
-use super::nodes::NodeRow;
+use super::nodes::{NodeRow, STALE_MS};
 use super::window::Window;
 use crate::frame::Frame;
 
@@ -93,7 +93,12 @@ impl World {
             let mut node = NodeRow::of(Some(report), process(report.node.as_str()));
             // A node that tells of no actors may say the same twice; its age cannot be told.
             let is_told = !report.actors.is_empty();
-            node.age_ms = is_told.then(|| now.saturating_sub(track.changed_ms));
+            let of_frame = now.saturating_sub(frame.at_ms);
+            node.age_ms = match is_told {
+                true => Some(now.saturating_sub(track.changed_ms)),
+                // It is as old as the board it is on, at least.
+                false => (of_frame > STALE_MS).then_some(of_frame),
+            };
             node.activity_ms = now.saturating_sub(track.activity_ms);
             let stale = node.is_stale() || node.is_down();
             let empty = Window::default();
