@@ -81,7 +81,10 @@ pub fn diagnose(world: &World) -> Verdict {
     for fault in world.faults().iter().filter(|fault| fault.active) {
         let says = format!(
             "fault {} is at work in {}, for {} at least; it fired {} times",
-            fault.id, fault.node, age(fault.seen_ms), fault.fired
+            fault.id,
+            fault.node,
+            age(fault.seen_ms),
+            fault.fired
         );
         findings.push(finding(Rule::FaultActive, &fault.node, None, fault.seen_ms, says));
     }
@@ -123,15 +126,21 @@ fn judge_node(node: &NodeRow, out: &mut Vec<Finding>) {
     }
     if node.is_stale() {
         let silent = node.age_ms.unwrap_or(0);
-        let says =
-            format!("node {} has said nothing for {}; it was at: {}", node.name, age(silent), node.activity);
+        let says = format!(
+            "node {} has said nothing for {}; it was at: {}",
+            node.name,
+            age(silent),
+            node.activity
+        );
         out.push(finding(Rule::NodeSilent, &node.name, None, silent, says));
     }
     let is_learner = node.roles.split('+').any(|role| role == "learner");
     if is_learner && node.activity.starts_with("waiting") && node.activity_ms > WAITS_MS {
         let says = format!(
             "the learner ({}) has been {} for {}",
-            node.name, node.activity, age(node.activity_ms)
+            node.name,
+            node.activity,
+            age(node.activity_ms)
         );
         out.push(finding(Rule::Waits, &node.name, None, node.activity_ms, says));
     }
@@ -148,14 +157,16 @@ fn judge_actor(actor: &ActorRow, out: &mut Vec<Finding>) {
         Some((message, ms)) if *ms > SLOW_MS => {
             let says = format!(
                 "actor {name} in {node} has been at one message, {message}, for {}; {} wait for it",
-                age(*ms), actor.waiting
+                age(*ms),
+                actor.waiting
             );
             out.push(finding(Rule::ActorBusy, node, Some(name), *ms, says));
         }
         _ if actor.oldest_ms > SLOW_MS => {
             let says = format!(
                 "{} messages wait for actor {name} in {node}, the oldest for {}",
-                actor.waiting, age(actor.oldest_ms)
+                actor.waiting,
+                age(actor.oldest_ms)
             );
             out.push(finding(Rule::ActorBehind, node, Some(name), actor.oldest_ms, says));
         }
@@ -167,7 +178,12 @@ fn episodes(world: &World, out: &mut Vec<Finding>) {
     for row in world.live().iter().filter(|row| row.hangs()) {
         let says = format!(
             "episode {} in {} has been at {:?} for {} (turn {}, {})",
-            row.episode, row.node, row.doing, age(row.idle_ms), row.turns, row.task
+            row.episode,
+            row.node,
+            row.doing,
+            age(row.idle_ms),
+            row.turns,
+            row.task
         );
         out.push(finding(Rule::EpisodeHangs, &row.node, None, row.idle_ms, says));
     }

@@ -79,7 +79,11 @@ pub fn is_up(run: &RunDir) -> bool {
 
 fn processes(run: &RunDir) -> Vec<NodeProcess> {
     // What a host wrote that has ended is no longer so.
-    if is_up(run) { host::state(run).map(|state| state.nodes).unwrap_or_default() } else { Vec::new() }
+    if is_up(run) {
+        host::state(run).map(|state| state.nodes).unwrap_or_default()
+    } else {
+        Vec::new()
+    }
 }
 
 /// What came last.
@@ -160,7 +164,11 @@ async fn follow(run: &RunDir, put: &watch::Sender<Seen>, mut stopped: watch::Rec
                     }
                 };
                 session.close().await;
-                if is_up(run) { error.to_string() } else { "the cluster has been taken down".into() }
+                if is_up(run) {
+                    error.to_string()
+                } else {
+                    "the cluster has been taken down".into()
+                }
             }
         };
         put.send_modify(|seen| {

@@ -158,8 +158,7 @@ fn number(text: &str) -> Result<f64, FilterError> {
         .iter()
         .find_map(|(unit, scale)| Some((text.strip_suffix(unit)?, *scale)))
         .unwrap_or((text, 1.0));
-    let value: f64 =
-        digits.parse().map_err(|_| FilterError::NotANumber(text.to_owned()))?;
+    let value: f64 = digits.parse().map_err(|_| FilterError::NotANumber(text.to_owned()))?;
     Ok(value * scale)
 }
 
@@ -194,10 +193,18 @@ mod tests {
     #[test]
     fn terms_must_all_hold() {
         let row = Row("rollout-0/engine", 1500.0, false);
-        for filter in
-            ["", "engine", "ENG", "node:rollout-.$", "waiting>100", "waiting>1.4s", "!learner",
-             "waiting=1500", "node:roll waiting<2s !name:inbox", "roll.*0"]
-        {
+        for filter in [
+            "",
+            "engine",
+            "ENG",
+            "node:rollout-.$",
+            "waiting>100",
+            "waiting>1.4s",
+            "!learner",
+            "waiting=1500",
+            "node:roll waiting<2s !name:inbox",
+            "roll.*0",
+        ] {
             assert!(shows(filter, &row), "{filter}");
         }
         for filter in ["inbox", "!engine", "name:rollout", "waiting<100", "engine waiting>2s"] {

@@ -50,8 +50,7 @@ impl Recorder {
             }
             _ => wrong(path, &error.to_string()),
         })?;
-        let mut recorder =
-            Self { path: path.to_owned(), file, bytes: 0, frames: 0, last: None };
+        let mut recorder = Self { path: path.to_owned(), file, bytes: 0, frames: 0, last: None };
         recorder.line(&Header { format: FORMAT.into(), version: VERSION, run: run.into() })?;
         Ok(recorder)
     }
@@ -177,10 +176,8 @@ impl Recording {
     /// # Errors
     /// The file cannot be read any more, or has changed.
     pub fn frame(&mut self, at: usize) -> Result<Frame, InspectError> {
-        let (_, offset) = *self
-            .frames
-            .get(at)
-            .ok_or_else(|| wrong(&self.path, &format!("has no frame {at}")))?;
+        let (_, offset) =
+            *self.frames.get(at).ok_or_else(|| wrong(&self.path, &format!("has no frame {at}")))?;
         let mut line = Vec::new();
         self.file
             .seek(SeekFrom::Start(offset))

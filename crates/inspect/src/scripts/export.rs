@@ -59,7 +59,8 @@ pub fn value(app: &App, world: &World) -> Value {
         Screen::Episode => {
             let opened = app.opened.as_ref();
             let found = opened.and_then(|opened| opened.transcript.as_ref());
-            let live = opened.and_then(|o| world.live().iter().find(|row| row.episode == o.episode));
+            let live =
+                opened.and_then(|o| world.live().iter().find(|row| row.episode == o.episode));
             json!({
                 "episode": opened.map(|opened| opened.episode),
                 "live": live,
@@ -67,9 +68,9 @@ pub fn value(app: &App, world: &World) -> Value {
             })
         }
         Screen::Learner => {
-            let steps = app.archive.steps.iter().map(|row| {
-                json!({ "step": row.step, "version": row.version, "metrics": row.metrics })
-            });
+            let steps = app.archive.steps.iter().map(
+                |row| json!({ "step": row.step, "version": row.version, "metrics": row.metrics }),
+            );
             json!({ "progress": world.progress(), "steps": steps.collect::<Vec<_>>() })
         }
         Screen::Faults => json!(world.faults()),

@@ -147,7 +147,10 @@ fn sorted<'w>(
     };
     let column = ActorColumn::named(name).ok_or_else(|| {
         let known: Vec<&str> = ActorColumn::ALL.iter().map(|(_, name)| *name).collect();
-        InspectError::Usage(format!("--sort: there is no column {name:?}; there are {}", known.join(", ")))
+        InspectError::Usage(format!(
+            "--sort: there is no column {name:?}; there are {}",
+            known.join(", ")
+        ))
     })?;
     let filter = parse::<ActorRow>(filter)?;
     let mut rows: Vec<&ActorRow> = world.actors().iter().filter(|row| filter.shows(*row)).collect();
@@ -161,7 +164,8 @@ fn known<T>(value: Option<T>, shown: impl FnOnce(T) -> String) -> String {
 }
 
 fn nodes(rows: &[NodeRow]) -> Vec<String> {
-    let head = ["NODE", "STATE", "ROLE", "VERSION", "TOK/S", "RSS", "ACTORS", "RST", "REPORT", "DOING"];
+    let head =
+        ["NODE", "STATE", "ROLE", "VERSION", "TOK/S", "RSS", "ACTORS", "RST", "REPORT", "DOING"];
     let cells = |row: &NodeRow| {
         vec![
             row.name.clone(),
@@ -182,7 +186,17 @@ fn nodes(rows: &[NodeRow]) -> Vec<String> {
 
 fn actors(rows: &[&ActorRow]) -> Vec<String> {
     let head = [
-        "NODE", "NAME", "TYPE", "STATE", "WAIT", "OLDEST", "MSG/S", "BUSY%", "RST", "UP", "HANDLER(AGE)",
+        "NODE",
+        "NAME",
+        "TYPE",
+        "STATE",
+        "WAIT",
+        "OLDEST",
+        "MSG/S",
+        "BUSY%",
+        "RST",
+        "UP",
+        "HANDLER(AGE)",
     ];
     let cells = |row: &&ActorRow| {
         vec![
@@ -242,7 +256,8 @@ fn tree_lines(world: &World) -> Vec<String> {
                     waiting => format!("  {waiting} wait"),
                 };
                 let failure = actor.last_failure.as_ref();
-                let failure = failure.map_or_else(String::new, |why| format!("  failed last: {why}"));
+                let failure =
+                    failure.map_or_else(String::new, |why| format!("  failed last: {why}"));
                 format!("{}{}  {}{waits}{failure}", row.branch, actor.name, actor.state_word())
             }
         })

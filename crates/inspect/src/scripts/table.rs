@@ -14,7 +14,11 @@ pub fn lines(head: &[&str], numbers: &[&str], rows: &[Vec<String>]) -> Vec<Strin
             .zip(&widths)
             .zip(head)
             .map(|((cell, width), name)| {
-                if numbers.contains(name) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+                if numbers.contains(name) {
+                    format!("{cell:>width$}")
+                } else {
+                    format!("{cell:<width$}")
+                }
             })
             .collect();
         padded.join("  ").trim_end().to_owned()

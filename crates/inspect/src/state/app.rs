@@ -193,9 +193,7 @@ impl App {
     pub fn follow(&mut self, before: Option<RowKey>, world: &World) {
         let Some(key) = before.filter(|_| self.list().follow) else { return };
         let at = match &key {
-            RowKey::Actor(id) => {
-                self.actor_rows(world).iter().position(|row| row.id() == *id)
-            }
+            RowKey::Actor(id) => self.actor_rows(world).iter().position(|row| row.id() == *id),
             RowKey::Episode(number) => {
                 self.rollout_rows(world).iter().position(|row| row.episode() == *number)
             }

@@ -74,7 +74,9 @@ impl EventRow {
 
 fn pair(name: &str, value: &Value) -> String {
     match value {
-        Value::String(text) if name == "digest" => format!("{name}={}", text.get(..8).unwrap_or(text)),
+        Value::String(text) if name == "digest" => {
+            format!("{name}={}", text.get(..8).unwrap_or(text))
+        }
         Value::String(text) => format!("{name}={text}"),
         Value::Number(number) if number.is_f64() => {
             format!("{name}={:.3}", number.as_f64().unwrap_or_default())
@@ -157,7 +159,8 @@ mod tests {
 
     #[test]
     fn an_event_is_about_the_node_it_happened_to() {
-        let down = EventKind::NodeDown { peer: "rollout-1".into(), reason: "timed\u{1b}[2J out".into() };
+        let down =
+            EventKind::NodeDown { peer: "rollout-1".into(), reason: "timed\u{1b}[2J out".into() };
         let row = EventRow::of(&event(5, down));
         assert_eq!((row.node.as_str(), row.weight), ("rollout-1", Weight::Trouble));
         assert_eq!((row.event.as_str(), row.detail.as_str()), ("node down", "reason=timed out"));

@@ -66,7 +66,9 @@ impl App {
             KeyCode::Char('-') => self.refresh(self.refresh_ms * 2, world),
             KeyCode::Enter => self.open(world),
             KeyCode::Esc | KeyCode::Backspace => self.leave(world),
-            KeyCode::Char('5') => self.say("5 is kept for traces, which are not recorded yet", world.now_ms()),
+            KeyCode::Char('5') => {
+                self.say("5 is kept for traces, which are not recorded yet", world.now_ms())
+            }
             KeyCode::Char(c) => match Screen::NUMBERED.iter().find(|(digit, _)| *digit == c) {
                 Some((_, Screen::Actor)) => self.open_actor(world),
                 Some((_, screen)) => {
@@ -181,7 +183,9 @@ impl App {
                 self.lists.remove(&Screen::Episode);
                 self.go(Screen::Episode);
             }
-            None if self.screen.opens() => self.say("there is nothing to open here", world.now_ms()),
+            None if self.screen.opens() => {
+                self.say("there is nothing to open here", world.now_ms())
+            }
             None => self.say("nothing opens on this screen", world.now_ms()),
         }
     }

@@ -3,13 +3,13 @@
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::Sparkline;
+use ratatui::widgets::{RenderDirection, Sparkline};
 
 use super::actors::{alarm, state_style};
 use super::{Scene, empty, scroll, wrap};
+use crate::state::App;
 use crate::state::actors::{ActorId, ActorRow, Trouble};
 use crate::state::window::SAMPLES_MAX;
-use crate::state::App;
 use crate::units::{age, rate, wait};
 
 /// Lines of the curve.
@@ -58,7 +58,8 @@ fn facts(actor: &ActorRow, scene: &Scene<'_>, width: usize) -> Vec<Line<'static>
     };
     let mine = scene.world.actors().iter().filter(|row| row.node == actor.node);
     let children = names(mine.filter(|row| row.parent.as_deref() == Some(&actor.name)).collect());
-    let handler = actor.handling.as_ref().map_or_else(dash, |(kind, ms)| format!("{kind}, for {}", age(*ms)));
+    let handler =
+        actor.handling.as_ref().map_or_else(dash, |(kind, ms)| format!("{kind}, for {}", age(*ms)));
     let mut lines = vec![
         Line::from(vec![
             Span::styled(format!(" {}", actor.name), palette.strong),
@@ -73,7 +74,11 @@ fn facts(actor: &ActorRow, scene: &Scene<'_>, width: usize) -> Vec<Line<'static>
         fact("at", handler, text),
         fact("waiting", format!("{} now, {} at most", actor.waiting, actor.waiting_max), text),
         fact("oldest", wait(actor.oldest_ms), text),
-        fact("handled", format!("{}, {} a second", actor.handled, actor.rate.map_or_else(dash, rate)), text),
+        fact(
+            "handled",
+            format!("{}, {} a second", actor.handled, actor.rate.map_or_else(dash, rate)),
+            text,
+        ),
         fact("busy", actor.busy.map_or_else(dash, |share| format!("{:.0} %", 100.0 * share)), text),
         fact("up", format!("{}, started again {} times", age(actor.up_ms), actor.restarts), text),
         fact("supervisor", actor.parent.clone().unwrap_or_else(dash), text),
@@ -86,7 +91,13 @@ fn facts(actor: &ActorRow, scene: &Scene<'_>, width: usize) -> Vec<Line<'static>
     lines
 }
 
-fn draw_curve(frame: &mut Frame<'_>, area: Rect, id: &ActorId, actor: &ActorRow, scene: &Scene<'_>) {
+fn draw_curve(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    id: &ActorId,
+    actor: &ActorRow,
+    scene: &Scene<'_>,
+) {
     if area.height < 3 {
         return;
     }
@@ -103,9 +114,12 @@ fn draw_curve(frame: &mut Frame<'_>, area: Rect, id: &ActorId, actor: &ActorRow,
     };
     frame.render_widget(Line::styled(title, scene.palette.quiet), Rect { height: 1, ..area });
     // In hundredths, so that an actor of a message every few seconds has a curve too.
-    let shown = rates.len().saturating_sub(usize::from(width));
-    let data: Vec<u64> = rates[shown..].iter().map(|rate| (rate * 100.0) as u64).collect();
+    // The newest stays at the right edge.
+    let newest = rates.iter().rev().take(usize::from(width));
+    let data: Vec<u64> = newest.map(|rate| (rate * 100.0) as u64).collect();
     let curve = Rect { x: area.x + 1, y: area.y + 1, width, height: area.height - 1 };
     let curve = curve.intersection(area);
-    frame.render_widget(Sparkline::default().data(&data).style(scene.palette.accent), curve);
+    let sparkline =
+        Sparkline::default().direction(RenderDirection::RightToLeft).style(scene.palette.accent);
+    frame.render_widget(sparkline.data(&data), curve);
 }

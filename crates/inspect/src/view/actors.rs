@@ -31,14 +31,16 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
     let columns = [
         Column::text("!", 1).kept(),
         Column::text("NODE", width_of(all.iter().map(|a| a.node.as_str()), 9, 20)),
-        Column::text("NAME", width_of(all.iter().map(|a| a.name.as_str()), 12, 32)).kept().flexible(),
-        Column::text("TYPE", width_of(all.iter().map(|a| a.kind.as_str()), 8, 18)),
+        Column::text("NAME", width_of(all.iter().map(|a| a.name.as_str()), 12, 32))
+            .kept()
+            .least(14),
+        Column::text("TYPE", width_of(all.iter().map(|a| a.kind.as_str()), 8, 18)).least(8),
         Column::text("STATE", 8).kept(),
         Column::number("WAIT", 6).kept(),
         Column::number("OLDEST", 7),
         Column::number("MSG/S", 6),
         Column::number("BUSY%", 6),
-        Column::text("HANDLER(AGE)", 26),
+        Column::text("HANDLER(AGE)", 26).flexible(12),
         Column::number("RST", 4),
         Column::number("UP", 6),
     ];
@@ -86,7 +88,8 @@ pub fn state_style(state: ActorState, palette: Palette) -> Style {
 fn actor_row(row: &ActorRow, palette: Palette) -> (Vec<Cell>, Option<Style>) {
     let dash = || "-".to_owned();
     let slow = |ms: u64| if ms > SLOW_MS { palette.warn } else { palette.text };
-    let handler = row.handling.as_ref().map_or_else(dash, |(kind, ms)| format!("{kind} ({})", age(*ms)));
+    let handler =
+        row.handling.as_ref().map_or_else(dash, |(kind, ms)| format!("{kind} ({})", age(*ms)));
     let at_it = row.handling.as_ref().map_or(0, |(_, ms)| *ms);
     let cells = vec![
         Cell::new(sign(row.trouble), alarm(row.trouble, palette)),
@@ -99,7 +102,10 @@ fn actor_row(row: &ActorRow, palette: Palette) -> (Vec<Cell>, Option<Style>) {
         row.rate.map_or_else(dash, rate).into(),
         row.busy.map_or_else(dash, |share| format!("{:.0}", 100.0 * share)).into(),
         Cell::new(handler, slow(at_it)),
-        Cell::new(row.restarts.to_string(), if row.restarts > 0 { palette.warn } else { palette.text }),
+        Cell::new(
+            row.restarts.to_string(),
+            if row.restarts > 0 { palette.warn } else { palette.text },
+        ),
         age(row.up_ms).into(),
     ];
     (cells, (row.trouble == Trouble::Stale).then_some(palette.quiet))

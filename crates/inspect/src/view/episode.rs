@@ -72,7 +72,11 @@ fn head(
             Span::styled(" live", palette.accent),
             Span::raw(format!(
                 "   turn {}   {} calls   for {}   adapter v{}, {} behind",
-                row.turns, row.calls, age(row.age_ms), row.version, row.behind
+                row.turns,
+                row.calls,
+                age(row.age_ms),
+                row.version,
+                row.behind
             )),
         ]));
         let style = if row.hangs() { palette.warn } else { palette.text };
@@ -83,9 +87,10 @@ fn head(
         let task = text::plain(row.task.as_str(), 200);
         lines.push(title(format!("  {task}{}  group {}", text::plain(&node, 64), row.group)));
         let step = row.step.map_or_else(String::new, |step| format!("   step {step}"));
-        let reason = row.reason.as_deref().map_or_else(String::new, |reason| {
-            format!("   {}", text::plain(reason, 200))
-        });
+        let reason = row
+            .reason
+            .as_deref()
+            .map_or_else(String::new, |reason| format!("   {}", text::plain(reason, 200)));
         let state = text::plain(&row.state, 16);
         lines.push(Line::raw(format!(" {state}   attempt {}{step}{reason}", row.attempt)));
     } else {
@@ -100,7 +105,8 @@ fn transcript(trajectory: &Trajectory, width: usize, palette: Palette) -> Vec<Li
     let logprobs = turn_logprobs(trajectory);
     for (at, turn) in trajectory.turns.iter().enumerate() {
         let logprob = logprobs.as_ref().and_then(|means| means.get(at));
-        let mean = logprob.map_or_else(String::new, |mean| format!("   log-probability {mean:.2} a token"));
+        let mean = logprob
+            .map_or_else(String::new, |mean| format!("   log-probability {mean:.2} a token"));
         lines.push(Line::raw(""));
         lines.push(Line::from(vec![
             Span::styled(format!(" TURN {}", at + 1), palette.accent),
@@ -150,7 +156,11 @@ fn reward(trajectory: &Trajectory, palette: Palette) -> Vec<Line<'static>> {
         .map(|span| format!("v{} {} tokens", span.version, span.end.saturating_sub(span.start)))
         .collect();
     lines.push(Line::styled(
-        format!("   {tokens} of {} tokens generated: {}", trajectory.tokens.len(), adapters.join(", ")),
+        format!(
+            "   {tokens} of {} tokens generated: {}",
+            trajectory.tokens.len(),
+            adapters.join(", ")
+        ),
         palette.quiet,
     ));
     lines
@@ -179,7 +189,8 @@ fn push_tools(lines: &mut Vec<Line<'static>>, turn: &Turn, width: usize, palette
     for tool in &turn.tools {
         let (sign, style) = if tool.ok { ("▸", palette.accent) } else { ("✕", palette.warn) };
         let name = if tool.name.is_empty() { "(no tool could be read)" } else { &tool.name };
-        let call = format!("{sign} {} {}", text::plain(name, 64), text::plain(&tool.arguments, 400));
+        let call =
+            format!("{sign} {} {}", text::plain(name, 64), text::plain(&tool.arguments, 400));
         for line in wrap(&call, width) {
             lines.push(Line::styled(format!("   {line}"), style));
         }

@@ -16,7 +16,9 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
     app.settle(rows.len(), Grid::page(area));
     if rows.is_empty() {
         let says = match (app.is_replay, world.history.is_empty()) {
-            (true, true) => "A recording holds what was seen of the cluster, not the run's history.",
+            (true, true) => {
+                "A recording holds what was seen of the cluster, not the run's history."
+            }
             (false, true) => "The run's history is empty: nothing was handed out yet.",
             (_, false) => "No event passes the filter; / changes it, Esc takes it away.",
         };
@@ -27,7 +29,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
         Column::text("TIME", 8),
         Column::text("EVENT", 11).kept(),
         Column::text("NODE", width_of(nodes, 11, 20)),
-        Column::text("WHAT", 30).kept().flexible(),
+        Column::text("WHAT", 30).kept().flexible(8),
     ];
     let list = app.list();
     let grid = Grid { columns: &columns, sorted: None, palette };

@@ -14,14 +14,13 @@ use crate::state::list::List;
 
 /// Blanks between two columns.
 const GAP: u16 = 2;
-/// A column that stretches is at least this wide.
-const FLEX_MIN: u16 = 6;
-
 /// A column.
 #[derive(Debug, Clone, Copy)]
 pub struct Column {
     title: &'static str,
     width: u16,
+    /// What it is content with where there is no room.
+    least: u16,
     is_right: bool,
     is_kept: bool,
     is_flexible: bool,
@@ -31,7 +30,7 @@ impl Column {
     /// Text, from the left.
     #[must_use]
     pub fn text(title: &'static str, width: u16) -> Self {
-        Self { title, width, is_right: false, is_kept: false, is_flexible: false }
+        Self { title, width, least: width, is_right: false, is_kept: false, is_flexible: false }
     }
 
     /// Numbers, from the right.
@@ -46,10 +45,16 @@ impl Column {
         Self { is_kept: true, ..self }
     }
 
-    /// Takes the room that is left; less than its width where there is none.
+    /// Content with so much where there is no room.
     #[must_use]
-    pub fn flexible(self) -> Self {
-        Self { is_flexible: true, ..self }
+    pub fn least(self, least: u16) -> Self {
+        Self { least: least.min(self.width), ..self }
+    }
+
+    /// Content with so much where there is no room; takes all that is left where there is.
+    #[must_use]
+    pub fn flexible(self, least: u16) -> Self {
+        Self { is_flexible: true, ..self.least(least) }
     }
 }
 
@@ -113,10 +118,20 @@ impl Grid<'_> {
         for (at, x, width) in &places {
             let column = &self.columns[*at];
             let sign = match self.sorted {
-                Some((by, descending)) if by == *at => if descending { "▾" } else { "▴" },
+                Some((by, descending)) if by == *at => {
+                    if descending {
+                        "▾"
+                    } else {
+                        "▴"
+                    }
+                }
                 _ => "",
             };
-            let title = format!("{}{sign}", column.title);
+            let title = match column.width {
+                // No room for both.
+                1 if !sign.is_empty() => sign.to_owned(),
+                _ => format!("{}{sign}", column.title),
+            };
             let style = if sign.is_empty() { self.palette.quiet } else { self.palette.accent };
             put(buffer, (area.x + x, area.y), *width, column.is_right, &title, style);
         }
@@ -137,20 +152,16 @@ impl Grid<'_> {
 
     /// Which columns are seen, from where, how wide.
     fn places(&self, available: u16) -> Vec<(usize, u16, u16)> {
-        let least = |column: &Column| {
-            if column.is_flexible { column.width.min(FLEX_MIN.max(column.width / 2)) } else { column.width }
-        };
         let mut seen: Vec<usize> = (0..self.columns.len()).collect();
         let room = |seen: &[usize]| {
-            let gaps = GAP * seen.len().saturating_sub(1) as u16;
-            seen.iter().map(|at| least(&self.columns[*at])).sum::<u16>() + gaps
+            seen.iter().map(|at| self.columns[*at].least + gap(&self.columns[*at])).sum::<u16>()
         };
-        while room(&seen) > available {
+        while room(&seen) > available + GAP {
             let Some(drop) = seen.iter().rposition(|at| !self.columns[*at].is_kept) else { break };
             seen.remove(drop);
         }
-        let mut spare = available.saturating_sub(room(&seen));
-        let mut widths: Vec<u16> = seen.iter().map(|at| least(&self.columns[*at])).collect();
+        let mut spare = (available + GAP).saturating_sub(room(&seen));
+        let mut widths: Vec<u16> = seen.iter().map(|at| self.columns[*at].least).collect();
         // First what each asks for, then all the rest to the last one.
         for (width, at) in widths.iter_mut().zip(&seen) {
             let more = (self.columns[*at].width - *width).min(spare);
@@ -165,11 +176,16 @@ impl Grid<'_> {
             .zip(widths)
             .map(|(at, width)| {
                 let place = (at, x, width);
-                x += width + GAP;
+                x += width + gap(&self.columns[at]);
                 place
             })
             .collect()
     }
+}
+
+/// Blanks behind a column: a sign stands close to what it is about.
+fn gap(column: &Column) -> u16 {
+    if column.width == 1 { 1 } else { GAP }
 }
 
 /// Writes a text into its column; what does not fit ends in `…`.
@@ -197,7 +213,7 @@ mod tests {
     fn what_does_not_fit_is_dropped_from_the_right_but_never_what_is_kept() {
         let columns = [
             Column::text("A", 10),
-            Column::text("NAME", 10).kept().flexible(),
+            Column::text("NAME", 10).kept().flexible(6),
             Column::text("B", 10),
             Column::number("WAIT", 5).kept(),
             Column::text("C", 10),
@@ -208,5 +224,8 @@ mod tests {
         assert_eq!(seen(45), [0, 1, 2, 3]);
         assert_eq!(seen(26), [0, 1, 3]);
         assert_eq!(seen(3), [1, 3]);
+        let widths = |width| grid.places(width).iter().map(|(.., w)| *w).collect::<Vec<_>>();
+        assert_eq!(widths(80), [10, 37, 10, 5, 10]);
+        assert_eq!(widths(26), [10, 7, 5], "it shrinks before it goes");
     }
 }

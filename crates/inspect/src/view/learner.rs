@@ -74,9 +74,8 @@ fn curves(app: &App, scene: &Scene<'_>) -> Vec<Curve> {
     for (title, name) in METRICS {
         let value = |list: &[(String, f64)]| list.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
         let steps = app.archive.steps.iter();
-        let mut points: Vec<(f64, f64)> = steps
-            .filter_map(|row| Some((row.step.0 as f64, value(&row.metrics)?)))
-            .collect();
+        let mut points: Vec<(f64, f64)> =
+            steps.filter_map(|row| Some((row.step.0 as f64, value(&row.metrics)?))).collect();
         // The last step is on the board before the store was read again.
         if let Some((step, metrics)) = last
             && points.last().is_none_or(|(held, _)| *held < step)
@@ -138,7 +137,10 @@ fn draw_curve(frame: &mut Frame<'_>, area: Rect, curve: &Curve, scene: &Scene<'_
                 .bounds([low, high])
                 .style(palette.quiet)
                 // As wide for every curve, so that all of them begin at the same column.
-                .labels([label(format!("{:>7}", figure(low))), label(format!("{:>7}", figure(high)))]),
+                .labels([
+                    label(format!("{:>7}", figure(low))),
+                    label(format!("{:>7}", figure(high))),
+                ]),
         );
     frame.render_widget(chart, super::below(area, 1));
 }

@@ -8,13 +8,14 @@ use ratatui::text::{Line, Span};
 
 use super::grid::{Cell, Column, Grid, width_of};
 use super::{Palette, Scene, empty};
+use crate::diagnose::diagnose;
 use crate::state::nodes::{NodeRow, Standing};
 use crate::state::{App, World};
 use crate::text::plain;
 use crate::units::{age, bytes, count};
 
 /// Lines the state of the run takes.
-const RUN_LINES: u16 = 5;
+const RUN_LINES: u16 = 6;
 
 /// Draws it.
 pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>) {
@@ -45,7 +46,12 @@ fn table(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>) {
     let (nodes, palette) = (scene.world.nodes(), scene.palette);
     app.settle(nodes.len(), Grid::page(area));
     if nodes.is_empty() {
-        return empty(frame, area, scene, "No node has joined yet; the coordinator waits for them.");
+        return empty(
+            frame,
+            area,
+            scene,
+            "No node has joined yet; the coordinator waits for them.",
+        );
     }
     let columns = [
         Column::text("NODE", width_of(nodes.iter().map(|n| n.name.as_str()), 11, 24)).kept(),
@@ -57,7 +63,7 @@ fn table(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>) {
         Column::number("ACTORS", 6),
         Column::number("RST", 3),
         Column::number("REPORT", 6),
-        Column::text("DOING", 12).flexible(),
+        Column::text("DOING", 24).flexible(10),
     ];
     let grid = Grid { columns: &columns, sorted: None, palette };
     let list = app.list();
@@ -111,7 +117,10 @@ fn run_lines(progress: &Progress, scene: &Scene<'_>) -> Vec<Line<'static>> {
             Span::styled(phase, palette.accent),
             Span::styled(format!("   for {since}   "), palette.quiet),
             Span::styled(bar(progress.step, progress.steps), palette.accent),
-            Span::raw(format!(" {}/{} steps   v{}", progress.step, progress.steps, progress.adapter_version)),
+            Span::raw(format!(
+                " {}/{} steps   v{}",
+                progress.step, progress.steps, progress.adapter_version
+            )),
         ]),
         Line::from(vec![
             label("episodes"),
@@ -123,7 +132,20 @@ fn run_lines(progress: &Progress, scene: &Scene<'_>) -> Vec<Line<'static>> {
         ]),
         Line::from(vec![label("policy"), Span::raw(solved)]),
         Line::from(vec![label("waits"), Span::raw(waits(progress, scene.world))]),
+        Line::from(vec![label("wrong"), wrong(scene)]),
     ]
+}
+
+/// The worst finding; `d` tells all.
+fn wrong(scene: &Scene<'_>) -> Span<'static> {
+    match diagnose(scene.world).findings.as_slice() {
+        [] => Span::styled("nothing", scene.palette.good),
+        [one] => Span::styled(one.says.clone(), scene.palette.bad),
+        [first, more @ ..] => {
+            let says = format!("{} (d: {} more)", first.says, more.len());
+            Span::styled(says, scene.palette.bad)
+        }
+    }
 }
 
 /// Who waits for whom.

@@ -40,9 +40,9 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
         Column::number("AGE", 6),
         Column::number("IDLE", 7),
         Column::number("REWARD", 6),
-        Column::number("VERSION", 9),
-        Column::text("TASK", 30).kept().flexible(),
-        Column::text("DOING", 30).flexible(),
+        Column::number("VERSION", 8),
+        Column::text("TASK", 30).kept().least(12),
+        Column::text("DOING", 30).flexible(12),
     ];
     let by = match app.live_sort.column {
         LiveColumn::Episode => 0,

@@ -22,13 +22,13 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
     }
     let columns = [
         Column::text("!", 1).kept(),
-        Column::text("NODE AND ITS ACTORS", 44).kept().flexible(),
+        Column::text("NODE AND ITS ACTORS", 44).kept().least(24),
         Column::text("STATE", 10).kept(),
         Column::number("WAIT", 6).kept(),
         Column::number("MSG/S", 6),
         Column::number("RST", 4),
         Column::number("UP", 6),
-        Column::text("LAST FAILURE", 30),
+        Column::text("LAST FAILURE", 30).flexible(12),
     ];
     let grid = Grid { columns: &columns, sorted: None, palette };
     let list = app.list();

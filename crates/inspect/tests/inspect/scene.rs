@@ -11,11 +11,13 @@ use crrl_types::fault::FaultSeen;
 use crrl_types::{AdapterVersion, Digest, EpisodeId, Event, GroupId};
 
 /// When the made-up run begins: 14:00:00 of some day.
-pub const BEGIN_MS: u64 = 1_700_000_000_000 - 1_700_000_000_000 % 86_400_000 + 14 * 3_600_000;
+pub(crate) const BEGIN_MS: u64 =
+    1_700_000_000_000 - 1_700_000_000_000 % 86_400_000 + 14 * 3_600_000;
 
 /// The cluster after so many seconds, as its coordinator's board has it.
-pub fn frame(s: u64) -> Frame {
-    let nodes = vec![coordinator(s), learner(s), rollout("rollout-0", s, 0), rollout("rollout-1", s, 1)];
+pub(crate) fn frame(s: u64) -> Frame {
+    let nodes =
+        vec![coordinator(s), learner(s), rollout("rollout-0", s, 0), rollout("rollout-1", s, 1)];
     let processes = nodes.iter().map(process).collect();
     Frame {
         at_ms: BEGIN_MS + s * 1000,
@@ -92,7 +94,13 @@ fn node(name: &str, roles: &[NodeRole], s: u64, actors: Vec<ActorReport>) -> Nod
 }
 
 /// An actor that handles so many messages a second.
-pub fn actor(name: &str, kind: &str, parent: Option<&str>, s: u64, rate: u64) -> ActorReport {
+pub(crate) fn actor(
+    name: &str,
+    kind: &str,
+    parent: Option<&str>,
+    s: u64,
+    rate: u64,
+) -> ActorReport {
     ActorReport {
         name: name.into(),
         kind: kind.into(),
@@ -101,7 +109,7 @@ pub fn actor(name: &str, kind: &str, parent: Option<&str>, s: u64, rate: u64) ->
         waiting: 0,
         waiting_max: 7,
         oldest_ms: 0,
-        handled: rate * s + rate * (s % 7) / 3,
+        handled: rate * s + rate / 3 * (s % 3 % 2),
         busy_ms: rate * s,
         handling: None,
         restarts: 0,
@@ -155,7 +163,12 @@ fn rollout(name: &str, s: u64, at: u64) -> NodeReport {
     actors[2].oldest_ms = 260;
     actors[3].restarts = at as u32;
     actors[3].last_failure = (at == 1).then(|| "the sandbox launcher did not answer".to_owned());
-    let doing = ["thinking", "shell grep -n 'def decode' json/decoder.py", "shell python -m pytest -q", "edit json/decoder.py"];
+    let doing = [
+        "thinking",
+        "shell grep -n 'def decode' json/decoder.py",
+        "shell python -m pytest -q",
+        "edit json/decoder.py",
+    ];
     let live = (0..6)
         .map(|n| EpisodeReport {
             episode: EpisodeId(40 * s + at * 6 + n),
@@ -174,14 +187,18 @@ fn rollout(name: &str, s: u64, at: u64) -> NodeReport {
         tokens_per_s: 2_410.0 + at as f32,
         rss_bytes: 420 << 20,
         episodes: 6,
-        faults: if at == 1 { vec![FaultSeen { id: 77, fired: 128, active: false }] } else { Vec::new() },
+        faults: if at == 1 {
+            vec![FaultSeen { id: 77, fired: 128, active: false }]
+        } else {
+            Vec::new()
+        },
         live,
         ..node(name, &[NodeRole::Rollout], s, actors)
     }
 }
 
 /// The history of that run, second by second.
-pub fn events(s: u64) -> Vec<Event> {
+pub(crate) fn events(s: u64) -> Vec<Event> {
     let event = |kind| Event { at_ms: BEGIN_MS + s * 1000, node: "coordinator".into(), kind };
     let task = || "json-decoder-JSONDecoder.raw_decode-negation-13-2a67".into();
     let mut list = vec![
