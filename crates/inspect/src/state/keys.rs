@@ -67,7 +67,7 @@ impl App {
             KeyCode::Enter => self.open(world),
             KeyCode::Esc | KeyCode::Backspace => self.leave(world),
             KeyCode::Char('5') => {
-                self.say("5 is kept for traces, which are not recorded yet", world.now_ms())
+                self.say("5 is kept for traces, which are not recorded yet", world.now_ms());
             }
             KeyCode::Char(c) => match Screen::NUMBERED.iter().find(|(digit, _)| *digit == c) {
                 Some((_, Screen::Actor)) => self.open_actor(world),
@@ -184,7 +184,7 @@ impl App {
                 self.go(Screen::Episode);
             }
             None if self.screen.opens() => {
-                self.say("there is nothing to open here", world.now_ms())
+                self.say("there is nothing to open here", world.now_ms());
             }
             None => self.say("nothing opens on this screen", world.now_ms()),
         }

@@ -28,7 +28,7 @@ fn what_is_recorded_is_what_is_read() {
     let mut recording = Recording::open(&path).expect("a recording");
     assert_eq!((recording.run(), recording.times().len()), ("quickstart", 10));
     for (at, s) in (150..160).enumerate() {
-        assert_eq!(recording.frame(at).expect("readable"), scene::frame(s));
+        assert!(recording.frame(at).expect("readable") == scene::frame(s), "second {s}");
     }
 }
 
@@ -84,9 +84,9 @@ fn time_passes_halts_and_goes_back() {
     assert_eq!(player.link(), Link::Replay { at: 6, of: 40, halted: true });
     player.toggle(&mut world);
     player.pass(99_000, &mut world).expect("readable");
-    assert_eq!(world.frame(), Some(&scene::frame(189)));
+    assert!(world.frame() == Some(&scene::frame(189)));
     player.seek(i64::MIN, &mut world).expect("readable");
-    assert_eq!(world.frame(), Some(&scene::frame(150)));
+    assert!(world.frame() == Some(&scene::frame(150)));
     player.seek(i64::MAX, &mut world).expect("readable");
     player.pass(1, &mut world).expect("readable");
     player.toggle(&mut world);

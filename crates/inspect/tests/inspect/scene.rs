@@ -60,8 +60,8 @@ fn progress(s: u64) -> Progress {
         let at = step as f64;
         progress.push_point(RewardPoint {
             step,
-            reward: 0.3 + 0.4 * (1.0 - (-at / 12.0).exp()) + 0.03 * (at * 1.7).sin(),
-            success: 0.1 + 0.5 * (1.0 - (-at / 15.0).exp()) + 0.03 * (at * 2.3).cos(),
+            reward: exact(0.3 + 0.4 * (1.0 - (-at / 12.0).exp()) + 0.03 * (at * 1.7).sin()),
+            success: exact(0.1 + 0.5 * (1.0 - (-at / 15.0).exp()) + 0.03 * (at * 2.3).cos()),
             attempts: 64,
         });
     }
@@ -72,6 +72,11 @@ fn progress(s: u64) -> Progress {
         ));
     }
     progress
+}
+
+/// A number that is the same after it was written as text and read.
+fn exact(value: f64) -> f64 {
+    (value * 1024.0).round() / 1024.0
 }
 
 fn node(name: &str, roles: &[NodeRole], s: u64, actors: Vec<ActorReport>) -> NodeReport {
