@@ -42,6 +42,8 @@ enum Command {
     Tasks(commands::tasks::Args),
     /// Check, merge and export models.
     Model(commands::model::Args),
+    /// Watch a running cluster: nodes, actors, episodes, curves, faults; say what is wrong with it.
+    Inspect(commands::inspect::Args),
     /// Make things go wrong in a running cluster, and see what became of it.
     Chaos(commands::chaos::Args),
     /// Whether a run lost or doubled anything: its ledger against its history and checkpoints.
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
         Command::Sft(args) => commands::sft::run(&args),
         Command::Tasks(args) => commands::tasks::run(args),
         Command::Model(args) => commands::model::run(args),
+        Command::Inspect(args) => commands::inspect::run(&args),
         Command::Chaos(args) => commands::chaos::run(args),
         Command::Audit(args) => commands::audit::run(&args),
         Command::Report(args) => commands::report::run(&args),

@@ -9,6 +9,7 @@ pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod failure;
 pub(crate) mod host;
+pub(crate) mod inspect;
 pub(crate) mod logging;
 pub(crate) mod model;
 pub(crate) mod node;

@@ -120,6 +120,16 @@ impl Reader {
         self.rows(&sql, rusqlite::params_from_iter(states), episode)
     }
 
+    /// The last episodes that were handed out and came back, at most so many, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn last_back(&self, most: u64) -> Rows<EpisodeRow> {
+        let sql = "SELECT * FROM episodes WHERE state NOT IN ('queued', 'leased') \
+                   ORDER BY id DESC LIMIT ?";
+        self.rows(sql, [int(most)], episode)
+    }
+
     /// Every read from now on sees the store as it is now, whatever is written meanwhile, until
     /// this is called again or the reader is dropped.
     ///

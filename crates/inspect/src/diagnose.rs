@@ -1,0 +1,214 @@
+//! What is wrong with a cluster, in plain words. Pure: it judges a [`World`].
+
+use crrl_types::actor::ActorState;
+use serde::Serialize;
+
+use crate::state::actors::{ActorRow, SLOW_MS};
+use crate::state::nodes::{NodeRow, Standing};
+use crate::state::world::World;
+use crate::units::age;
+
+/// A learner, or the run, that waits for longer than this waits long, milliseconds.
+pub const WAITS_MS: u64 = 30_000;
+/// Nothing came back for longer than this although episodes are out, milliseconds.
+pub const NOTHING_BACK_MS: u64 = 120_000;
+/// Findings that are told; more of the same say nothing new.
+pub const FINDINGS_MAX: usize = 100;
+
+/// Which rule was broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rule {
+    /// The coordinator's answers stopped.
+    NoAnswer,
+    /// A node was lost, given up or is being started again.
+    NodeDown,
+    /// A node says nothing.
+    NodeSilent,
+    /// An actor failed.
+    ActorFailed,
+    /// An actor has been at one message for long.
+    ActorBusy,
+    /// A message has waited for an actor for long.
+    ActorBehind,
+    /// An episode hangs.
+    EpisodeHangs,
+    /// The learner, or the run, waits.
+    Waits,
+    /// Nothing comes back.
+    NothingBack,
+    /// The run failed.
+    RunFailed,
+    /// Somebody injected a fault.
+    FaultActive,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Which rule was broken.
+    pub rule: Rule,
+    /// Where; empty where it is the whole run.
+    pub node: String,
+    /// Which actor, where it is one.
+    pub actor: Option<String>,
+    /// For how long, milliseconds.
+    pub for_ms: u64,
+    /// In words.
+    pub says: String,
+}
+
+/// What is wrong, worst first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// Whether nothing is.
+    pub healthy: bool,
+    /// What is, at most [`FINDINGS_MAX`].
+    pub findings: Vec<Finding>,
+    /// What was looked at.
+    pub looked_at: String,
+}
+
+/// Judges.
+#[must_use]
+pub fn diagnose(world: &World) -> Verdict {
+    let mut findings = Vec::new();
+    answer(world, &mut findings);
+    world.nodes().iter().for_each(|node| judge_node(node, &mut findings));
+    world.actors().iter().for_each(|actor| judge_actor(actor, &mut findings));
+    episodes(world, &mut findings);
+    run(world, &mut findings);
+    for fault in world.faults().iter().filter(|fault| fault.active) {
+        let says = format!(
+            "fault {} is at work in {}, for {} at least; it fired {} times",
+            fault.id,
+            fault.node,
+            age(fault.seen_ms),
+            fault.fired
+        );
+        findings.push(finding(Rule::FaultActive, &fault.node, None, fault.seen_ms, says));
+    }
+    findings.sort_by(|a, b| (a.rule, b.for_ms, &a.node).cmp(&(b.rule, a.for_ms, &b.node)));
+    findings.truncate(FINDINGS_MAX);
+    let looked_at = format!(
+        "{} nodes, {} actors, {} episodes under way",
+        world.nodes().len(),
+        world.actors().len(),
+        world.live().len()
+    );
+    Verdict { healthy: findings.is_empty(), findings, looked_at }
+}
+
+fn finding(rule: Rule, node: &str, actor: Option<&str>, for_ms: u64, says: String) -> Finding {
+    Finding { rule, node: node.to_owned(), actor: actor.map(str::to_owned), for_ms, says }
+}
+
+fn answer(world: &World, out: &mut Vec<Finding>) {
+    if let Some(silent) = world.frame_age_ms().filter(|silent| *silent > SLOW_MS) {
+        let says = format!("the coordinator has not answered for {}", age(silent));
+        out.push(finding(Rule::NoAnswer, "", None, silent, says));
+    }
+}
+
+fn judge_node(node: &NodeRow, out: &mut Vec<Finding>) {
+    let exit = node.last_exit.as_ref().map_or_else(String::new, |exit| format!(" ({exit})"));
+    let says = match node.state {
+        Standing::Lost => Some(format!("node {} was lost: {}{exit}", node.name, node.activity)),
+        Standing::GivenUp => {
+            let restarts = node.restarts.unwrap_or(0);
+            Some(format!("node {} was given up after {restarts} restarts{exit}", node.name))
+        }
+        Standing::Restarting => Some(format!("node {} is being started again{exit}", node.name)),
+        _ => None,
+    };
+    if let Some(says) = says {
+        return out.push(finding(Rule::NodeDown, &node.name, None, node.activity_ms, says));
+    }
+    if node.is_stale() {
+        let silent = node.age_ms.unwrap_or(0);
+        let says = format!(
+            "node {} has said nothing for {}; it was at: {}",
+            node.name,
+            age(silent),
+            node.activity
+        );
+        out.push(finding(Rule::NodeSilent, &node.name, None, silent, says));
+    }
+    let is_learner = node.roles.split('+').any(|role| role == "learner");
+    if is_learner && node.activity.starts_with("waiting") && node.activity_ms > WAITS_MS {
+        let says = format!(
+            "the learner ({}) has been {} for {}",
+            node.name,
+            node.activity,
+            age(node.activity_ms)
+        );
+        out.push(finding(Rule::Waits, &node.name, None, node.activity_ms, says));
+    }
+}
+
+fn judge_actor(actor: &ActorRow, out: &mut Vec<Finding>) {
+    let ActorRow { node, name, .. } = actor;
+    if actor.state == ActorState::Failed {
+        let why = actor.last_failure.as_deref().unwrap_or("no reason known");
+        let says = format!("actor {name} in {node} failed: {why}");
+        return out.push(finding(Rule::ActorFailed, node, Some(name), 0, says));
+    }
+    match &actor.handling {
+        Some((message, ms)) if *ms > SLOW_MS => {
+            let says = format!(
+                "actor {name} in {node} has been at one message, {message}, for {}; {} wait for it",
+                age(*ms),
+                actor.waiting
+            );
+            out.push(finding(Rule::ActorBusy, node, Some(name), *ms, says));
+        }
+        _ if actor.oldest_ms > SLOW_MS => {
+            let says = format!(
+                "{} messages wait for actor {name} in {node}, the oldest for {}",
+                actor.waiting,
+                age(actor.oldest_ms)
+            );
+            out.push(finding(Rule::ActorBehind, node, Some(name), actor.oldest_ms, says));
+        }
+        _ => {}
+    }
+}
+
+fn episodes(world: &World, out: &mut Vec<Finding>) {
+    for row in world.live().iter().filter(|row| row.hangs()) {
+        let says = format!(
+            "episode {} in {} has been at {:?} for {} (turn {}, {})",
+            row.episode,
+            row.node,
+            row.doing,
+            age(row.idle_ms),
+            row.turns,
+            row.task
+        );
+        out.push(finding(Rule::EpisodeHangs, &row.node, None, row.idle_ms, says));
+    }
+}
+
+fn run(world: &World, out: &mut Vec<Finding>) {
+    let Some(progress) = world.progress() else { return };
+    if progress.phase.starts_with("failed") {
+        let says = format!("the run {}", crate::text::plain(&progress.phase, 300));
+        out.push(finding(Rule::RunFailed, "", None, world.phase_ms(), says));
+    }
+    if progress.phase.contains("waiting for") && world.phase_ms() > WAITS_MS {
+        let phase = crate::text::plain(&progress.phase, 120);
+        let says = format!("the run has been {phase} for {}", age(world.phase_ms()));
+        out.push(finding(Rule::Waits, "", None, world.phase_ms(), says));
+    }
+    let silent = world.history.finished_ms().map(|at| world.now_ms().saturating_sub(at));
+    if let Some(silent) = silent.filter(|ms| *ms > NOTHING_BACK_MS)
+        && progress.episodes.in_flight > 0
+    {
+        let says = format!(
+            "{} episodes are out and none has come back for {}",
+            progress.episodes.in_flight,
+            age(silent)
+        );
+        out.push(finding(Rule::NothingBack, "", None, silent, says));
+    }
+}

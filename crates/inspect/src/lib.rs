@@ -1,0 +1,39 @@
+//! `crrl inspect`: a running cluster, watched from outside.
+//!
+//! It attaches with the operator's certificate, shows what the coordinator's board, the run's history
+//! and the run store say, and leaves no trace. It never sends anything that changes a run.
+//!
+//! - [`text`]: what other programs wrote, made safe for a terminal
+//! - [`units`]: durations, sizes and rates, for people
+//! - [`frame`]: what is seen at one moment: the unit of feed and recording
+//! - [`filter`]: `node:rollout waiting>100 !idle`
+//! - [`state`]: pure: what is shown, folded from frames and events; time is passed in
+//! - [`diagnose`]: pure: what is wrong, in plain words
+//! - [`view`]: draws the state, one file a screen
+//! - [`feed`]: frames of a running cluster, newest only
+//! - [`tail`]: the end of the run's history
+//! - [`archive`]: finished episodes and steps, from the run store
+//! - [`recording`]: frames in a file, and back
+//! - [`player`]: a recording as time goes by
+//! - [`terminal`]: the terminal while it is ours
+//! - [`tui`]: the loop that ties these together
+//! - [`scripts`]: the same facts as data on stdout
+
+pub mod archive;
+pub mod diagnose;
+pub mod error;
+pub mod feed;
+pub mod filter;
+pub mod frame;
+pub mod player;
+pub mod recording;
+pub mod scripts;
+pub mod state;
+pub mod tail;
+pub mod terminal;
+pub mod text;
+pub mod tui;
+pub mod units;
+pub mod view;
+
+pub use error::InspectError;

@@ -1,0 +1,33 @@
+//! The same facts as data on stdout, for scripts and for agents.
+//!
+//! - [`query`]: one look: nodes, actors, tree, episodes
+//! - [`watching`]: looks that go on: watch, diagnose, record
+//! - [`table`]: aligned text
+//! - [`export`]: what a screen shows, in a file
+
+pub mod export;
+pub mod query;
+pub mod table;
+pub mod watching;
+
+use std::io::{self, Write};
+
+use crate::error::InspectError;
+
+/// Writes a line. A reader that has gone away wants no more of them: `false`.
+fn line(out: &mut dyn Write, text: &str) -> Result<bool, InspectError> {
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, InspectError> {
+    serde_json::to_string(value).map_err(|error| io::Error::other(error).into())
+}
+
+/// A runtime for one command.
+fn runtime() -> Result<tokio::runtime::Runtime, InspectError> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}

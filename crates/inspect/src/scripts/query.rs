@@ -1,0 +1,265 @@
+//! One look at a cluster: nodes, actors, tree, episodes.
+
+use std::io::Write;
+use std::time::Duration;
+
+use crrl_cluster::RunDir;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
+
+use super::{line, runtime, table};
+use crate::error::InspectError;
+use crate::feed::Session;
+use crate::filter::Filter;
+use crate::state::World;
+use crate::state::actors::{ActorColumn, ActorRow};
+use crate::state::episodes::{LiveColumn, LiveRow, Rollout};
+use crate::state::nodes::NodeRow;
+use crate::state::tree::{self, Leaf};
+use crate::units::{age, bytes, count, rate, wait};
+
+/// Rates need two reports of a second each; it is not waited longer for them.
+const RATES_TIMEOUT: Duration = Duration::from_millis(2_500);
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Query {
+    /// Every node.
+    Nodes,
+    /// Actors, so many at most, in this order.
+    Actors {
+        /// A column by name; `-` in front turns the order around.
+        sort: String,
+        /// At most so many.
+        limit: usize,
+        /// As on the screen.
+        filter: String,
+    },
+    /// Who supervises whom.
+    Tree,
+    /// Episodes under way, those that hang longest first.
+    Episodes {
+        /// At most so many.
+        limit: usize,
+        /// As on the screen.
+        filter: String,
+    },
+}
+
+/// Looks once and prints.
+///
+/// # Errors
+/// [`InspectError`].
+pub fn run(
+    run: &RunDir,
+    query: &Query,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> Result<(), InspectError> {
+    // A query that makes no sense is told before anything is dialled.
+    answer(&World::new(), query)?;
+    let needs_rates = matches!(query, Query::Actors { .. } | Query::Tree);
+    let world = runtime()?.block_on(look(run, needs_rates))?;
+    print(&world, query, as_json, out)
+}
+
+async fn look(run: &RunDir, needs_rates: bool) -> Result<World, InspectError> {
+    let mut session = Session::open(run).await?;
+    let mut world = World::new();
+    let deadline = Instant::now() + RATES_TIMEOUT;
+    loop {
+        match timeout_at(deadline, session.next()).await {
+            Ok(Ok(frame)) => world.fold(frame),
+            Ok(Err(source)) if world.frame().is_none() => {
+                return Err(InspectError::Unreachable { path: run.path().to_owned(), source });
+            }
+            Ok(Err(_)) | Err(_) => break,
+        }
+        let is_known = world.actors().iter().all(|actor| actor.rate.is_some());
+        if !needs_rates || is_known {
+            break;
+        }
+    }
+    session.close().await;
+    Ok(world)
+}
+
+/// Prints the answer to a query.
+///
+/// # Errors
+/// The query makes no sense, or nobody reads.
+pub fn print(
+    world: &World,
+    query: &Query,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> Result<(), InspectError> {
+    let (value, lines) = answer(world, query)?;
+    if as_json {
+        line(out, &value.to_string())?;
+        return Ok(());
+    }
+    for text in lines {
+        if !line(out, &text)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn answer(world: &World, query: &Query) -> Result<(Value, Vec<String>), InspectError> {
+    Ok(match query {
+        Query::Nodes => (values(world.nodes()), nodes(world.nodes())),
+        Query::Actors { sort, limit, filter } => {
+            let rows = sorted(world, sort, *limit, filter)?;
+            (values(&rows), actors(&rows))
+        }
+        Query::Tree => (tree_value(world), tree_lines(world)),
+        Query::Episodes { limit, filter } => {
+            let filter = parse::<Rollout<'_>>(filter)?;
+            let mut rows: Vec<&LiveRow> = world.live().iter().collect();
+            rows.retain(|row| filter.shows(&Rollout::Live(row)));
+            LiveColumn::Idle.sort(true, &mut rows);
+            rows.truncate(*limit);
+            (values(&rows), episodes(&rows))
+        }
+    })
+}
+
+fn parse<T: crate::filter::Fields>(text: &str) -> Result<Filter, InspectError> {
+    Filter::parse::<T>(text).map_err(|error| InspectError::Usage(format!("--filter: {error}")))
+}
+
+fn values<T: Serialize>(rows: &[T]) -> Value {
+    serde_json::to_value(rows).unwrap_or_default()
+}
+
+fn sorted<'w>(
+    world: &'w World,
+    sort: &str,
+    limit: usize,
+    filter: &str,
+) -> Result<Vec<&'w ActorRow>, InspectError> {
+    let (name, is_turned) = match sort.strip_prefix('-') {
+        Some(name) => (name, true),
+        None => (sort, false),
+    };
+    let column = ActorColumn::named(name).ok_or_else(|| {
+        let known: Vec<&str> = ActorColumn::ALL.iter().map(|(_, name)| *name).collect();
+        InspectError::Usage(format!(
+            "--sort: there is no column {name:?}; there are {}",
+            known.join(", ")
+        ))
+    })?;
+    let filter = parse::<ActorRow>(filter)?;
+    let mut rows: Vec<&ActorRow> = world.actors().iter().filter(|row| filter.shows(*row)).collect();
+    column.sort(column.is_descending() != is_turned, &mut rows);
+    rows.truncate(limit);
+    Ok(rows)
+}
+
+fn known<T>(value: Option<T>, shown: impl FnOnce(T) -> String) -> String {
+    value.map_or_else(|| "-".to_owned(), shown)
+}
+
+fn nodes(rows: &[NodeRow]) -> Vec<String> {
+    let head =
+        ["NODE", "STATE", "ROLE", "VERSION", "TOK/S", "RSS", "ACTORS", "RST", "REPORT", "DOING"];
+    let cells = |row: &NodeRow| {
+        vec![
+            row.name.clone(),
+            row.state.word().to_owned(),
+            row.roles.clone(),
+            known(row.adapter, |v| format!("v{v}")),
+            known(row.tokens_per_s, count),
+            known(row.rss_bytes, bytes),
+            row.actors.to_string(),
+            known(row.restarts, |n| n.to_string()),
+            known(row.age_ms, age),
+            row.activity.clone(),
+        ]
+    };
+    let numbers = ["VERSION", "TOK/S", "RSS", "ACTORS", "RST", "REPORT"];
+    table::lines(&head, &numbers, &rows.iter().map(cells).collect::<Vec<_>>())
+}
+
+fn actors(rows: &[&ActorRow]) -> Vec<String> {
+    let head = [
+        "NODE",
+        "NAME",
+        "TYPE",
+        "STATE",
+        "WAIT",
+        "OLDEST",
+        "MSG/S",
+        "BUSY%",
+        "RST",
+        "UP",
+        "HANDLER(AGE)",
+    ];
+    let cells = |row: &&ActorRow| {
+        vec![
+            row.node.clone(),
+            row.name.clone(),
+            row.kind.clone(),
+            row.state_word().to_owned(),
+            row.waiting.to_string(),
+            wait(row.oldest_ms),
+            known(row.rate, rate),
+            known(row.busy, |share| format!("{:.0}", 100.0 * share)),
+            row.restarts.to_string(),
+            age(row.up_ms),
+            known(row.handling.as_ref(), |(kind, ms)| format!("{kind} ({})", age(*ms))),
+        ]
+    };
+    let numbers = ["WAIT", "OLDEST", "MSG/S", "BUSY%", "RST", "UP"];
+    table::lines(&head, &numbers, &rows.iter().map(cells).collect::<Vec<_>>())
+}
+
+fn episodes(rows: &[&LiveRow]) -> Vec<String> {
+    let head = ["EPISODE", "NODE", "TURNS", "CALLS", "AGE", "IDLE", "VERSION", "TASK", "DOING"];
+    let cells = |row: &&LiveRow| {
+        vec![
+            row.episode.to_string(),
+            row.node.clone(),
+            row.turns.to_string(),
+            row.calls.to_string(),
+            age(row.age_ms),
+            wait(row.idle_ms),
+            format!("v{}", row.version),
+            row.task.clone(),
+            row.doing.clone(),
+        ]
+    };
+    let numbers = ["EPISODE", "TURNS", "CALLS", "AGE", "IDLE", "VERSION"];
+    table::lines(&head, &numbers, &rows.iter().map(cells).collect::<Vec<_>>())
+}
+
+fn tree_value(world: &World) -> Value {
+    let node = |node: &NodeRow| {
+        let actors: Vec<&ActorRow> =
+            world.actors().iter().filter(|actor| actor.node == node.name).collect();
+        json!({ "node": node, "actors": actors })
+    };
+    world.nodes().iter().map(node).collect()
+}
+
+fn tree_lines(world: &World) -> Vec<String> {
+    tree::rows(world)
+        .iter()
+        .map(|row| match row.what {
+            Leaf::Node(node) => format!("{}  {}  {}", node.name, node.roles, node.state.word()),
+            Leaf::Actor(actor) => {
+                let waits = match actor.waiting {
+                    0 => String::new(),
+                    waiting => format!("  {waiting} wait"),
+                };
+                let failure = actor.last_failure.as_ref();
+                let failure =
+                    failure.map_or_else(String::new, |why| format!("  failed last: {why}"));
+                format!("{}{}  {}{waits}{failure}", row.branch, actor.name, actor.state_word())
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,166 @@
+//! Looks that go on: watch, diagnose, record.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use crrl_cluster::RunDir;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::{json, line, runtime};
+use crate::diagnose::{Verdict, diagnose as judge};
+use crate::error::InspectError;
+use crate::feed::{Session, now_ms};
+use crate::frame::Frame;
+use crate::recording::Recorder;
+use crate::state::World;
+use crate::state::nodes::Standing;
+use crate::tail::Tail;
+use crate::units::{bytes, clock};
+
+/// Time between two lines for people.
+const LINE_EVERY_MS: u64 = 1_000;
+/// History is read in pieces; so many at most before it is judged.
+const TAIL_READS: usize = 4;
+
+/// Prints every change, a line each, until the cluster ends or nobody reads.
+///
+/// # Errors
+/// [`InspectError`].
+pub fn watch(run: &RunDir, as_json: bool, out: &mut dyn Write) -> Result<(), InspectError> {
+    runtime()?.block_on(async {
+        let mut session = Session::open(run).await?;
+        let mut world = World::new();
+        let mut last: Option<Frame> = None;
+        let mut said_ms = 0;
+        while let Ok(frame) = session.next().await {
+            let is_same = last.as_ref().is_some_and(|last| last.snapshot == frame.snapshot);
+            if as_json && !is_same && !line(out, &json(&frame)?)? {
+                break;
+            }
+            world.fold(frame.clone());
+            if !as_json && frame.at_ms >= said_ms + LINE_EVERY_MS {
+                said_ms = frame.at_ms;
+                if !line(out, &summary(&world))? {
+                    break;
+                }
+            }
+            last = Some(frame);
+        }
+        session.close().await;
+        Ok(())
+    })
+}
+
+/// The cluster in a line.
+#[must_use]
+pub fn summary(world: &World) -> String {
+    let Some(progress) = world.progress() else { return "nothing was seen yet".to_owned() };
+    let ready = world.nodes().iter().filter(|node| node.state == Standing::Ready).count();
+    let wrong = match judge(world).findings.as_slice() {
+        [] => "healthy".to_owned(),
+        [one] => one.says.clone(),
+        [first, more @ ..] => format!("{} (and {} more)", first.says, more.len()),
+    };
+    format!(
+        "{}  {}  step {}/{}  {} out {} back  {ready}/{} nodes ready  {wrong}",
+        clock(world.now_ms()),
+        crate::text::plain(&progress.phase, 60),
+        progress.step,
+        progress.steps,
+        progress.episodes.in_flight,
+        progress.episodes.finished,
+        world.nodes().len(),
+    )
+}
+
+/// Looks for a while and judges. Ends early as soon as something is wrong.
+///
+/// # Errors
+/// [`InspectError`]; a cluster that stops answering in between is a finding, not an error.
+pub fn diagnose(run: &RunDir, look_for: Duration) -> Result<Verdict, InspectError> {
+    runtime()?.block_on(async {
+        let mut session = Session::open(run).await?;
+        let mut world = World::new();
+        let mut tail = Tail::new(&run.events());
+        (0..TAIL_READS).for_each(|_| tail.read(&mut world.history));
+        let deadline = Instant::now() + look_for;
+        loop {
+            match timeout_at(deadline, session.next()).await {
+                Ok(Ok(frame)) => world.fold(frame),
+                Ok(Err(source)) if world.frame().is_none() => {
+                    return Err(InspectError::Unreachable { path: run.path().to_owned(), source });
+                }
+                Ok(Err(_)) => {
+                    sleep_until(deadline).await;
+                    break;
+                }
+                Err(_) => break,
+            }
+            tail.read(&mut world.history);
+            if !judge(&world).healthy {
+                break;
+            }
+        }
+        session.close().await;
+        world.tick(now_ms());
+        Ok(judge(&world))
+    })
+}
+
+/// Prints a verdict.
+///
+/// # Errors
+/// Nobody reads.
+pub fn print(verdict: &Verdict, as_json: bool, out: &mut dyn Write) -> Result<(), InspectError> {
+    if as_json {
+        line(out, &json(verdict)?)?;
+        return Ok(());
+    }
+    for finding in &verdict.findings {
+        if !line(out, &finding.says)? {
+            return Ok(());
+        }
+    }
+    let word = if verdict.healthy { "healthy" } else { "not healthy" };
+    line(out, &format!("{word}: looked at {}", verdict.looked_at))?;
+    Ok(())
+}
+
+/// Writes frames to a file until the time is over, the cluster ends, or Ctrl-C. Says what it wrote.
+///
+/// # Errors
+/// [`InspectError`].
+pub fn record(
+    run: &RunDir,
+    path: &Path,
+    seconds: Option<Duration>,
+) -> Result<String, InspectError> {
+    runtime()?.block_on(async {
+        let mut session = Session::open(run).await?;
+        let name = run.path().file_name().map_or_else(String::new, |n| n.to_string_lossy().into());
+        let mut recorder = Recorder::create(path, &name)?;
+        let deadline = seconds.map(|seconds| Instant::now() + seconds);
+        let over = async {
+            match deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(over);
+        let why = loop {
+            tokio::select! {
+                () = &mut over => break "the time is over",
+                _ = tokio::signal::ctrl_c() => break "stopped",
+                next = session.next() => match next {
+                    Ok(frame) if recorder.push(&frame)? => {}
+                    Ok(_) => break "the file is as large as it may be",
+                    Err(_) => break "the cluster has ended",
+                },
+            }
+        };
+        session.close().await;
+        let (frames, size) = recorder.size();
+        Ok(format!("{why}: {frames} frames, {} in {}", bytes(size), path.display()))
+    })
+}

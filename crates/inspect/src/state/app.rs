@@ -1,0 +1,236 @@
+//! What the person does: the screen, a cursor on each, sort orders, filters.
+
+use std::collections::HashMap;
+
+use crrl_store::{EpisodeRow, StepRow};
+use crrl_types::Trajectory;
+
+use super::actors::{ActorColumn, ActorId, ActorRow};
+use super::episodes::{LiveColumn, LiveRow, Rollout};
+use super::history::EventRow;
+use super::list::List;
+use super::screens::Screen;
+use super::tree::{self, Leaf};
+use super::world::World;
+use crate::filter::{Filter, FilterError};
+
+/// Fastest redraw, milliseconds.
+pub const REFRESH_MS_MIN: u64 = 250;
+/// Slowest redraw, milliseconds.
+pub const REFRESH_MS_MAX: u64 = 8_000;
+/// How long a message at the bottom stays, milliseconds.
+pub const NOTICE_MS: u64 = 4_000;
+
+/// A column and a direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sort<C> {
+    /// By what.
+    pub column: C,
+    /// Whether the largest are first.
+    pub descending: bool,
+}
+
+/// A filter being typed.
+#[derive(Debug, Clone, Default)]
+pub struct Prompt {
+    /// So far.
+    pub text: String,
+    /// What is wrong with it.
+    pub error: Option<FilterError>,
+}
+
+/// An episode that was opened.
+#[derive(Debug, Clone, Default)]
+pub struct Opened {
+    /// Its number.
+    pub episode: u64,
+    /// What it left behind: not looked up yet, nothing (it is not over), or a reason it cannot be
+    /// read.
+    pub transcript: Option<Result<Option<Box<Trajectory>>, String>>,
+}
+
+/// What the run store has.
+#[derive(Debug, Clone, Default)]
+pub struct Archive {
+    /// The last episodes that are over, newest first.
+    pub over: Vec<EpisodeRow>,
+    /// Steps, oldest first.
+    pub steps: Vec<StepRow>,
+    /// Why nothing could be read.
+    pub error: Option<String>,
+}
+
+/// Everything a person can change.
+#[derive(Debug)]
+pub struct App {
+    /// What is looked at.
+    pub screen: Screen,
+    /// Where Esc leads.
+    pub back: Vec<Screen>,
+    /// Where the person is on each screen.
+    pub lists: HashMap<Screen, List>,
+    /// Order of actors.
+    pub actor_sort: Sort<ActorColumn>,
+    /// Order of episodes under way.
+    pub live_sort: Sort<LiveColumn>,
+    /// Filters by screen.
+    pub filters: HashMap<Screen, Filter>,
+    /// A filter being typed.
+    pub prompt: Option<Prompt>,
+    /// Whether the view stands still.
+    pub paused: bool,
+    /// Time between two redraws, milliseconds.
+    pub refresh_ms: u64,
+    /// The actor of screen 4.
+    pub actor: Option<ActorId>,
+    /// The episode that was opened.
+    pub opened: Option<Opened>,
+    /// What the run store has.
+    pub archive: Archive,
+    /// A line at the bottom, and until when.
+    pub notice: Option<(String, u64)>,
+    /// Rows seen at once, as drawn last.
+    pub page: usize,
+    /// Rows or lines there are, as drawn last.
+    pub len: usize,
+    /// What the run is called.
+    pub title: String,
+    /// Whether a recording is played.
+    pub is_replay: bool,
+}
+
+impl App {
+    /// Looks at the overview.
+    #[must_use]
+    pub fn new(title: &str) -> Self {
+        let events = List { follow: true, ..List::default() };
+        Self {
+            screen: Screen::Overview,
+            back: Vec::new(),
+            lists: HashMap::from([(Screen::Events, events)]),
+            actor_sort: Sort { column: ActorColumn::Trouble, descending: true },
+            live_sort: Sort { column: LiveColumn::Idle, descending: true },
+            filters: HashMap::new(),
+            prompt: None,
+            paused: false,
+            refresh_ms: 1_000,
+            actor: None,
+            opened: None,
+            archive: Archive::default(),
+            notice: None,
+            page: 10,
+            len: 0,
+            title: title.to_owned(),
+            is_replay: false,
+        }
+    }
+
+    /// The cursor of the screen.
+    #[must_use]
+    pub fn list(&self) -> List {
+        self.lists.get(&self.screen).cloned().unwrap_or_default()
+    }
+
+    /// The cursor of the screen, to move it.
+    pub fn list_mut(&mut self) -> &mut List {
+        self.lists.entry(self.screen).or_default()
+    }
+
+    /// Keeps the cursor among the rows there are now.
+    pub fn settle(&mut self, len: usize, page: usize) {
+        (self.len, self.page) = (len, page);
+        let is_end = self.screen == Screen::Events && self.list().follow;
+        let list = self.list_mut();
+        if is_end {
+            list.selected = len.saturating_sub(1);
+        }
+        list.settle(len, page);
+    }
+
+    /// The filter of a screen.
+    #[must_use]
+    pub fn filter(&self, screen: Screen) -> Option<&Filter> {
+        self.filters.get(&screen).filter(|filter| !filter.as_str().is_empty())
+    }
+
+    /// Actors, filtered and in order.
+    #[must_use]
+    pub fn actor_rows<'w>(&self, world: &'w World) -> Vec<&'w ActorRow> {
+        let filter = self.filter(Screen::Actors);
+        let mut rows: Vec<&ActorRow> = world
+            .actors()
+            .iter()
+            .filter(|row| filter.is_none_or(|filter| filter.shows(*row)))
+            .collect();
+        self.actor_sort.column.sort(self.actor_sort.descending, &mut rows);
+        rows
+    }
+
+    /// Episodes: those under way in order, then those that are over, newest first.
+    #[must_use]
+    pub fn rollout_rows<'a>(&'a self, world: &'a World) -> Vec<Rollout<'a>> {
+        let filter = self.filter(Screen::Rollouts);
+        let mut live: Vec<&LiveRow> = world.live().iter().collect();
+        self.live_sort.column.sort(self.live_sort.descending, &mut live);
+        let over = self.archive.over.iter().map(Rollout::Over);
+        live.into_iter()
+            .map(Rollout::Live)
+            .chain(over)
+            .filter(|row| filter.is_none_or(|filter| filter.shows(row)))
+            .collect()
+    }
+
+    /// Events, oldest first.
+    #[must_use]
+    pub fn event_rows<'w>(&self, world: &'w World) -> Vec<&'w EventRow> {
+        let filter = self.filter(Screen::Events);
+        let shown = |row: &&EventRow| filter.is_none_or(|filter| filter.shows(*row));
+        world.history.rows().filter(shown).collect()
+    }
+
+    /// Keeps the cursor on what it is on, where the person asked for that, as rows move from
+    /// `before` to now.
+    pub fn follow(&mut self, before: Option<RowKey>, world: &World) {
+        let Some(key) = before.filter(|_| self.list().follow) else { return };
+        let at = match &key {
+            RowKey::Actor(id) => self.actor_rows(world).iter().position(|row| row.id() == *id),
+            RowKey::Episode(number) => {
+                self.rollout_rows(world).iter().position(|row| row.episode() == *number)
+            }
+        };
+        if let Some(at) = at {
+            self.list_mut().selected = at;
+        }
+    }
+
+    /// What the cursor is on.
+    #[must_use]
+    pub fn row_key(&self, world: &World) -> Option<RowKey> {
+        let at = self.list().selected;
+        match self.screen {
+            Screen::Actors => self.actor_rows(world).get(at).map(|row| RowKey::Actor(row.id())),
+            Screen::Rollouts => {
+                self.rollout_rows(world).get(at).map(|row| RowKey::Episode(row.episode()))
+            }
+            Screen::Tree => match tree::rows(world).get(at)?.what {
+                Leaf::Actor(row) => Some(RowKey::Actor(row.id())),
+                Leaf::Node(_) => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Says something at the bottom for a moment.
+    pub fn say(&mut self, text: impl Into<String>, now_ms: u64) {
+        self.notice = Some((text.into(), now_ms + NOTICE_MS));
+    }
+}
+
+/// What a row is, whichever place it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowKey {
+    /// An actor.
+    Actor(ActorId),
+    /// An episode.
+    Episode(u64),
+}

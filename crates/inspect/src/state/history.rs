@@ -1,0 +1,178 @@
+//! The last events of the run, one line each.
+
+use std::collections::VecDeque;
+
+use crrl_types::Event;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::filter::Fields;
+use crate::text::plain;
+
+/// Events that are kept; older ones are in the file.
+pub const EVENTS_MAX: usize = 2_000;
+/// Characters of one event.
+const CHARS_MAX: usize = 400;
+
+/// How much an event matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Weight {
+    /// One of thousands.
+    Routine,
+    /// Progress of the run.
+    Milestone,
+    /// Something went wrong.
+    Trouble,
+}
+
+/// An event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EventRow {
+    /// When, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// Which kind.
+    pub event: String,
+    /// Which node it is about.
+    pub node: String,
+    /// The rest, as `name=value`.
+    pub detail: String,
+    /// How much it matters.
+    pub weight: Weight,
+}
+
+impl EventRow {
+    /// An event as it is shown.
+    #[must_use]
+    pub fn of(event: &Event) -> Self {
+        let mut fields = match serde_json::to_value(event) {
+            Ok(Value::Object(fields)) => fields,
+            _ => serde_json::Map::new(),
+        };
+        let mut take = |name: &str| {
+            fields.shift_remove(name).and_then(|value| value.as_str().map(str::to_owned))
+        };
+        let writer = take("node").unwrap_or_default();
+        let kind = take("event").unwrap_or_default();
+        let about = ["peer", "to", "from"].into_iter().find_map(&mut take).unwrap_or(writer);
+        fields.shift_remove("at_ms");
+        let detail: Vec<String> = fields.iter().map(|(name, value)| pair(name, value)).collect();
+        let weight = match kind.as_str() {
+            "node_down" | "failed" | "lease_lost" | "rolled_back" => Weight::Trouble,
+            "dispatched" | "finished" | "trained" | "dropped" => Weight::Routine,
+            _ => Weight::Milestone,
+        };
+        Self {
+            at_ms: event.at_ms,
+            event: plain(&kind.replace('_', " "), 32),
+            node: plain(&about, 64),
+            detail: plain(&detail.join(" "), CHARS_MAX),
+            weight,
+        }
+    }
+}
+
+fn pair(name: &str, value: &Value) -> String {
+    match value {
+        Value::String(text) if name == "digest" => {
+            format!("{name}={}", text.get(..8).unwrap_or(text))
+        }
+        Value::String(text) => format!("{name}={text}"),
+        Value::Number(number) if number.is_f64() => {
+            format!("{name}={:.3}", number.as_f64().unwrap_or_default())
+        }
+        other => format!("{name}={other}"),
+    }
+}
+
+/// The last events.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    rows: VecDeque<EventRow>,
+    finished_ms: Option<u64>,
+    /// Lines of the file that could not be read.
+    pub unreadable: u64,
+}
+
+impl History {
+    /// Adds an event; the oldest goes when there are too many.
+    pub fn push(&mut self, event: &Event) {
+        let row = EventRow::of(event);
+        if row.event == "finished" {
+            self.finished_ms = Some(event.at_ms);
+        }
+        self.rows.push_back(row);
+        while self.rows.len() > EVENTS_MAX {
+            self.rows.pop_front();
+        }
+    }
+
+    /// The events, oldest first.
+    pub fn rows(&self) -> impl DoubleEndedIterator<Item = &EventRow> {
+        self.rows.iter()
+    }
+
+    /// How many are kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether nothing has happened.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// When an episode last came back, as far as the file was read.
+    #[must_use]
+    pub fn finished_ms(&self) -> Option<u64> {
+        self.finished_ms
+    }
+}
+
+impl Fields for EventRow {
+    const TEXTS: &'static [&'static str] = &["event", "node", "detail"];
+    const NUMBERS: &'static [&'static str] = &["at"];
+
+    fn text(&self, field: &str) -> String {
+        match field {
+            "event" => self.event.clone(),
+            "node" => self.node.clone(),
+            _ => self.detail.clone(),
+        }
+    }
+
+    fn number(&self, _: &str) -> Option<f64> {
+        Some(self.at_ms as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crrl_types::event::EventKind;
+
+    fn event(at_ms: u64, kind: EventKind) -> Event {
+        Event { at_ms, node: "coordinator".into(), kind }
+    }
+
+    #[test]
+    fn an_event_is_about_the_node_it_happened_to() {
+        let down =
+            EventKind::NodeDown { peer: "rollout-1".into(), reason: "timed\u{1b}[2J out".into() };
+        let row = EventRow::of(&event(5, down));
+        assert_eq!((row.node.as_str(), row.weight), ("rollout-1", Weight::Trouble));
+        assert_eq!((row.event.as_str(), row.detail.as_str()), ("node down", "reason=timed out"));
+    }
+
+    #[test]
+    fn the_oldest_go() {
+        let mut history = History::default();
+        for at_ms in 0..EVENTS_MAX as u64 + 7 {
+            history.push(&event(at_ms, EventKind::Started));
+        }
+        assert_eq!(history.len(), EVENTS_MAX);
+        assert_eq!(history.rows().next().map(|row| row.at_ms), Some(7));
+    }
+}

@@ -1,0 +1,151 @@
+//! Nodes, as the overview shows them.
+
+use crrl_cluster::host::NodeProcess;
+use crrl_control::wire::{NodeReport, NodeRole, NodeState};
+use serde::Serialize;
+
+use crate::text::plain;
+
+/// A report older than this is old, milliseconds: five were missed.
+pub const STALE_MS: u64 = 5_000;
+/// Characters of what a node says of itself.
+const ACTIVITY_CHARS_MAX: usize = 200;
+
+/// How a node stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// Its process runs, and it has not said anything yet.
+    Silent,
+    /// Loading its model, or joining.
+    Starting,
+    /// Does its work.
+    Ready,
+    /// Takes no new work.
+    Draining,
+    /// Was lost, or has left.
+    Lost,
+    /// Its process is not running; it is started again.
+    Restarting,
+    /// It failed too often to be started again.
+    GivenUp,
+}
+
+impl Standing {
+    /// One or two words.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Silent => "silent",
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Lost => "lost",
+            Self::Restarting => "restarting",
+            Self::GivenUp => "given up",
+        }
+    }
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NodeRow {
+    /// Its name.
+    pub name: String,
+    /// Its roles, joined by `+`.
+    pub roles: String,
+    /// How it stands.
+    pub state: Standing,
+    /// Adapter it serves, published or trains; `None` before its first report.
+    pub adapter: Option<u64>,
+    /// Tokens sampled or trained on per second.
+    pub tokens_per_s: Option<f64>,
+    /// Resident memory of its process.
+    pub rss_bytes: Option<u64>,
+    /// Episodes in flight.
+    pub episodes: Option<u32>,
+    /// Actors it told of.
+    pub actors: usize,
+    /// How often its process was started again; `None` where its host is elsewhere.
+    pub restarts: Option<u32>,
+    /// Age of its last report; `None` where that cannot be told.
+    pub age_ms: Option<u64>,
+    /// What it is doing, in its own words.
+    pub activity: String,
+    /// For how long it has been saying just that.
+    pub activity_ms: u64,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// How its process ended last.
+    pub last_exit: Option<String>,
+}
+
+impl NodeRow {
+    /// Whether what is known of it is old.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.age_ms.is_some_and(|age| age > STALE_MS)
+    }
+
+    /// Whether it is not at work and ought to be.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        matches!(self.state, Standing::Lost | Standing::Restarting | Standing::GivenUp)
+    }
+
+    pub(super) fn of(report: Option<&NodeReport>, process: Option<&NodeProcess>) -> Self {
+        let name = report.map_or_else(
+            || process.map_or_else(String::new, |process| process.name.clone()),
+            |report| report.node.to_string(),
+        );
+        let roles = match (report, process) {
+            (Some(report), _) => report.roles.iter().map(role_word).collect::<Vec<_>>().join("+"),
+            (None, Some(process)) => process.roles.join("+"),
+            (None, None) => String::new(),
+        };
+        Self {
+            name: plain(&name, 64),
+            roles: plain(&roles, 64),
+            state: standing(report, process),
+            adapter: report.map(|r| r.adapter_version.0),
+            tokens_per_s: report.map(|r| f64::from(r.tokens_per_s)),
+            rss_bytes: report.map(|r| r.rss_bytes),
+            episodes: report.map(|r| r.episodes),
+            actors: report.map_or(0, |r| r.actors.len()),
+            restarts: process.map(|p| p.restarts),
+            age_ms: None,
+            activity: report.map_or_else(String::new, |r| plain(&r.activity, ACTIVITY_CHARS_MAX)),
+            activity_ms: 0,
+            pid: report.map(|r| r.pid).or_else(|| process.and_then(|p| p.pid)),
+            last_exit: process
+                .and_then(|p| p.last_exit.as_deref())
+                .map(|text| plain(text, ACTIVITY_CHARS_MAX)),
+        }
+    }
+}
+
+fn standing(report: Option<&NodeReport>, process: Option<&NodeProcess>) -> Standing {
+    if process.is_some_and(|process| process.given_up) {
+        return Standing::GivenUp;
+    }
+    let is_away = process.is_some_and(|p| p.pid.is_none() && !p.retired);
+    match report.map(|report| report.state) {
+        None | Some(NodeState::Stopped) if is_away => Standing::Restarting,
+        None => Standing::Silent,
+        Some(NodeState::Starting) => Standing::Starting,
+        Some(NodeState::Ready) => Standing::Ready,
+        Some(NodeState::Draining) => Standing::Draining,
+        Some(NodeState::Stopped) => Standing::Lost,
+    }
+}
+
+fn role_word(role: &NodeRole) -> &'static str {
+    match role {
+        NodeRole::Coordinator => "coordinator",
+        NodeRole::ParameterServer => "params",
+        NodeRole::Learner => "learner",
+        NodeRole::Rollout => "rollout",
+        NodeRole::Operator => "operator",
+        NodeRole::Chaos => "chaos",
+    }
+}

@@ -1,0 +1,101 @@
+//! Durations, sizes and rates, as short as they can be read.
+
+/// A duration: `0 ms`, `940 ms`, `4.2 s`, `3m07s`, `2h05m`, `3d04h`.
+#[must_use]
+pub fn age(ms: u64) -> String {
+    let s = ms / 1000;
+    match s {
+        0 => format!("{ms} ms"),
+        1..=9 => format!("{s}.{} s", ms % 1000 / 100),
+        10..=59 => format!("{s} s"),
+        60..=3599 => format!("{}m{:02}s", s / 60, s % 60),
+        3600..=86_399 => format!("{}h{:02}m", s / 3600, s % 3600 / 60),
+        _ => format!("{}d{:02}h", s / 86_400, s % 86_400 / 3600),
+    }
+}
+
+/// A duration of which less than a moment is nothing: `-` below 1 ms.
+#[must_use]
+pub fn wait(ms: u64) -> String {
+    if ms == 0 { "-".to_owned() } else { age(ms) }
+}
+
+/// A number a second: `0`, `0.25`, `3.4`, `120`, `45.6k`.
+#[must_use]
+pub fn rate(per_s: f64) -> String {
+    match per_s.abs() {
+        v if !v.is_finite() => "-".to_owned(),
+        0.0 => "0".to_owned(),
+        v if v < 1.0 => format!("{per_s:.2}"),
+        v if v < 10.0 => format!("{per_s:.1}"),
+        _ => count(per_s),
+    }
+}
+
+/// A large number: `950`, `12.3k`, `4.5M`.
+#[must_use]
+pub fn count(value: f64) -> String {
+    match value.abs() {
+        v if v < 10_000.0 => format!("{value:.0}"),
+        v if v < 1e6 => format!("{:.1}k", value / 1e3),
+        v if v < 1e9 => format!("{:.1}M", value / 1e6),
+        _ => format!("{:.1}G", value / 1e9),
+    }
+}
+
+/// Memory: `512 MiB`, `1.4 GiB`.
+#[must_use]
+pub fn bytes(bytes: u64) -> String {
+    let mib = bytes as f64 / f64::from(1 << 20);
+    match mib {
+        0.0 => "-".to_owned(),
+        v if v < 10.0 => format!("{v:.1} MiB"),
+        v if v < 1000.0 => format!("{v:.0} MiB"),
+        v => format!("{:.1} GiB", v / 1024.0),
+    }
+}
+
+/// A number of a curve, in four digits or so.
+#[must_use]
+pub fn figure(value: f64) -> String {
+    match value.abs() {
+        v if !v.is_finite() => "-".to_owned(),
+        0.0 => "0".to_owned(),
+        v if v < 1e-3 => format!("{value:.1e}"),
+        v if v < 10.0 => format!("{value:.3}"),
+        v if v < 1000.0 => format!("{value:.1}"),
+        _ => count(value),
+    }
+}
+
+/// Time of day in UTC: `14:03:07`.
+#[must_use]
+pub fn clock(at_ms: u64) -> String {
+    let s = at_ms / 1000 % 86_400;
+    format!("{:02}:{:02}:{:02}", s / 3600, s % 3600 / 60, s % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_and_never_wider_than_their_column() {
+        for (ms, text) in [
+            (0, "0 ms"),
+            (940, "940 ms"),
+            (4250, "4.2 s"),
+            (59_999, "59 s"),
+            (187_000, "3m07s"),
+            (7_500_000, "2h05m"),
+            (273_600_000, "3d04h"),
+        ] {
+            assert_eq!(age(ms), text);
+            assert!(age(ms).len() <= 6);
+        }
+        assert_eq!([rate(0.0), rate(0.25), rate(45_600.0)], ["0", "0.25", "45.6k"]);
+        assert_eq!([bytes(0), bytes(512 << 20), bytes(1500 << 20)], ["-", "512 MiB", "1.5 GiB"]);
+        assert_eq!(clock(86_400_000 + 3_723_000), "01:02:03");
+        assert_eq!([figure(0.00012), figure(f64::NAN), figure(12.34)], ["1.2e-4", "-", "12.3"]);
+    }
+}

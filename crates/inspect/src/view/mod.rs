@@ -1,0 +1,115 @@
+//! Draws the state; fetches nothing and decides nothing. One file a screen.
+//!
+//! - [`palette`]: the few colours there are, and what stands in for them without
+//! - [`grid`]: tables whose columns stay where they are
+//! - [`chrome`]: the lines around every screen
+
+pub mod actor;
+pub mod actors;
+pub mod chrome;
+pub mod diagnosis;
+pub mod episode;
+pub mod events;
+pub mod faults;
+pub mod grid;
+pub mod help;
+pub mod learner;
+pub mod overview;
+pub mod palette;
+pub mod rollouts;
+pub mod tree;
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::text::Line;
+
+use crate::frame::Link;
+use crate::state::{App, Screen, World};
+
+pub use palette::Palette;
+
+/// What a screen is drawn from.
+#[derive(Debug)]
+pub struct Scene<'a> {
+    /// The cluster.
+    pub world: &'a World,
+    /// Whether it still is like that.
+    pub link: &'a Link,
+    /// Colours.
+    pub palette: Palette,
+}
+
+/// Draws everything. Tells the app how many rows were seen.
+pub fn draw(frame: &mut Frame<'_>, app: &mut App, scene: &Scene<'_>) {
+    let area = frame.area();
+    let tabs = u16::from(area.height >= 8);
+    let [head, tab, body, foot] = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Length(tabs),
+        Constraint::Min(0),
+        Constraint::Length(1),
+    ])
+    .areas(area);
+    chrome::head(frame, head, app, scene);
+    chrome::tabs(frame, tab, app, scene);
+    // An empty line above the table where there is room for it.
+    let body = if area.height >= 16 { below(body, 1) } else { body };
+    match app.screen {
+        Screen::Overview => overview::draw(frame, body, app, scene),
+        Screen::Actors => actors::draw(frame, body, app, scene),
+        Screen::Tree => tree::draw(frame, body, app, scene),
+        Screen::Actor => actor::draw(frame, body, app, scene),
+        Screen::Rollouts => rollouts::draw(frame, body, app, scene),
+        Screen::Episode => episode::draw(frame, body, app, scene),
+        Screen::Learner => learner::draw(frame, body, app, scene),
+        Screen::Faults => faults::draw(frame, body, app, scene),
+        Screen::Events => events::draw(frame, body, app, scene),
+        Screen::Diagnosis => diagnosis::draw(frame, body, app, scene),
+        Screen::Help => help::draw(frame, body, app, scene),
+    }
+    chrome::foot(frame, foot, app, scene);
+}
+
+/// An area without its first lines.
+fn below(area: Rect, lines: u16) -> Rect {
+    let lines = lines.min(area.height);
+    Rect { y: area.y + lines, height: area.height - lines, ..area }
+}
+
+/// A text that scrolls. Tells the app how long it is.
+fn scroll(frame: &mut Frame<'_>, area: Rect, app: &mut App, lines: &[Line<'_>]) {
+    let page = usize::from(area.height);
+    (app.len, app.page) = (lines.len(), page);
+    let end = lines.len().saturating_sub(page.max(1));
+    let list = app.list_mut();
+    list.offset = list.offset.min(end);
+    let from = list.offset;
+    for (y, line) in (area.y..area.bottom()).zip(lines.iter().skip(from)) {
+        frame.render_widget(line, Rect { y, height: 1, ..area });
+    }
+}
+
+/// An empty state: what is missing, and why.
+fn empty(frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>, says: &str) {
+    let lines = wrap(says, usize::from(area.width).saturating_sub(2));
+    for (y, line) in (area.y..area.bottom()).zip(lines) {
+        let line = Line::styled(format!(" {line}"), scene.palette.quiet);
+        frame.render_widget(line, Rect { y, height: 1, ..area });
+    }
+}
+
+/// A text in lines of at most so many characters, broken between words where that can be.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let width = width.max(4);
+    let mut lines = Vec::new();
+    let mut rest: Vec<char> = text.chars().collect();
+    while rest.len() > width {
+        let blank = rest[..=width].iter().rposition(|c| *c == ' ').filter(|at| *at > width / 2);
+        let at = blank.unwrap_or(width);
+        let tail = rest.split_off(at);
+        lines.push(rest.iter().collect());
+        rest = tail.into_iter().skip(usize::from(blank.is_some())).collect();
+    }
+    lines.push(rest.into_iter().collect());
+    lines
+}

@@ -1,0 +1,29 @@
+//! The inspector over a made-up cluster: what is folded, what is judged, what is seen.
+
+mod diagnosing;
+mod folding;
+mod keys;
+mod recordings;
+mod scene;
+mod screens;
+mod scripts;
+
+use crrl_inspect::frame::Frame;
+use crrl_inspect::state::World;
+
+/// The world after the seconds `from..=to`, each frame changed a little.
+fn world(from: u64, to: u64, change: impl Fn(u64, &mut Frame)) -> World {
+    let mut world = World::new();
+    for s in from..=to {
+        scene::events(s).iter().for_each(|event| world.history.push(event));
+        let mut frame = scene::frame(s);
+        change(s, &mut frame);
+        world.fold(frame);
+    }
+    world
+}
+
+/// The made-up cluster in its third minute, nothing wrong with it.
+fn healthy() -> World {
+    world(150, 190, |_, _| {})
+}

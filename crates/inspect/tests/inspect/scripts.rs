@@ -1,0 +1,82 @@
+//! What scripts get.
+
+use crrl_inspect::diagnose::diagnose;
+use crrl_inspect::scripts::export;
+use crrl_inspect::scripts::query::{Query, print};
+use crrl_inspect::scripts::watching;
+use crrl_inspect::state::{App, Screen};
+use serde_json::Value;
+
+use crate::healthy;
+
+fn printed(query: &Query, as_json: bool) -> String {
+    let mut out = Vec::new();
+    print(&healthy(), query, as_json, &mut out).expect("a query that makes sense");
+    String::from_utf8(out).expect("UTF-8")
+}
+
+fn actors(sort: &str, limit: usize, filter: &str) -> Query {
+    Query::Actors { sort: sort.into(), limit, filter: filter.into() }
+}
+
+#[test]
+fn the_busiest_actors_come_first_and_only_so_many() {
+    let text = printed(&actors("waiting", 3, ""), true);
+    let rows: Vec<Value> = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(rows.len(), 3);
+    assert_eq!((&rows[0]["name"], &rows[0]["waiting"]), (&"engine".into(), &140.into()));
+    let text = printed(&actors("-waiting", 1, "node:^rollout"), false);
+    assert_eq!(text.lines().count(), 2);
+    assert!(text.starts_with("NODE") && !text.contains("engine"), "{text}");
+}
+
+#[test]
+fn a_query_that_makes_no_sense_says_what_does() {
+    for query in [actors("mbox", 1, ""), actors("waiting", 1, "mbox>1")] {
+        let error = print(&healthy(), &query, false, &mut Vec::new()).expect_err("refused");
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("waiting"), "{error}");
+    }
+}
+
+#[test]
+fn every_table_is_there_for_people_and_for_programs() {
+    for query in [Query::Nodes, Query::Tree, Query::Episodes { limit: 9, filter: String::new() }] {
+        assert!(printed(&query, false).contains("rollout-0"), "{query:?}");
+        let value: Value = serde_json::from_str(&printed(&query, true)).expect("JSON");
+        assert!(value.as_array().is_some_and(|rows| !rows.is_empty()), "{query:?}");
+    }
+}
+
+#[test]
+fn a_verdict_is_printed_in_words_and_as_json() {
+    let mut world = healthy();
+    world.tick(world.now_ms() + 20_000);
+    let mut out = Vec::new();
+    watching::print(&diagnose(&world), false, &mut out).expect("written");
+    let text = String::from_utf8(out).expect("UTF-8");
+    assert!(text.starts_with("the coordinator has not answered for 20 s\n"), "{text}");
+    assert!(text.ends_with("not healthy: looked at 4 nodes, 17 actors, 12 episodes under way\n"));
+    let mut out = Vec::new();
+    watching::print(&diagnose(&healthy()), true, &mut out).expect("written");
+    let value: Value = serde_json::from_slice(&out).expect("JSON");
+    assert_eq!(value["healthy"], true);
+    assert!(watching::summary(&healthy()).ends_with("4/4 nodes ready  healthy"));
+}
+
+#[test]
+fn every_screen_can_be_exported_twice_in_a_second() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let world = healthy();
+    let mut app = App::new("test");
+    let screens = Screen::NUMBERED.map(|(_, screen)| screen);
+    for screen in screens.into_iter().chain([Screen::Episode, Screen::Diagnosis, Screen::Help]) {
+        app.screen = screen;
+        let one = export::write(&app, &world, folder.path()).expect("writable");
+        let two = export::write(&app, &world, folder.path()).expect("writable");
+        assert_ne!(one, two);
+        let text = std::fs::read(one).expect("readable");
+        let value: Value = serde_json::from_slice(&text).expect("JSON");
+        assert_eq!(value["screen"], screen.title());
+    }
+}
