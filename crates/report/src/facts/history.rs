@@ -49,12 +49,20 @@ pub enum MarkKind {
     Restarted,
     /// The learner fell back to an earlier step.
     RolledBack,
+    /// A task was the end of too many nodes.
+    Quarantined,
 }
 
 impl MarkKind {
     /// All, as they are listed.
-    pub const ALL: [Self; 5] =
-        [Self::NodeDown, Self::NodeUp, Self::LeaseLost, Self::Restarted, Self::RolledBack];
+    pub const ALL: [Self; 6] = [
+        Self::NodeDown,
+        Self::NodeUp,
+        Self::LeaseLost,
+        Self::Restarted,
+        Self::RolledBack,
+        Self::Quarantined,
+    ];
 
     /// For people.
     #[must_use]
@@ -63,6 +71,7 @@ impl MarkKind {
             Self::NodeDown => "node lost",
             Self::NodeUp => "node back",
             Self::LeaseLost => "lease lost",
+            Self::Quarantined => "task quarantined",
             Self::Restarted => "coordinator restarted",
             Self::RolledBack => "learner rolled back",
         }
@@ -122,7 +131,12 @@ impl History {
                 let detail = format!("episode {episode}");
                 self.mark(at_ms, MarkKind::LeaseLost, from.as_str(), detail);
             }
+            EventKind::Quarantined { task, reason } => {
+                let detail = format!("{task}: {reason}");
+                self.mark(at_ms, MarkKind::Quarantined, "", detail);
+            }
             EventKind::Dispatched { .. }
+            | EventKind::Released { .. }
             | EventKind::Trained { .. }
             | EventKind::Dropped { .. }
             | EventKind::Failed { .. }

@@ -24,6 +24,7 @@ pub fn letter(kind: MarkKind) -> char {
         MarkKind::LeaseLost => '○',
         MarkKind::Restarted => 'R',
         MarkKind::RolledBack => 'B',
+        MarkKind::Quarantined => 'Q',
     }
 }
 
