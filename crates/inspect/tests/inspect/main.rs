@@ -1,8 +1,10 @@
 //! The inspector over a made-up cluster: what is folded, what is judged, what is seen.
 
+mod coordinator;
 mod diagnosing;
 mod folding;
 mod keys;
+mod live;
 mod recordings;
 mod scene;
 mod screens;
