@@ -28,7 +28,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 _ = tokio::signal::ctrl_c() => break,
             }
             board.update(|board| *board = scene::frame(s).snapshot);
-            for event in scene::events(s) {
+            for mut event in scene::events(s) {
+                event.at_ms = crrl_inspect::feed::now_ms();
                 writeln!(events, "{}", serde_json::to_string(&event)?)?;
             }
         }

@@ -250,10 +250,19 @@ fn an_episode_is_told_whole_and_nothing_of_it_reaches_the_terminal_raw() {
         app.list_mut().offset = offset;
         all += &seen(&mut app, &world, (120, 40));
     }
-    shows(&all, &["episode 7", "reward 0.875", "line 0.750 x 0.5", "5 of 9 tokens generated: v12"]);
     shows(
         &all,
-        &["TURN 1", "log-probability -0.50 a token", "I look at whoami", "TURN 2", "-1.50 a token"],
+        &["episode 7", "reward 0.875", "line 0.750 x 0.500", "5 of 9 tokens generated: v12"],
+    );
+    shows(
+        &all,
+        &[
+            "TURN 1",
+            "log-probability -0.500 a token",
+            "I look at whoami",
+            "TURN 2",
+            "-1.500 a token",
+        ],
     );
     shows(&all, &["▸ shell", "cat decoder.py", "xxxx", "CHANGE", "-if not end:", "+if end:"]);
     assert!(app.len < 100, "ten megabytes on a line are cut: {}", app.len);
