@@ -343,7 +343,9 @@ fn any_size_is_survived_in_any_order() {
         }
     }
     let small = seen(&mut at(Screen::Overview, &world), &world, (20, 5));
-    shows(&small, &["coordinator", "live"]);
+    shows(&small, &["coordina…", "ready", "live"]);
+    let small = seen(&mut at(Screen::Actors, &world), &world, (20, 5));
+    shows(&small, &["NA", "ST", "WA"]);
 }
 
 #[test]
