@@ -4,11 +4,13 @@ mod coordinator;
 mod diagnosing;
 mod folding;
 mod keys;
+mod leftovers;
 mod live;
 mod recordings;
 mod scene;
 mod screens;
 mod scripts;
+mod stores;
 
 use crrl_inspect::frame::Frame;
 use crrl_inspect::state::World;
