@@ -275,6 +275,17 @@ fn any_size_is_survived_in_any_order() {
 }
 
 #[test]
+fn a_text_that_became_shorter_is_not_scrolled_out_of_sight() {
+    let world = healthy();
+    for screen in [Screen::Help, Screen::Diagnosis, Screen::Episode, Screen::Actor] {
+        let mut app = at(screen, &world);
+        app.list_mut().offset = 9_999;
+        let seen = seen(&mut app, &world, (80, 24));
+        assert!(seen.lines().skip(3).take(4).any(|line| line.len() > 3), "{seen}");
+    }
+}
+
+#[test]
 fn help_names_every_screen_and_says_what_is_not_there() {
     let world = healthy();
     let help = seen(&mut at(Screen::Help, &world), &world, (120, 60));
