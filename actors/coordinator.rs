@@ -60,6 +60,7 @@ pub fn takes(wire: &Wire) -> bool {
             | Wire::Activated { .. }
             | Wire::Published { .. }
             | Wire::Report(_)
+            | Wire::Release { .. }
             | Wire::Stop { .. }
     )
 }

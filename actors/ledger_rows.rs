@@ -50,6 +50,7 @@ pub fn op(record: Record) -> Op {
             Op::Meta(PINNED.to_owned(), text)
         }
         Record::Quarantined(task, reason) => Op::Quarantined(task, reason),
+        Record::Released(task) => Op::Released(task),
     }
 }
 

@@ -5,9 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crrl_agent::Invocation;
-use crrl_types::{EpisodeId, TaskId};
+use crrl_control::wire::LIVE_MAX;
+use crrl_types::actor::EpisodeReport;
+use crrl_types::{AdapterVersion, EpisodeId, GroupId, TaskId};
 
 /// Characters of one line.
 const LINE_CHARS_MAX: usize = 100;
@@ -15,12 +18,18 @@ const LINE_CHARS_MAX: usize = 100;
 /// One episode under way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveEpisode {
+    /// The attempts it is compared with.
+    pub group: GroupId,
     /// Its task.
     pub task: TaskId,
     /// Turns the policy has taken.
     pub turns: u32,
+    /// Calls of tools so far.
+    pub calls: u32,
     /// What is being done: `shell grep -n …`, `thinking`.
     pub doing: String,
+    began: Instant,
+    changed: Instant,
     updated: u64,
 }
 
@@ -37,9 +46,13 @@ pub struct Live(Arc<Mutex<Board>>);
 impl Live {
     /// Enters an episode; it leaves when the returned value is dropped.
     #[must_use]
-    pub fn enter(&self, episode: EpisodeId, task: TaskId) -> LiveEntry {
+    pub fn enter(&self, episode: EpisodeId, group: GroupId, task: TaskId) -> LiveEntry {
         let entry = LiveEntry { live: self.clone(), episode };
-        let fresh = LiveEpisode { task, turns: 0, doing: "starting".to_owned(), updated: 0 };
+        let now = Instant::now();
+        let doing = "starting".to_owned();
+        let (turns, calls, updated) = (0, 0, 0);
+        let fresh =
+            LiveEpisode { group, task, turns, calls, doing, began: now, changed: now, updated };
         self.board().episodes.insert(episode, fresh);
         entry
     }
@@ -48,6 +61,30 @@ impl Live {
     #[must_use]
     pub fn snapshot(&self) -> Vec<(EpisodeId, LiveEpisode)> {
         self.board().episodes.iter().map(|(id, episode)| (*id, episode.clone())).collect()
+    }
+
+    /// Episodes under way for a report: at most [`LIVE_MAX`], those without news for longest first.
+    #[must_use]
+    pub fn report(&self, version: AdapterVersion) -> Vec<EpisodeReport> {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let mut live: Vec<EpisodeReport> = self
+            .snapshot()
+            .into_iter()
+            .map(|(episode, live)| EpisodeReport {
+                episode,
+                group: live.group,
+                task: live.task,
+                turns: live.turns,
+                calls: live.calls,
+                doing: live.doing,
+                age_ms: ms(live.began.elapsed()),
+                idle_ms: ms(live.changed.elapsed()),
+                version,
+            })
+            .collect();
+        live.sort_by_key(|episode| std::cmp::Reverse(episode.idle_ms));
+        live.truncate(LIVE_MAX);
+        live
     }
 
     /// The latest news in one line; empty where nothing is under way. Tool calls come before
@@ -95,7 +132,10 @@ impl LiveEntry {
             Invocation::Shell { cmd } => format!("shell {cmd}"),
             Invocation::ApplyPatch { path, .. } => format!("apply_patch {path}"),
         };
-        self.update(|episode| episode.doing = cut(&doing));
+        self.update(|episode| {
+            episode.calls += 1;
+            episode.doing = cut(&doing);
+        });
     }
 
     fn update(&self, change: impl FnOnce(&mut LiveEpisode)) {
@@ -104,6 +144,7 @@ impl LiveEntry {
         let now = board.updates;
         if let Some(episode) = board.episodes.get_mut(&self.episode) {
             change(episode);
+            episode.changed = Instant::now();
             episode.updated = now;
         }
     }
@@ -134,14 +175,17 @@ mod tests {
     #[test]
     fn the_line_shows_the_latest_tool_call_and_nothing_after_the_end() {
         let live = Live::default();
-        let first = live.enter(EpisodeId(1), "one".into());
-        let second = live.enter(EpisodeId(2), "two".into());
+        let first = live.enter(EpisodeId(1), GroupId(0), "one".into());
+        let second = live.enter(EpisodeId(2), GroupId(0), "two".into());
         first.thinking();
         first.calling(&Invocation::Shell { cmd: "grep -n 'x'\n\u{1b}[2J a.py".into() });
         second.thinking();
         assert_eq!(live.line(), "one turn 1: shell grep -n 'x'  [2J a.py");
         drop(first);
         assert_eq!(live.line(), "two turn 1: thinking");
+        let [report] = &live.report(AdapterVersion(3))[..] else { panic!("one is left") };
+        assert_eq!((report.episode, report.turns, report.calls), (EpisodeId(2), 1, 0));
+        assert_eq!(report.version, AdapterVersion(3));
         drop(second);
         assert_eq!(live.line(), "");
     }
@@ -149,7 +193,7 @@ mod tests {
     #[test]
     fn a_long_command_is_cut() {
         let live = Live::default();
-        let entry = live.enter(EpisodeId(1), "one".into());
+        let entry = live.enter(EpisodeId(1), GroupId(0), "one".into());
         entry.calling(&Invocation::Shell { cmd: "é".repeat(5_000) });
         assert_eq!(live.line().chars().count(), LINE_CHARS_MAX);
         assert!(live.line().ends_with('…'));

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crrl_cluster::{
-    Backoff, ChildSpec, Intensity, Mesh, MeshError, MeshOptions, Router, RunDir, StatusBoard,
-    Strategy, Supervisor, SupervisorArgs, SupervisorMsg,
+    Backoff, ChildSpec, Inbound, Intensity, Mesh, MeshError, MeshEvent, MeshOptions, Probe, Probes,
+    Router, RunDir, StatusBoard, Strategy, Supervisor, SupervisorArgs, SupervisorMsg,
 };
 use crrl_config::{ClusterConfig, Node, Role};
 use crrl_control::wire::Wire;
@@ -32,6 +32,8 @@ use crate::rollout::{self, Rollout};
 use crate::sandboxes::Sandboxes;
 use crate::settings;
 
+/// Name of the supervisor of a node's actors.
+const ROOT: &str = "node";
 /// Restarts of one node's actors within [`RESTART_WINDOW`]; past it the process ends, and the
 /// host decides.
 const RESTARTS_MAX: u32 = 3;
@@ -131,6 +133,7 @@ pub async fn run(dir: &Path, name: &NodeName) -> Result<(), NodeError> {
         mesh: mesh.clone(),
         board,
         chaos,
+        probes: Probes::default(),
         leave: leave.clone(),
         gave_up: Arc::default(),
         supervisor: Mutex::default(),
@@ -217,6 +220,7 @@ struct Parts {
     mesh: Mesh,
     board: StatusBoard,
     chaos: Chaos,
+    probes: Probes,
     leave: Leave,
     /// Why the supervisor gave up.
     gave_up: Arc<Mutex<String>>,
@@ -251,7 +255,8 @@ fn signalled() -> Result<impl Future<Output = ()>, NodeError> {
 
 /// Starts the supervisor with a child for each role, and the node's reports.
 async fn start(parts: &Parts) -> Result<(JoinHandle<()>, Reporter), NodeError> {
-    let mut sources = Sources { chaos: parts.chaos.clone(), ..Sources::default() };
+    let (chaos, probes) = (parts.chaos.clone(), parts.probes.clone());
+    let mut sources = Sources { chaos, probes, ..Sources::default() };
     let mut children = Vec::new();
     for role in &parts.node.roles {
         children.push(match role {
@@ -283,85 +288,91 @@ async fn start(parts: &Parts) -> Result<(JoinHandle<()>, Reporter), NodeError> {
             why.clone_into(&mut gave_up.lock().unwrap_or_else(PoisonError::into_inner));
         }),
     };
-    let (supervisor, actors) = Actor::spawn(Some("node".into()), Supervisor, supervision)
+    let root = Probe::new(Supervisor, parts.probes.starting(ROOT, "Supervisor", None));
+    let (supervisor, actors) = Actor::spawn(Some(ROOT.into()), root, supervision)
         .await
         .map_err(|error| NodeError::Actors(error.to_string()))?;
     *parts.supervisor.lock().unwrap_or_else(PoisonError::into_inner) = Some(supervisor);
     Ok((actors, Reporter::start(parts.mesh.clone(), sources)))
 }
 
-fn coordinator(parts: &Parts) -> ChildSpec {
-    let (mesh, run) = (parts.mesh.clone(), parts.run.clone());
-    let (board, leave) = (parts.board.clone(), parts.leave.clone());
-    ChildSpec::new("coordinator", move |supervisor: ActorCell| {
-        let (mesh, run) = (mesh.clone(), run.clone());
-        let (board, leave) = (board.clone(), leave.clone());
+/// A child that hears from peers and of them, and is watched.
+fn child<A>(
+    parts: &Parts,
+    name: &'static str,
+    actor: fn() -> A,
+    args: impl Fn() -> A::Arguments + Send + Sync + 'static,
+    takes: fn(&Wire) -> bool,
+    (inbound, peer): (fn(Box<Inbound>) -> A::Msg, fn(MeshEvent) -> A::Msg),
+) -> ChildSpec
+where
+    A: Actor,
+    A::Msg: std::fmt::Debug,
+{
+    let (mesh, probes, args) = (parts.mesh.clone(), parts.probes.clone(), Arc::new(args));
+    let kind = std::any::type_name::<A>().rsplit("::").next().unwrap_or_default();
+    ChildSpec::new(name, move |supervisor: ActorCell| {
+        let (mesh, args) = (mesh.clone(), Arc::clone(&args));
+        let watched = probes.starting(name, kind, Some(ROOT));
         async move {
-            let args = coordinator::Args {
-                name: mesh.name().clone(),
-                run,
-                board,
-                post: coordinator::post(mesh.clone()),
-                store: crrl_store::Options::default(),
-                leave,
-            };
-            let (actor, _) = Actor::spawn_linked(None, Coordinator, args, supervisor).await?;
-            mesh.router().register("coordinator", &actor, coordinator::takes, |inbound| {
-                coordinator::Msg::Inbound(Box::new(inbound))
+            let probe = Probe::new(actor(), watched.clone());
+            let (actor, _) = Actor::spawn_linked(None, probe, args(), supervisor).await?;
+            let (by_peers, by_mesh) = (watched.clone(), watched);
+            mesh.router().register(name, &actor, takes, move |message| {
+                by_peers.sent();
+                inbound(Box::new(message))
             });
-            mesh.watch(&actor, coordinator::Msg::Peer);
+            mesh.watch(&actor, move |event| {
+                by_mesh.sent();
+                peer(event)
+            });
             Ok(actor.get_cell())
         }
     })
+}
+
+fn coordinator(parts: &Parts) -> ChildSpec {
+    let (mesh, run) = (parts.mesh.clone(), parts.run.clone());
+    let (board, leave) = (parts.board.clone(), parts.leave.clone());
+    let args = move || coordinator::Args {
+        name: mesh.name().clone(),
+        run: run.clone(),
+        board: board.clone(),
+        post: coordinator::post(mesh.clone()),
+        store: crrl_store::Options::default(),
+        leave: leave.clone(),
+    };
+    let messages = (coordinator::Msg::Inbound as fn(_) -> _, coordinator::Msg::Peer as fn(_) -> _);
+    child(parts, "coordinator", || Coordinator, args, coordinator::takes, messages)
 }
 
 fn parameter_server(parts: &Parts) -> ChildSpec {
     let (mesh, run) = (parts.mesh.clone(), parts.run.clone());
-    ChildSpec::new("parameter-server", move |supervisor: ActorCell| {
-        let (mesh, run) = (mesh.clone(), run.clone());
-        async move {
-            let args = parameter_server::Args {
-                run,
-                options: Default::default(),
-                post: coordinator::post(mesh.clone()),
-                deliver: parameter_server::deliver(mesh.clone()),
-                find: parameter_server::find(mesh.clone()),
-            };
-            let (actor, _) = Actor::spawn_linked(None, ParameterServer, args, supervisor).await?;
-            mesh.router().register(
-                "parameter-server",
-                &actor,
-                parameter_server::takes,
-                |inbound| parameter_server::Msg::Inbound(Box::new(inbound)),
-            );
-            mesh.watch(&actor, parameter_server::Msg::Peer);
-            Ok(actor.get_cell())
-        }
-    })
+    let args = move || parameter_server::Args {
+        run: run.clone(),
+        options: Default::default(),
+        post: coordinator::post(mesh.clone()),
+        deliver: parameter_server::deliver(mesh.clone()),
+        find: parameter_server::find(mesh.clone()),
+    };
+    let messages =
+        (parameter_server::Msg::Inbound as fn(_) -> _, parameter_server::Msg::Peer as fn(_) -> _);
+    let name = "parameter-server";
+    child(parts, name, || ParameterServer, args, parameter_server::takes, messages)
 }
 
 fn learner(parts: &Parts, board: LearnerBoard) -> ChildSpec {
-    let (mesh, run, config) = (parts.mesh.clone(), parts.run.clone(), parts.config.clone());
-    let poison = parts.chaos.poison();
-    ChildSpec::new("learner", move |supervisor: ActorCell| {
-        let (mesh, run, config, board) = (mesh.clone(), run.clone(), config.clone(), board.clone());
-        let poison = poison.clone();
-        async move {
-            let args = learner::Args {
-                run,
-                config: Arc::new(config),
-                outbox: rollout::outbox(mesh.clone()),
-                board,
-                poison,
-            };
-            let (actor, _) = Actor::spawn_linked(None, LearnerActor, args, supervisor).await?;
-            mesh.router().register("learner", &actor, learner::takes, |inbound| {
-                learner::Msg::Inbound(Box::new(inbound))
-            });
-            mesh.watch(&actor, learner::Msg::Peer);
-            Ok(actor.get_cell())
-        }
-    })
+    let (mesh, run) = (parts.mesh.clone(), parts.run.clone());
+    let (config, poison) = (Arc::new(parts.config.clone()), parts.chaos.poison());
+    let args = move || learner::Args {
+        run: run.clone(),
+        config: Arc::clone(&config),
+        outbox: rollout::outbox(mesh.clone()),
+        board: board.clone(),
+        poison: poison.clone(),
+    };
+    let messages = (learner::Msg::Inbound as fn(_) -> _, learner::Msg::Peer as fn(_) -> _);
+    child(parts, "learner", || LearnerActor, args, learner::takes, messages)
 }
 
 async fn repairer(parts: &Parts) -> Result<Repairer, NodeError> {
@@ -395,21 +406,12 @@ pub async fn local_repairer(
 
 fn rollout(parts: &Parts, repairer: Repairer) -> ChildSpec {
     let (mesh, capacity) = (parts.mesh.clone(), parts.config.rollout.concurrency);
-    ChildSpec::new("rollout", move |supervisor: ActorCell| {
-        let (mesh, repairer) = (mesh.clone(), repairer.clone());
-        async move {
-            let args = rollout::Args {
-                repairer,
-                capacity,
-                incarnation: mesh.incarnation(),
-                outbox: rollout::outbox(mesh.clone()),
-            };
-            let (actor, _) = Actor::spawn_linked(None, Rollout, args, supervisor).await?;
-            mesh.router().register("rollout", &actor, rollout::takes, |inbound| {
-                rollout::Msg::Inbound(Box::new(inbound))
-            });
-            mesh.watch(&actor, rollout::Msg::Peer);
-            Ok(actor.get_cell())
-        }
-    })
+    let args = move || rollout::Args {
+        repairer: repairer.clone(),
+        capacity,
+        incarnation: mesh.incarnation(),
+        outbox: rollout::outbox(mesh.clone()),
+    };
+    let messages = (rollout::Msg::Inbound as fn(_) -> _, rollout::Msg::Peer as fn(_) -> _);
+    child(parts, "rollout", || Rollout, args, rollout::takes, messages)
 }

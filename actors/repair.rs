@@ -119,7 +119,7 @@ impl Repairer {
     pub async fn repair(&self, attempt: Attempt) -> Result<Trajectory, RepairError> {
         let started = Instant::now();
         let Attempt { episode: id, group, task, sampling, time_max } = attempt;
-        let live = self.live.enter(id, task.instance_id.clone());
+        let live = self.live.enter(id, group, task.instance_id.clone());
         let mut episode =
             Episode::new(Arc::clone(&self.codec), self.options.clone(), &task.problem_statement)?;
         let (mut sandbox, mut sequence) = self.places(&task).await?;

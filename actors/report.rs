@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crrl_cluster::Mesh;
+use crrl_cluster::{Mesh, Probes};
 use crrl_control::wire::{NodeReport, NodeRole, NodeState, Wire};
 use crrl_types::{AdapterVersion, Digest};
 use tokio::task::AbortHandle;
@@ -23,6 +23,8 @@ pub struct Sources {
     pub learner: Option<LearnerBoard>,
     /// What goes wrong on purpose.
     pub chaos: Chaos,
+    /// What the actors are doing.
+    pub probes: Probes,
 }
 
 /// Reports until it is stopped or dropped.
@@ -93,6 +95,7 @@ fn report(mesh: &Mesh, sources: &Sources) -> NodeReport {
         report.tokens_per_s = status.tokens_per_s;
         report.episodes = u32::try_from(repairer.live().snapshot().len()).unwrap_or(u32::MAX);
         report.activity = repairer.live().line();
+        report.live = repairer.live().report(status.serving.version);
     }
     if let Some(board) = &sources.learner {
         let seen = board.seen();

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::Context as _;
 use crrl_config::{
     AgentSection, ClusterConfig, LearnerSection, LoraSection, ModelSection, Objective,
-    RolloutSection, RunSection, TasksSection,
+    RolloutSection, RunSection, Schedule, TasksSection,
 };
 use crrl_rl::reward::RewardOptions;
 use crrl_tasks::TaskSet;
@@ -155,6 +155,7 @@ pub(crate) fn config(dir: &Path, model: &Path, seed: u64, steps: u64) -> Cluster
         learner: LearnerSection {
             objective: Objective::Dapo,
             learning_rate: 1e-3,
+            schedule: Schedule::Cosine,
             warmup_steps: 2,
             micro_batch_tokens: 8_192,
             ..LearnerSection::default()

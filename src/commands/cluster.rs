@@ -3,12 +3,13 @@
 mod invite;
 mod logs;
 mod plan;
+mod quarantine;
 mod scale;
 mod status;
 mod up;
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -92,6 +93,21 @@ enum Action {
         #[arg(long, value_name = "DIR", conflicts_with = "file")]
         run: Option<PathBuf>,
     },
+    /// List the tasks that are handed out no more because they were the end of too many nodes, or let
+    /// some out again.
+    Quarantine {
+        #[command(flatten)]
+        place: Place,
+        /// Let this task out; may be given several times.
+        #[arg(long, value_name = "TASK")]
+        release: Vec<String>,
+        /// Let all of them out.
+        #[arg(long, conflicts_with = "release")]
+        release_all: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Write the file with which a node on another machine joins a run that is up: `crrl node --join
     /// FILE` there.
     Invite {
@@ -158,6 +174,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
                 )?),
             };
             logs::run(&run, &nodes, follow)
+        }
+        Action::Quarantine { place, release, release_all, json } => {
+            quarantine::run(&place.run_dir()?, &release, release_all, json)
         }
         Action::Invite { name, place, out, address, hours } => {
             let guest = Guest { name: name.into(), address, validity: Validity::hours(hours) };

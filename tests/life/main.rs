@@ -4,6 +4,7 @@
 mod chaos;
 mod guests;
 mod ledger;
+mod quarantine;
 mod scale;
 mod world;
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Writes tests/parity/difflib.json: pairs of change texts and the ratio Python's difflib gives them.
 
-The texts are the added and removed lines of real diffs: functions of the standard library against
-mutated copies of themselves and against each other. Deterministic for one Python version. Needs
-nothing but Python:
+The texts are the added and removed lines of diffs: functions of this project's own Python
+(examples/pytree and the scripts) against mutated copies of themselves and against each other.
+Deterministic for one Python version. Needs nothing but Python:
 
     python3 tests/parity/difflib_fixture.py
 """
@@ -14,7 +14,6 @@ import json
 import pathlib
 import random
 import sys
-import sysconfig
 
 PAIRS = 160
 CHARS_MAX = 2600
@@ -28,8 +27,9 @@ MUTATIONS = [
 
 
 def functions():
-    root = pathlib.Path(sysconfig.get_paths()["stdlib"])
-    for path in sorted(root.glob("*.py")):
+    root = pathlib.Path(__file__).resolve().parents[2]
+    paths = [*root.glob("examples/pytree/**/*.py"), *root.glob("scripts/**/*.py"), *root.glob("tests/**/*.py")]
+    for path in sorted(paths):
         text = path.read_text(encoding="utf-8", errors="replace")
         lines = text.splitlines()
         for node in ast.walk(ast.parse(text)):

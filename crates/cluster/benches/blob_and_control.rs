@@ -1,7 +1,8 @@
 //! How quick control messages stay while blobs of 100 MB are on their way between the same two
 //! nodes. Prints medians and 99th percentiles; judges nothing.
 //!
-//! `cargo bench -p crrl-cluster`
+//! `cargo bench --bench blob_and_control`; `BULK_MIB_PER_S` in the environment is another pace of
+//! blobs than the default.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -29,6 +30,10 @@ async fn node(dir: &Path, name: &str, role: &str, hub: Option<SocketAddr>) -> No
         .and_then(|authority| authority.issue(&name, &[role.to_owned()]))
         .expect("certificates can be made");
     let mut options = MeshOptions::new(name, 1, dir.to_owned());
+    if let Some(pace) = std::env::var("BULK_MIB_PER_S").ok().and_then(|text| text.parse().ok()) {
+        let mib_per_s: u64 = pace;
+        options.transport.bulk_bytes_per_s = mib_per_s << 20;
+    }
     match hub {
         Some(address) => options.dial = vec![("hub".into(), address)],
         None => options.listen = Some(SocketAddr::from(([127, 0, 0, 1], 0))),

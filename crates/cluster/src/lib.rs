@@ -10,6 +10,7 @@
 //! - [`bulk`]: blobs to and from peers
 //! - [`board`]: what a run looks like right now
 //! - [`operator`]: status and shutdown, for people's tools
+//! - [`probe`]: what actors are doing
 //! - [`restart`]: whether and when something that ended is started again
 //! - [`supervisor`]: a supervisor of actors
 //! - [`invitation`]: what a node on another machine needs to join
@@ -29,6 +30,7 @@ pub mod join;
 pub mod mesh;
 pub mod operator;
 pub mod peer;
+pub mod probe;
 pub mod restart;
 pub mod router;
 pub mod run_dir;
@@ -38,6 +40,7 @@ pub mod supervisor;
 pub use board::{Progress, Snapshot, StatusBoard};
 pub use mesh::{CastError, Mesh, MeshError, MeshEvent, MeshOptions, PeerInfo};
 pub use operator::{OperatorClient, OperatorError};
+pub use probe::{Probe, Probes, Watched};
 pub use restart::{Backoff, Intensity, Restarts, Strategy, Verdict};
 pub use router::{Inbound, Receipt, Router};
 pub use run_dir::RunDir;

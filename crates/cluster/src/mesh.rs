@@ -182,6 +182,7 @@ impl MeshOptions {
         let addresses = run.addresses()?;
         let mut options = Self::new(name.clone(), run.next_life(name)?, run.tls());
         options.listen = addresses.get(name).copied();
+        let dialled_at = run.dialled()?;
         // Dial direction is fixed: everyone dials the coordinator; everyone but the coordinator
         // dials a parameter server that stands apart; the coordinator dials nobody.
         if !this.roles.contains(&Role::Coordinator) {
@@ -191,7 +192,7 @@ impl MeshOptions {
             };
             for other in nodes.iter().filter(dialled) {
                 let other = NodeName::from(other.name.as_str());
-                let address = addresses.get(&other).ok_or_else(|| {
+                let address = dialled_at.get(&other).ok_or_else(|| {
                     MeshError::Node(format!(
                         "{} does not say where {other} listens; `crrl cluster up` writes it",
                         run.addresses_path().display()

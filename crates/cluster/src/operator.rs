@@ -10,8 +10,8 @@ use crrl_control::wire::{NodeRole, Wire};
 use crrl_transport::{
     Connection, Credentials, Endpoint, NetThread, Options, Purpose, read_frame, write_frame,
 };
-use crrl_types::NodeName;
 use crrl_types::fault::Injection;
+use crrl_types::{NodeName, TaskId};
 use quinn::{RecvStream, SendStream};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,7 @@ enum Request {
     Status,
     Subscribe,
     Stop { reason: String },
+    Release { task: TaskId },
     Inject { node: NodeName, injection: Injection },
 }
 
@@ -44,6 +45,7 @@ enum Request {
 enum Reply {
     Snapshot(Box<Snapshot>),
     Stopping,
+    Released,
     Injected,
     Refused(String),
 }
@@ -116,6 +118,16 @@ async fn answer(
                 Routed::Unrouted => {
                     Reply::Refused("the coordinator is not ready to stop yet".into())
                 }
+            };
+            write_reply(&mut send, &reply).await?;
+        }
+        Ok(Request::Release { task }) => {
+            let wire = Wire::Release { task };
+            let inbound = Inbound { from, roles: roles.to_vec(), wire, receipt: Receipt::none() };
+            let reply = match shared.router.route(inbound) {
+                Routed::Delivered(_) | Routed::Held => Reply::Released,
+                Routed::Refused => Reply::Refused(denied(roles)),
+                Routed::Unrouted => Reply::Refused("the coordinator is not ready yet".into()),
             };
             write_reply(&mut send, &reply).await?;
         }
@@ -203,7 +215,7 @@ impl OperatorClient {
             .find(|node| node.roles.contains(&crrl_config::Role::Coordinator))
             .ok_or_else(|| not_a_run(&"no node is the coordinator"))?;
         let name = NodeName::from(coordinator.name.as_str());
-        let addresses = run.addresses().map_err(|e| not_a_run(&e))?;
+        let addresses = run.dialled().map_err(|e| not_a_run(&e))?;
         let address = *addresses
             .get(&name)
             .ok_or_else(|| not_a_run(&format!("nobody knows where {name} listens")))?;
@@ -246,6 +258,18 @@ impl OperatorClient {
         let mut recv = self.request(&Request::Stop { reason: reason.to_owned() }).await?;
         match read_reply(&mut recv).await? {
             Reply::Stopping => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Lets a task out of quarantine.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn release(&self, task: &TaskId) -> Result<(), OperatorError> {
+        let mut recv = self.request(&Request::Release { task: task.clone() }).await?;
+        match read_reply(&mut recv).await? {
+            Reply::Released => Ok(()),
             other => Err(unexpected(other)),
         }
     }

@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crrl_config::{ClusterConfig, ConfigError, Overrides};
@@ -136,6 +136,22 @@ impl RunDir {
                 serde_json::from_slice(&bytes).map_err(|error| wrap(std::io::Error::other(error)))
             }
         }
+    }
+
+    /// As [`RunDir::addresses`], as a process of this machine dials them: who listens on every address
+    /// is reached on loopback. QUIC does not take answers from another address than it dialled.
+    ///
+    /// # Errors
+    /// A file that is there but cannot be read.
+    pub fn dialled(&self) -> Result<BTreeMap<NodeName, SocketAddr>, RunDirError> {
+        let mut addresses = self.addresses()?;
+        for address in addresses.values_mut().filter(|address| address.ip().is_unspecified()) {
+            address.set_ip(match address {
+                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        Ok(addresses)
     }
 
     /// Starts the next life of a node: one more than the last, on disk before it is returned.

@@ -55,7 +55,8 @@ fn main() -> ExitCode {
     }
 }
 
-const TESTS: [(&str, fn()); 5] = [
+const TESTS: [(&str, fn()); 6] = [
+    ("who_listens_on_every_address_is_reached_on_this_machine", on_every_address),
     ("a_killed_node_comes_back_and_down_leaves_nothing", a_killed_node_comes_back),
     ("nodes_die_with_a_host_that_is_killed", nodes_die_with_their_host),
     ("a_tied_host_goes_away_with_whoever_started_it", a_tied_host_goes_away),
@@ -214,6 +215,16 @@ fn a_broken_node_is_given_up() {
     assert_eq!(why, "exit code 2; last line: there is no such model");
     assert_eq!(pids(&run).len(), 2, "the others go on");
     host::down(&run).expect("goes down");
+}
+
+fn on_every_address() {
+    let (_folder, run) = prepared("");
+    let text = std::fs::read_to_string(run.config_path()).expect("is there");
+    let text = text.replace("[cluster]", "[cluster]\nlisten = \"0.0.0.0:0\"");
+    std::fs::write(run.config_path(), text).expect("can be written");
+    host::up(&run).expect("comes up");
+    until("a ready cluster", &run, || ready(&run));
+    assert_eq!(host::down(&run).expect("goes down"), Down::Asked);
 }
 
 fn a_port_in_use() {

@@ -7,7 +7,7 @@
 use crrl_types::actor::{ActorReport, EpisodeReport};
 use crrl_types::fault::{FaultSeen, Injection};
 use crrl_types::{
-    AdapterManifest, AdapterVersion, Digest, EpisodeId, GroupId, NodeName, Sampling, Step,
+    AdapterManifest, AdapterVersion, Digest, EpisodeId, GroupId, NodeName, Sampling, Step, TaskId,
     Trajectory,
 };
 use serde::{Deserialize, Serialize};
@@ -183,6 +183,8 @@ pub enum Wire {
     Stop { reason: String },
     /// Something is to go wrong in the receiver.
     Inject(Injection),
+    /// A task may be handed out again.
+    Release { task: TaskId },
 
     // Adapters.
     /// Learner to parameter server, parameter server to engines: travels as a blob whose payload
@@ -211,6 +213,7 @@ impl Wire {
             Self::AdapterWanted { .. } => matches!(role, Rollout | Learner),
             Self::BatchWanted(_) | Self::Committed { .. } => role == Learner,
             Self::Report(_) => !matches!(role, Operator | Chaos),
+            Self::Release { .. } => role == Operator,
             Self::Inject(_) => matches!(role, Coordinator | Chaos),
             Self::JoinWanted
             | Self::Assign(_)

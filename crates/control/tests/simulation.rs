@@ -99,6 +99,32 @@ fn storms_lose_nothing_and_train_nothing_twice() {
 }
 
 #[test]
+fn a_task_that_is_released_is_handed_out_again() {
+    for seed in 0..5 {
+        println!("seed {seed}");
+        let mut plan = plan(seed, 400);
+        plan.limits.kills_max = 2;
+        plan.phases.remove(0);
+        let mut world = World::new(seed, plan, 10, Faults { poison: Some(4), ..CALM });
+        while world.coordinator.status().quarantined == 0 {
+            world.step();
+        }
+        for _ in 0..200 {
+            world.step();
+        }
+        let before = world.leases_on("task-4");
+        world.release_all();
+        assert_eq!(world.coordinator.status().quarantined, 0, "seed {seed}");
+        for _ in 0..4_000 {
+            world.step();
+        }
+        assert!(world.leases_on("task-4") > before, "seed {seed}: never handed out again");
+        assert_eq!(world.coordinator.status().quarantined, 0, "seed {seed}");
+        world.audit();
+    }
+}
+
+#[test]
 fn a_task_that_kills_nodes_is_quarantined() {
     for seed in 0..10 {
         println!("seed {seed}");

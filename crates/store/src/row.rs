@@ -95,6 +95,8 @@ pub enum Op {
     Published(AdapterVersion, Digest),
     /// A task is handed out no more.
     Quarantined(TaskId, String),
+    /// A task is handed out again.
+    Released(TaskId),
     /// Something about the run itself: a name and its value, as JSON text by custom.
     Meta(String, String),
 }

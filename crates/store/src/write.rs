@@ -51,6 +51,10 @@ pub(crate) fn apply(transaction: &Transaction<'_>, op: &Op) -> Result<()> {
             .prepare_cached("INSERT OR REPLACE INTO quarantined VALUES (?, ?)")?
             .execute(params![task.as_str(), reason])
             .map(drop),
+        Op::Released(task) => transaction
+            .prepare_cached("DELETE FROM quarantined WHERE task = ?")?
+            .execute(params![task.as_str()])
+            .map(drop),
         Op::Meta(key, value) => transaction
             .prepare_cached("INSERT OR REPLACE INTO meta VALUES (?, ?)")?
             .execute(params![key, value])

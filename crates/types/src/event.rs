@@ -43,6 +43,10 @@ pub enum EventKind {
     Failed { episode: EpisodeId, reason: String },
     /// A node's lease on an episode ended without a result; it will be handed out again.
     LeaseLost { episode: EpisodeId, from: NodeName },
+    /// A task is handed out no more: it was the end of too many nodes.
+    Quarantined { task: TaskId, reason: String },
+    /// A person let a task out of quarantine.
+    Released { task: TaskId },
     /// The learner fell back to before this step: it is made again, from the same batch.
     RolledBack { step: Step },
     /// An optimizer step was committed.

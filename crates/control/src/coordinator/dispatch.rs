@@ -84,6 +84,10 @@ impl Coordinator {
         self.quarantined.insert(task.clone(), reason.clone());
         self.kills.remove(task);
         out.push(Effect::Record(Record::Quarantined(task.clone(), reason.clone())));
+        out.push(Effect::Event(EventKind::Quarantined {
+            task: task.clone(),
+            reason: reason.clone(),
+        }));
         let open: Vec<EpisodeId> = self
             .ledger
             .entries()

@@ -1,7 +1,7 @@
 //! What the coordinator is told.
 
 use crrl_types::{
-    AdapterVersion, Digest, EpisodeId, Finish, NodeName, Step, TokenSpan, Trajectory,
+    AdapterVersion, Digest, EpisodeId, Finish, NodeName, Step, TaskId, TokenSpan, Trajectory,
 };
 
 use crate::ledger::Outcome;
@@ -101,6 +101,8 @@ pub enum Input {
     },
     /// The deadline has passed.
     Timer,
+    /// A task may be handed out again.
+    Release { task: TaskId },
     /// The run must end now.
     Abort { reason: String },
 }
@@ -141,6 +143,7 @@ impl Input {
             Wire::Activated { version, digest } => {
                 Self::Activated { from, serving: serving(version, digest) }
             }
+            Wire::Release { task } => Self::Release { task: task.clone() },
             Wire::Published { version, digest } => {
                 Self::Published { serving: serving(version, digest) }
             }

@@ -71,6 +71,8 @@ pub enum Record {
     Pinned(Option<Serving>, EpisodeId),
     /// A task is handed out no more.
     Quarantined(TaskId, String),
+    /// A task is handed out again.
+    Released(TaskId),
 }
 
 /// What is to be done, in order.
@@ -259,6 +261,13 @@ impl Coordinator {
                 self.committed(step, version, Some(&consumed), metrics, out)
             }
             Input::Timer => Ok(()),
+            Input::Release { task } => {
+                if self.quarantined.remove(&task).is_some() {
+                    out.push(Effect::Record(Record::Released(task.clone())));
+                    out.push(Effect::Event(EventKind::Released { task }));
+                }
+                Ok(())
+            }
             Input::Abort { reason } => {
                 self.end_run(reason, out);
                 Ok(())

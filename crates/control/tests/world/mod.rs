@@ -42,6 +42,7 @@ impl Disk {
             Record::Phase(phase) => self.phase = phase,
             Record::Pinned(serving, first) => self.pinned = serving.map(|s| (s, first)),
             Record::Quarantined(task, why) => drop(self.quarantined.insert(task, why)),
+            Record::Released(task) => drop(self.quarantined.remove(&task)),
             Record::Step { step, version, .. } => drop(self.steps.insert(step, version)),
         }
     }
@@ -509,6 +510,20 @@ impl World {
             let request = BatchRequest { step: Step(self.learner.step + 1), version };
             self.tell(Input::BatchWanted { from: "learner".into(), request });
         }
+    }
+
+    /// A person lets every task out of quarantine; nothing kills nodes any more.
+    pub(crate) fn release_all(&mut self) {
+        self.faults.poison = None;
+        for task in self.disk.quarantined.keys().cloned().collect::<Vec<_>>() {
+            self.input(Input::Release { task });
+        }
+    }
+
+    /// Leases given out on a task.
+    pub(crate) fn leases_on(&self, task: &str) -> u32 {
+        let entries = self.disk.episodes.values();
+        entries.filter(|entry| entry.task.as_str() == task).map(|entry| entry.attempt).sum()
     }
 
     /// What the run left behind, for an audit.

@@ -1,0 +1,374 @@
+//! What actors are doing, read off counters: an actor that hangs is seen hanging.
+//!
+//! A [`Probe`] around an actor has the same messages and the same state. It notes which message the
+//! actor is at and since when; whoever sends to it from elsewhere says so with [`Watched::sent`].
+//! Reading asks nobody.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::{self, Write as _};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crrl_types::actor::{ActorReport, ActorState};
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+
+use crate::peer::lock;
+
+/// Messages whose waiting time is known; of more than that, only the number.
+const WAITING_TIMED_MAX: usize = 4096;
+/// Characters of the reason an actor failed with.
+const FAILURE_CHARS_MAX: usize = 300;
+
+/// The probes of one node, by the actors' names. Cloning gives another handle to the same.
+#[derive(Debug, Clone, Default)]
+pub struct Probes(Arc<Mutex<Table>>);
+
+#[derive(Debug, Default)]
+struct Table {
+    by_name: BTreeMap<String, Watched>,
+    order: Vec<String>,
+}
+
+/// What is known of one actor. Cloning gives another handle to the same.
+#[derive(Debug, Clone)]
+pub struct Watched(Arc<Mutex<Seen>>);
+
+#[derive(Debug)]
+struct Seen {
+    name: String,
+    kind: String,
+    parent: Option<String>,
+    state: ActorState,
+    since: Instant,
+    waiting: VecDeque<Instant>,
+    /// Those beyond [`WAITING_TIMED_MAX`].
+    waiting_more: u32,
+    waiting_max: u32,
+    handled: u64,
+    busy: Duration,
+    handling: Option<(String, Instant)>,
+    restarts: u32,
+    last_failure: Option<String>,
+}
+
+impl Probes {
+    /// The actor of this name is about to be started (again) under `parent`.
+    #[must_use]
+    pub fn starting(&self, name: &str, kind: &str, parent: Option<&str>) -> Watched {
+        let mut table = lock(&self.0);
+        if let Some(watched) = table.by_name.get(name) {
+            let watched = watched.clone();
+            let mut seen = lock(&watched.0);
+            seen.restarts += 1;
+            seen.state = ActorState::Starting;
+            seen.since = Instant::now();
+            // What waited for the one before is lost with it.
+            seen.waiting.clear();
+            seen.waiting_more = 0;
+            seen.handling = None;
+            drop(seen);
+            return watched;
+        }
+        let watched = Watched(Arc::new(Mutex::new(Seen {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            parent: parent.map(str::to_owned),
+            state: ActorState::Starting,
+            since: Instant::now(),
+            waiting: VecDeque::new(),
+            waiting_more: 0,
+            waiting_max: 0,
+            handled: 0,
+            busy: Duration::ZERO,
+            handling: None,
+            restarts: 0,
+            last_failure: None,
+        })));
+        table.order.push(name.to_owned());
+        table.by_name.insert(name.to_owned(), watched.clone());
+        watched
+    }
+
+    /// Every actor, in the order they were first started.
+    #[must_use]
+    pub fn report(&self) -> Vec<ActorReport> {
+        let table = lock(&self.0);
+        table.order.iter().filter_map(|name| Some(table.by_name.get(name)?.report())).collect()
+    }
+}
+
+impl Watched {
+    /// A message from elsewhere is on its way to the actor.
+    pub fn sent(&self) {
+        let mut seen = lock(&self.0);
+        if seen.waiting.len() < WAITING_TIMED_MAX {
+            seen.waiting.push_back(Instant::now());
+        } else {
+            seen.waiting_more = seen.waiting_more.saturating_add(1);
+        }
+        let waiting = seen.waiting.len() as u32 + seen.waiting_more;
+        seen.waiting_max = seen.waiting_max.max(waiting);
+    }
+
+    /// The actor is at a message until what is returned is dropped.
+    fn begin(&self, kind: String, from_elsewhere: bool) -> AtMessage<'_> {
+        let mut seen = lock(&self.0);
+        if from_elsewhere {
+            seen.waiting.pop_front();
+            if seen.waiting_more > 0 {
+                // Its time is not known; it waited no longer than what was timed last.
+                seen.waiting_more -= 1;
+                seen.waiting.push_back(Instant::now());
+            }
+        }
+        seen.state = ActorState::Busy;
+        seen.handling = Some((kind, Instant::now()));
+        AtMessage(self)
+    }
+
+    fn set(&self, state: ActorState) {
+        lock(&self.0).state = state;
+    }
+
+    fn failed(&self, why: &str) {
+        let mut seen = lock(&self.0);
+        seen.state = ActorState::Failed;
+        seen.last_failure = Some(why.chars().take(FAILURE_CHARS_MAX).collect());
+    }
+
+    fn report(&self) -> ActorReport {
+        let seen = lock(&self.0);
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        ActorReport {
+            name: seen.name.clone(),
+            kind: seen.kind.clone(),
+            parent: seen.parent.clone(),
+            state: seen.state,
+            waiting: seen.waiting.len() as u32 + seen.waiting_more,
+            waiting_max: seen.waiting_max,
+            oldest_ms: seen.waiting.front().map_or(0, |at| ms(at.elapsed())),
+            handled: seen.handled,
+            busy_ms: ms(seen.busy),
+            handling: seen.handling.as_ref().map(|(kind, at)| (kind.clone(), ms(at.elapsed()))),
+            restarts: seen.restarts,
+            last_failure: seen.last_failure.clone(),
+            up_ms: ms(seen.since.elapsed()),
+        }
+    }
+}
+
+/// An actor at a message; also where the future that handles it is dropped half way.
+struct AtMessage<'a>(&'a Watched);
+
+impl Drop for AtMessage<'_> {
+    fn drop(&mut self) {
+        let mut seen = lock(&self.0.0);
+        seen.handled += 1;
+        if let Some((_, at)) = seen.handling.take() {
+            seen.busy += at.elapsed();
+        }
+        if seen.state == ActorState::Busy {
+            seen.state = ActorState::Idle;
+        }
+    }
+}
+
+/// An actor that is watched.
+#[derive(Debug)]
+pub struct Probe<A> {
+    inner: A,
+    watched: Watched,
+}
+
+impl<A> Probe<A> {
+    /// Around an actor.
+    #[must_use]
+    pub fn new(inner: A, watched: Watched) -> Self {
+        Self { inner, watched }
+    }
+}
+
+impl<A> Actor for Probe<A>
+where
+    A: Actor,
+    A::Msg: fmt::Debug,
+{
+    type Msg = A::Msg;
+    type State = A::State;
+    type Arguments = A::Arguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let started = self.inner.pre_start(myself, arguments).await;
+        match &started {
+            Ok(_) => self.watched.set(ActorState::Idle),
+            Err(error) => self.watched.failed(&error.to_string()),
+        }
+        started
+    }
+
+    async fn post_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        self.inner.post_start(myself, state).await
+    }
+
+    async fn post_stop(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let stopped = self.inner.post_stop(myself, state).await;
+        self.watched.set(ActorState::Stopped);
+        stopped
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let kind = first_word(&message);
+        let from_elsewhere = matches!(kind.as_str(), "Inbound" | "Peer");
+        let handled = {
+            let _at = self.watched.begin(kind, from_elsewhere);
+            self.inner.handle(myself, message, state).await
+        };
+        if let Err(error) = &handled {
+            self.watched.failed(&error.to_string());
+        }
+        handled
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        event: SupervisionEvent,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let handled = {
+            let _at = self.watched.begin("Supervision".to_owned(), false);
+            self.inner.handle_supervisor_evt(myself, event, state).await
+        };
+        if let Err(error) = &handled {
+            self.watched.failed(&error.to_string());
+        }
+        handled
+    }
+}
+
+/// Name of a message's variant. Stops formatting after the name, whatever follows.
+fn first_word(message: &impl fmt::Debug) -> String {
+    struct FirstWord(String);
+    impl fmt::Write for FirstWord {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            let end = text.find(|c: char| !c.is_alphanumeric()).unwrap_or(text.len());
+            self.0.push_str(&text[..end]);
+            if end < text.len() { Err(fmt::Error) } else { Ok(()) }
+        }
+    }
+    let mut word = FirstWord(String::new());
+    let _ = write!(word, "{message:?}");
+    word.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    struct Worker(Arc<Notify>);
+
+    #[derive(Debug)]
+    enum Msg {
+        Inbound,
+        Fail,
+    }
+    impl ractor::Message for Msg {}
+
+    impl Actor for Worker {
+        type Msg = Msg;
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(&self, _: ActorRef<Msg>, (): ()) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+
+        async fn handle(
+            &self,
+            _: ActorRef<Msg>,
+            message: Msg,
+            (): &mut (),
+        ) -> Result<(), ActorProcessingErr> {
+            match message {
+                Msg::Inbound => {
+                    self.0.notified().await;
+                    Ok(())
+                }
+                Msg::Fail => Err("told to fail".into()),
+            }
+        }
+    }
+
+    async fn until(probes: &Probes, what: impl Fn(&ActorReport) -> bool) -> ActorReport {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let report = probes.report().remove(0);
+            if what(&report) {
+                return report;
+            }
+            assert!(Instant::now() < deadline, "did not come about: {report:?}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_actor_that_hangs_is_seen_with_its_message_and_what_waits_behind_it() {
+        let (probes, go) = (Probes::default(), Arc::new(Notify::new()));
+        let watched = probes.starting("worker", "Worker", Some("node"));
+        let probe = Probe::new(Worker(Arc::clone(&go)), watched.clone());
+        let (actor, _) = Actor::spawn(None, probe, ()).await.expect("starts");
+        for _ in 0..3 {
+            watched.sent();
+            actor.cast(Msg::Inbound).expect("runs");
+        }
+        let seen = until(&probes, |seen| seen.state == ActorState::Busy).await;
+        assert_eq!(seen.handling.as_ref().map(|(kind, _)| kind.as_str()), Some("Inbound"));
+        assert_eq!((seen.waiting, seen.waiting_max, seen.handled), (2, 3, 0));
+        assert_eq!(seen.parent.as_deref(), Some("node"));
+        until(&probes, |seen| seen.oldest_ms > 20 && seen.handling.as_ref().unwrap().1 > 20).await;
+        for done in 1..=3 {
+            go.notify_one();
+            until(&probes, |seen| seen.handled == done).await;
+        }
+        let seen = until(&probes, |seen| seen.state == ActorState::Idle).await;
+        assert_eq!((seen.waiting, seen.oldest_ms), (0, 0));
+        assert!(seen.busy_ms > 0 && seen.handling.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_kept_over_the_restart() {
+        let (probes, go) = (Probes::default(), Arc::new(Notify::new()));
+        for restarts in 0..2 {
+            let watched = probes.starting("worker", "Worker", None);
+            let probe = Probe::new(Worker(Arc::clone(&go)), watched);
+            let (actor, ended) = Actor::spawn(None, probe, ()).await.expect("starts");
+            let seen = until(&probes, |seen| seen.state == ActorState::Idle).await;
+            assert_eq!(seen.restarts, restarts);
+            actor.cast(Msg::Fail).expect("runs");
+            ended.await.expect("no panic");
+        }
+        let seen = until(&probes, |seen| seen.state != ActorState::Idle).await;
+        assert_eq!(seen.last_failure.as_deref(), Some("told to fail"));
+    }
+}
