@@ -164,11 +164,7 @@ async fn follow(run: &RunDir, put: &watch::Sender<Seen>, mut stopped: watch::Rec
                     }
                 };
                 session.close().await;
-                if is_up(run) {
-                    error.to_string()
-                } else {
-                    "the cluster has been taken down".into()
-                }
+                error.to_string()
             }
         };
         put.send_modify(|seen| {

@@ -4,12 +4,18 @@
 use std::io::{self, IsTerminal as _, Stderr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen};
 use crossterm::{cursor, execute, terminal};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use tokio::signal::unix::{SignalKind, signal};
+
+/// Time the viewer has to leave by itself after a signal.
+const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Exit code of a viewer that had to be ended.
+const STOPPED: i32 = 130;
 
 /// The terminal. On stderr: stdout carries data only.
 pub type Tty = Terminal<CrosstermBackend<Stderr>>;
@@ -88,6 +94,10 @@ fn listen() -> io::Result<Arc<AtomicBool>> {
             }
         });
         heard.store(true, Ordering::Relaxed);
+        // Waiting for a key of a terminal that was closed may never end: then this ends the process.
+        std::thread::sleep(LEAVE_TIMEOUT);
+        restore();
+        std::process::exit(STOPPED);
     })?;
     Ok(leave)
 }

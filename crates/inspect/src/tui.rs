@@ -97,6 +97,7 @@ fn show(mut source: Source, title: &str, colour: bool) -> Result<(), InspectErro
         source.pump(&mut world, &mut app, &mut link)?;
         let every = Duration::from_millis(app.refresh_ms);
         if drawn.is_none_or(|at| at.elapsed() >= every) {
+            source.tick(&mut world, &app);
             let scene = Scene { world: &world, link: &link, palette };
             screen.tty.draw(|frame| view::draw(frame, &mut app, &scene))?;
             drawn = Some(Instant::now());
@@ -136,7 +137,7 @@ impl Source {
         app: &mut App,
         link: &mut Link,
     ) -> Result<(), InspectError> {
-        let before = app.row_key(world);
+        let before = app.list().follow.then(|| app.row_key(world)).flatten();
         match self {
             Self::Live { feed, tail, store, asked, steps_at } => {
                 take_answers(store, app);
@@ -151,7 +152,6 @@ impl Source {
                     }
                 }
                 tail.read(&mut world.history);
-                world.tick(now_ms());
             }
             Self::Replay { player, played } => {
                 let passed = played.elapsed();
@@ -162,6 +162,13 @@ impl Source {
         }
         app.follow(before, world);
         Ok(())
+    }
+
+    /// What is shown ages, whether anything comes or not.
+    fn tick(&self, world: &mut World, app: &App) {
+        if matches!(self, Self::Live { .. }) && !app.paused {
+            world.tick(now_ms());
+        }
     }
 
     fn seek(&mut self, by_ms: i64, world: &mut World) -> Result<(), InspectError> {

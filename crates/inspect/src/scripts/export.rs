@@ -32,7 +32,7 @@ pub fn write(app: &App, world: &World, folder: &Path) -> io::Result<PathBuf> {
         match OpenOptions::new().write(true).create_new(true).open(&path) {
             Ok(mut file) => {
                 file.write_all(text.as_bytes())?;
-                return Ok(path);
+                return Ok(std::path::absolute(&path).unwrap_or(path));
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),

@@ -86,7 +86,12 @@ pub fn diagnose(run: &RunDir, look_for: Duration) -> Result<Verdict, InspectErro
         (0..TAIL_READS).for_each(|_| tail.read(&mut world.history));
         let deadline = Instant::now() + look_for;
         loop {
-            match timeout_at(deadline, session.next()).await {
+            // Nothing is judged before anything was seen; the session has a deadline of its own.
+            let next = match world.frame() {
+                None => Ok(session.next().await),
+                Some(_) => timeout_at(deadline, session.next()).await,
+            };
+            match next {
                 Ok(Ok(frame)) => world.fold(frame),
                 Ok(Err(source)) if world.frame().is_none() => {
                     return Err(InspectError::Unreachable { path: run.path().to_owned(), source });

@@ -37,6 +37,8 @@ pub struct Prompt {
     pub text: String,
     /// What is wrong with it.
     pub error: Option<FilterError>,
+    /// The filter as it was, for who thinks better of it.
+    pub before: Option<Filter>,
 }
 
 /// An episode that was opened.

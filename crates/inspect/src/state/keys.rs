@@ -217,13 +217,18 @@ impl App {
             return self.say("nothing is filtered on this screen", world.now_ms());
         }
         let text = self.filter(self.screen).map_or_else(String::new, |f| f.as_str().to_owned());
-        self.prompt = Some(Prompt { text, error: None });
+        let before = self.filters.get(&self.screen).cloned();
+        self.prompt = Some(Prompt { text, error: None, before });
     }
 
     fn type_filter(&mut self, code: KeyCode, world: &World) {
         let Some(prompt) = &mut self.prompt else { return };
         match code {
-            KeyCode::Esc => self.prompt = None,
+            KeyCode::Esc => {
+                let before = prompt.before.take().unwrap_or_default();
+                self.filters.insert(self.screen, before);
+                self.prompt = None;
+            }
             KeyCode::Enter if prompt.error.is_none() => self.prompt = None,
             KeyCode::Backspace if prompt.text.pop().is_none() => self.prompt = None,
             KeyCode::Char(c) if prompt.text.chars().count() < CHARS_MAX => prompt.text.push(c),

@@ -113,6 +113,9 @@ mod tests {
     fn an_actor_that_was_started_again_begins_anew() {
         let window = window(&[report(9000, 500, 0), report(1000, 4, 0), report(2000, 6, 0)]);
         assert_eq!((window.rate(), window.rates().len()), (Some(2.0), 1));
+        // One that had nothing to do, and has nothing to do.
+        let idle = self::window(&[report(9000, 0, 0), report(1000, 0, 0), report(2000, 0, 0)]);
+        assert_eq!((idle.rate(), idle.rates().len()), (Some(0.0), 1));
     }
 
     #[test]

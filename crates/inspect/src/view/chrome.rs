@@ -111,7 +111,7 @@ fn keys(app: &App, key: Style, says: Style) -> Line<'static> {
     let screen = app.screen;
     let mut list: Vec<(&str, &str)> = vec![("q", "leave"), ("?", "help")];
     if app.is_replay {
-        list.push(("space", "play"));
+        list.push(("space", "play, halt"));
         list.push(("← →", "time"));
     } else {
         list.push(("space", if app.paused { "go on" } else { "pause" }));

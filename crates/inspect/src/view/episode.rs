@@ -12,7 +12,7 @@ use super::{Palette, Scene, empty, scroll, wrap};
 use crate::state::App;
 use crate::state::episodes::LiveRow;
 use crate::text;
-use crate::units::age;
+use crate::units::{age, figure};
 
 /// Draws it.
 pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>) {
@@ -106,7 +106,7 @@ fn transcript(trajectory: &Trajectory, width: usize, palette: Palette) -> Vec<Li
     for (at, turn) in trajectory.turns.iter().enumerate() {
         let logprob = logprobs.as_ref().and_then(|means| means.get(at));
         let mean = logprob
-            .map_or_else(String::new, |mean| format!("   log-probability {mean:.2} a token"));
+            .map_or_else(String::new, |mean| format!("   log-probability {mean:.3} a token"));
         lines.push(Line::raw(""));
         lines.push(Line::from(vec![
             Span::styled(format!(" TURN {}", at + 1), palette.accent),
@@ -144,7 +144,10 @@ fn reward(trajectory: &Trajectory, palette: Palette) -> Vec<Line<'static>> {
     let parts: Vec<String> = reward
         .components
         .iter()
-        .map(|part| format!("{} {:.3} x {}", text::plain(&part.name, 32), part.value, part.weight))
+        .map(|part| {
+            let name = text::plain(&part.name, 32);
+            format!("{name} {:.3} x {}", part.value, figure(part.weight))
+        })
         .collect();
     if !parts.is_empty() {
         lines.push(Line::styled(format!("   {}", parts.join("   ")), palette.quiet));

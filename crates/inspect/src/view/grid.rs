@@ -14,6 +14,8 @@ use crate::state::list::List;
 
 /// Blanks between two columns.
 const GAP: u16 = 2;
+/// No column that is kept gets narrower than this.
+const NARROWEST: u16 = 3;
 /// A column.
 #[derive(Debug, Clone, Copy)]
 pub struct Column {
@@ -162,6 +164,15 @@ impl Grid<'_> {
         }
         let mut spare = (available + GAP).saturating_sub(room(&seen));
         let mut widths: Vec<u16> = seen.iter().map(|at| self.columns[*at].least).collect();
+        // Where even what is kept does not fit, the widest give way.
+        let mut lacks = room(&seen).saturating_sub(available + GAP);
+        while lacks > 0 {
+            let Some(widest) = widths.iter_mut().max().filter(|width| **width > NARROWEST) else {
+                break;
+            };
+            *widest -= 1;
+            lacks -= 1;
+        }
         // First what each asks for, then all the rest to the last one.
         for (width, at) in widths.iter_mut().zip(&seen) {
             let more = (self.columns[*at].width - *width).min(spare);
@@ -227,5 +238,6 @@ mod tests {
         let widths = |width| grid.places(width).iter().map(|(.., w)| *w).collect::<Vec<_>>();
         assert_eq!(widths(80), [10, 37, 10, 5, 10]);
         assert_eq!(widths(26), [10, 7, 5], "it shrinks before it goes");
+        assert_eq!(widths(9), [4, 3]);
     }
 }

@@ -42,6 +42,17 @@ fn a_filter_is_typed_seen_at_once_and_taken_away() {
 }
 
 #[test]
+fn a_filter_that_is_given_up_leaves_what_was_before() {
+    let (mut app, world) = (App::new("test"), healthy());
+    press(&mut app, &world, "2/node:rollout");
+    tap(&mut app, &world, KeyCode::Enter);
+    press(&mut app, &world, "/ nothing");
+    assert_eq!(app.actor_rows(&world).len(), 0);
+    tap(&mut app, &world, KeyCode::Esc);
+    assert_eq!(app.actor_rows(&world).len(), 10);
+}
+
+#[test]
 fn q_in_a_filter_is_a_letter() {
     let (mut app, world) = (App::new("test"), healthy());
     assert_eq!(press(&mut app, &world, "2/q"), Effect::None);

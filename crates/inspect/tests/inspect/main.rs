@@ -1,12 +1,16 @@
 //! The inspector over a made-up cluster: what is folded, what is judged, what is seen.
 
+mod coordinator;
 mod diagnosing;
 mod folding;
 mod keys;
+mod leftovers;
+mod live;
 mod recordings;
 mod scene;
 mod screens;
 mod scripts;
+mod stores;
 
 use crrl_inspect::frame::Frame;
 use crrl_inspect::state::World;

@@ -5,16 +5,11 @@ use crrl_inspect::state::app::Opened;
 use crrl_inspect::state::nodes::STALE_MS;
 use crrl_inspect::state::{App, Screen, World};
 use crrl_inspect::view::{self, Palette, Scene};
-use crrl_store::{EpisodeRow, StepRow};
-use crrl_types::reward::Component;
-use crrl_types::{
-    AdapterVersion, Digest, EpisodeId, Finish, GroupId, Reward, Step, TokenSpan, ToolRecord,
-    Trajectory, Turn,
-};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::style::Color;
 
+use crate::leftovers::{over, step, trajectory};
 use crate::{healthy, world};
 
 const SCREENS: [Screen; 11] = [
@@ -69,75 +64,6 @@ fn at(screen: Screen, world: &World) -> App {
     app.archive.over = vec![over(7)];
     app.archive.steps = (1..=18).map(step).collect();
     app
-}
-
-fn over(id: u64) -> EpisodeRow {
-    EpisodeRow {
-        episode: EpisodeId(id),
-        group: GroupId(1),
-        task: "json-decoder-negation-13".into(),
-        phase: 0,
-        ordinal: 1,
-        sample: 0,
-        evaluation: false,
-        attempt: 1,
-        node: Some("rollout-1".into()),
-        state: "trained".into(),
-        reason: None,
-        reward: Some(0.875),
-        success: Some(true),
-        oldest: Some(AdapterVersion(12)),
-        generated: Some(5),
-        step: Some(Step(13)),
-    }
-}
-
-fn step(at: u64) -> StepRow {
-    let names = ["loss", "kl_k3", "entropy", "clip_high", "grad_norm", "tokens_per_s", "gap_mean"];
-    let metrics = names.iter().map(|name| ((*name).to_owned(), (at as f64).sin())).collect();
-    StepRow { step: Step(at), version: AdapterVersion(at), metrics }
-}
-
-fn trajectory() -> Trajectory {
-    let hostile = "\u{1b}]0;owned\u{7}\u{1b}[2Jwho\u{202e}ami\u{200b}";
-    Trajectory {
-        episode: EpisodeId(7),
-        group: GroupId(1),
-        task: "json-decoder-negation-13".into(),
-        node: "rollout-1".into(),
-        tokens: vec![1; 9],
-        generated: vec![false, false, true, true, true, false, false, true, true],
-        logprobs: vec![0.0, 0.0, -0.5, -0.25, -0.75, 0.0, 0.0, -1.0, -2.0],
-        adapters: vec![TokenSpan {
-            start: 2,
-            end: 9,
-            version: AdapterVersion(12),
-            digest: Digest::default(),
-        }],
-        turns: vec![
-            Turn {
-                text: format!("I look at {hostile}"),
-                tokens: 3,
-                tools: vec![ToolRecord {
-                    name: "shell".into(),
-                    arguments: "{\"command\":\"cat decoder.py\"}".into(),
-                    output: "x".repeat(10 << 20),
-                    ok: true,
-                    wall_ms: 41,
-                }],
-            },
-            Turn { text: "done".into(), tokens: 2, tools: Vec::new() },
-        ],
-        finish: Finish::Done,
-        diff: "@@ -1 +1 @@\n-if not end:\n+if end:\n".into(),
-        reward: Reward {
-            total: 0.875,
-            success: true,
-            components: vec![Component { name: "line".into(), value: 0.75, weight: 0.5 }],
-        },
-        temperature: 1.0,
-        wall_ms: 4_200,
-    }
 }
 
 #[test]
@@ -250,10 +176,19 @@ fn an_episode_is_told_whole_and_nothing_of_it_reaches_the_terminal_raw() {
         app.list_mut().offset = offset;
         all += &seen(&mut app, &world, (120, 40));
     }
-    shows(&all, &["episode 7", "reward 0.875", "line 0.750 x 0.5", "5 of 9 tokens generated: v12"]);
     shows(
         &all,
-        &["TURN 1", "log-probability -0.50 a token", "I look at whoami", "TURN 2", "-1.50 a token"],
+        &["episode 7", "reward 0.875", "line 0.750 x 0.500", "5 of 9 tokens generated: v12"],
+    );
+    shows(
+        &all,
+        &[
+            "TURN 1",
+            "log-probability -0.500 a token",
+            "I look at whoami",
+            "TURN 2",
+            "-1.500 a token",
+        ],
     );
     shows(&all, &["▸ shell", "cat decoder.py", "xxxx", "CHANGE", "-if not end:", "+if end:"]);
     assert!(app.len < 100, "ten megabytes on a line are cut: {}", app.len);
@@ -334,7 +269,20 @@ fn any_size_is_survived_in_any_order() {
         }
     }
     let small = seen(&mut at(Screen::Overview, &world), &world, (20, 5));
-    shows(&small, &["coordinator", "live"]);
+    shows(&small, &["coordina…", "ready", "live"]);
+    let small = seen(&mut at(Screen::Actors, &world), &world, (20, 5));
+    shows(&small, &["NA", "ST", "WA"]);
+}
+
+#[test]
+fn a_text_that_became_shorter_is_not_scrolled_out_of_sight() {
+    let world = healthy();
+    for screen in [Screen::Help, Screen::Diagnosis, Screen::Episode, Screen::Actor] {
+        let mut app = at(screen, &world);
+        app.list_mut().offset = 9_999;
+        let seen = seen(&mut app, &world, (80, 24));
+        assert!(seen.lines().skip(3).take(4).any(|line| line.len() > 3), "{seen}");
+    }
 }
 
 #[test]

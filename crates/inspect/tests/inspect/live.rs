@@ -1,0 +1,131 @@
+//! The feed of a real coordinator.
+
+use std::time::{Duration, Instant};
+
+use crrl_cluster::{Mesh, RunDir, StatusBoard};
+use crrl_inspect::diagnose::Rule;
+use crrl_inspect::feed::{Feed, Seen, Session};
+use crrl_inspect::frame::Link;
+use crrl_inspect::recording::Recording;
+use crrl_inspect::scripts::query::{self, Query};
+use crrl_inspect::scripts::watching;
+use tokio::runtime::Runtime;
+
+use crate::{coordinator, scene};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A coordinator on threads of its own, until this is dropped.
+struct Live {
+    _folder: tempfile::TempDir,
+    run: RunDir,
+    runtime: Runtime,
+    mesh: Mesh,
+    board: StatusBoard,
+}
+
+fn live() -> Live {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let run = coordinator::prepared(&folder.path().join("run"));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("threads");
+    let (mesh, board) = runtime.block_on(coordinator::start(&run));
+    let live = Live { _folder: folder, run, runtime, mesh, board };
+    live.put(150);
+    live
+}
+
+impl Live {
+    fn put(&self, s: u64) {
+        self.board.update(|board| *board = scene::frame(s).snapshot);
+    }
+
+    fn leave(&self) {
+        self.runtime.block_on(self.mesh.stop("the test is over"));
+    }
+}
+
+fn until(feed: &mut Feed, wanted: impl Fn(&Seen) -> bool) -> Seen {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(seen) = feed.take().filter(&wanted) {
+            return seen;
+        }
+        assert!(Instant::now() < deadline, "it did not come");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn the_feed_brings_the_newest_and_says_when_it_is_lost() {
+    let live = live();
+    let mut feed = Feed::attach(&live.run).expect("a run folder");
+    until(&mut feed, |seen| seen.link == Link::Live);
+    live.put(151);
+    let newest = scene::frame(151).snapshot;
+    until(&mut feed, |seen| seen.frame.as_ref().is_some_and(|frame| frame.snapshot == newest));
+    live.leave();
+    let seen = until(&mut feed, |seen| matches!(seen.link, Link::Lost { .. }));
+    assert!(seen.frame.is_some(), "what was seen last stays");
+    // Detaching does not wait for a coordinator that is gone.
+    let began = Instant::now();
+    drop(feed);
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn scripts_ask_a_cluster_and_say_when_there_is_none() {
+    let live = live();
+    let mut out = Vec::new();
+    query::run(&live.run, &Query::Nodes, true, &mut out).expect("it answers");
+    assert!(String::from_utf8_lossy(&out).contains("\"name\":\"rollout-1\""));
+    let verdict = watching::diagnose(&live.run, Duration::ZERO).expect("it answers");
+    assert!(verdict.healthy, "{verdict:?}");
+    live.board.update(|board| {
+        board.nodes[2].actors[2].handling = Some(("Generate".into(), 9_000));
+    });
+    let verdict = watching::diagnose(&live.run, DEADLINE).expect("it answers");
+    assert_eq!(verdict.findings[0].rule, Rule::ActorBusy);
+    live.leave();
+    let error = query::run(&live.run, &Query::Nodes, true, &mut out).expect_err("nobody is there");
+    assert_eq!(error.exit_code(), 6, "{error}");
+    let error = watching::diagnose(&live.run, Duration::ZERO).expect_err("nobody is there");
+    assert_eq!(error.exit_code(), 6, "{error}");
+    let error = Feed::attach(&RunDir::new(live.run.tls())).expect_err("no run");
+    assert!(error.to_string().contains("is not the folder of a run"), "{error}");
+}
+
+#[test]
+fn a_recording_of_a_cluster_can_be_played() {
+    let live = live();
+    let path = live.run.path().join("a.rec");
+    let says = watching::record(&live.run, &path, Some(Duration::from_millis(300)));
+    assert!(says.expect("recorded").starts_with("the time is over: 1 frames"));
+    let mut recording = Recording::open(&path).expect("a recording");
+    assert_eq!(recording.run(), "run");
+    assert!(recording.frame(0).expect("a frame").snapshot == scene::frame(150).snapshot);
+}
+
+#[test]
+fn a_viewer_that_does_not_look_delays_nobody() {
+    let live = live();
+    let stalled = Feed::attach(&live.run).expect("a run folder");
+    let runtime = Runtime::new().expect("threads");
+    runtime.block_on(async {
+        let mut session = Session::open(&live.run).await.expect("it answers");
+        for s in 151..156 {
+            live.put(s);
+            let wanted = scene::frame(s).snapshot;
+            let seen =
+                async { while session.next().await.expect("it goes on").snapshot != wanted {} };
+            tokio::time::timeout(DEADLINE, seen).await.expect("the newest comes");
+        }
+        session.close().await;
+    });
+    let mut stalled = stalled;
+    let newest = scene::frame(155).snapshot;
+    until(&mut stalled, |seen| seen.frame.as_ref().is_some_and(|f| f.snapshot == newest));
+}
