@@ -61,7 +61,7 @@ impl Chaos {
     }
 
     /// Takes a message; says nothing back: what fired is in the node's reports.
-    pub fn inbound(&self, inbound: Inbound) {
+    pub fn inbound(&self, inbound: &Inbound) {
         if let Wire::Inject(injection) = inbound.wire {
             tracing::warn!(from = %inbound.from, ?injection, "a fault begins");
             self.inject(injection);

@@ -128,7 +128,7 @@ enum Stage {
     /// The thread trains.
     Training,
     /// Waits for the parameter server to take an adapter; then `told` goes to the coordinator.
-    Publishing { adapter: Box<Published>, told: Option<Wire>, offered: Option<Instant> },
+    Publishing { adapter: Box<Published>, told: Option<Box<Wire>>, offered: Option<Instant> },
 }
 
 /// What it knows.
@@ -237,8 +237,11 @@ impl State {
         });
         self.step = step;
         let told = Wire::Committed { step, version, consumed, metrics };
-        self.stage =
-            Stage::Publishing { adapter: Box::new(adapter), told: Some(told), offered: None };
+        self.stage = Stage::Publishing {
+            adapter: Box::new(adapter),
+            told: Some(Box::new(told)),
+            offered: None,
+        };
         self.tick();
     }
 
@@ -250,7 +253,7 @@ impl State {
                 let told = told.take();
                 self.stage = Stage::Wanting { asked: None };
                 if let Some(told) = told {
-                    self.send(NodeRole::Coordinator, told);
+                    self.send(NodeRole::Coordinator, *told);
                 }
                 self.args.board.say(|seen| "waiting for a batch".clone_into(&mut seen.doing));
                 self.tick();
@@ -280,7 +283,7 @@ impl State {
 
     fn republished(&mut self, fresh: Box<Published>) {
         if let Stage::Publishing { adapter, told, offered } = &mut self.stage {
-            if let Some(Wire::Committed { version, .. }) = told {
+            if let Some(Wire::Committed { version, .. }) = told.as_deref_mut() {
                 *version = fresh.manifest.version;
             }
             *adapter = fresh;

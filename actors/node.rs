@@ -122,7 +122,7 @@ pub async fn run(dir: &Path, name: &NodeName) -> Result<(), NodeError> {
         "chaos",
         |wire| matches!(wire, Wire::Inject(_)),
         move |inbound| {
-            takes_faults.inbound(inbound);
+            takes_faults.inbound(&inbound);
             Ok(())
         },
     );
@@ -296,6 +296,11 @@ async fn start(parts: &Parts) -> Result<(JoinHandle<()>, Reporter), NodeError> {
     Ok((actors, Reporter::start(parts.mesh.clone(), sources)))
 }
 
+/// How an actor's message is made of what a peer sent.
+type FromPeer<M> = fn(Box<Inbound>) -> M;
+/// How it is made of a peer that came or went.
+type OfPeer<M> = fn(MeshEvent) -> M;
+
 /// A child that hears from peers and of them, and is watched.
 fn child<A>(
     parts: &Parts,
@@ -303,7 +308,7 @@ fn child<A>(
     actor: fn() -> A,
     args: impl Fn() -> A::Arguments + Send + Sync + 'static,
     takes: fn(&Wire) -> bool,
-    (inbound, peer): (fn(Box<Inbound>) -> A::Msg, fn(MeshEvent) -> A::Msg),
+    (inbound, peer): (FromPeer<A::Msg>, OfPeer<A::Msg>),
 ) -> ChildSpec
 where
     A: Actor,

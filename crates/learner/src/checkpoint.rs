@@ -66,6 +66,9 @@ pub struct Found {
     pub damaged: Vec<String>,
 }
 
+/// What [`Checkpoints::examine`] says of one checkpoint: what it holds, or why it would not load.
+pub type Verdict = Result<Examined, String>;
+
 /// What [`Checkpoints::examine`] finds in a checkpoint that loads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Examined {
@@ -168,7 +171,7 @@ impl Checkpoints {
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn examine(&self) -> Result<Vec<(PathBuf, Result<Examined, String>)>, LearnerError> {
+    pub fn examine(&self) -> Result<Vec<(PathBuf, Verdict)>, LearnerError> {
         let examine = |path: PathBuf| {
             let examined = open(&path).and_then(|manifest| {
                 let mut finite = true;
