@@ -88,7 +88,8 @@ enum Action {
     /// Write what is seen to a new file, until Ctrl-C or the end of the run.
     Record {
         /// The file.
-        file: PathBuf,
+        #[arg(value_name = "FILE")]
+        recording: PathBuf,
         /// Stop after so many seconds.
         #[arg(long = "for", value_name = "SECONDS")]
         record_for: Option<f64>,
@@ -96,7 +97,8 @@ enum Action {
     /// Show a recording as if the cluster ran: Space halts, the arrow keys move in time.
     Replay {
         /// The file.
-        file: PathBuf,
+        #[arg(value_name = "FILE")]
+        recording: PathBuf,
     },
 }
 
@@ -123,8 +125,8 @@ impl Place {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // A recording needs no run.
-    if let Some(Action::Replay { file }) = &args.action {
-        tui::replay(file, colour()).map_err(coded)?;
+    if let Some(Action::Replay { recording }) = &args.action {
+        tui::replay(recording, colour()).map_err(coded)?;
         return Ok(ExitCode::SUCCESS);
     }
     let run = args.place.run_dir()?;
@@ -147,12 +149,12 @@ fn inspect(run: &RunDir, action: Option<&Action>) -> Result<ExitCode, InspectErr
             watching::print(&verdict, *json, &mut out)?;
             return Ok(ExitCode::from(if verdict.healthy { 0 } else { UNHEALTHY }));
         }
-        Some(Action::Record { file, record_for }) => {
-            say(&watching::record(run, file, record_for.map(seconds))?);
+        Some(Action::Record { recording, record_for }) => {
+            say(&watching::record(run, recording, record_for.map(seconds))?);
             return Ok(ExitCode::SUCCESS);
         }
-        Some(Action::Replay { file }) => {
-            tui::replay(file, colour())?;
+        Some(Action::Replay { recording }) => {
+            tui::replay(recording, colour())?;
             return Ok(ExitCode::SUCCESS);
         }
         Some(Action::Nodes { json }) => (Query::Nodes, *json),

@@ -113,7 +113,10 @@ fn answer(world: &World, out: &mut Vec<Finding>) {
 fn judge_node(node: &NodeRow, out: &mut Vec<Finding>) {
     let exit = node.last_exit.as_ref().map_or_else(String::new, |exit| format!(" ({exit})"));
     let says = match node.state {
-        Standing::Lost => Some(format!("node {} was lost: {}{exit}", node.name, node.activity)),
+        Standing::Lost => {
+            let why = node.activity.strip_prefix("lost: ").unwrap_or(&node.activity);
+            Some(format!("node {} was lost: {why}{exit}", node.name))
+        }
         Standing::GivenUp => {
             let restarts = node.restarts.unwrap_or(0);
             Some(format!("node {} was given up after {restarts} restarts{exit}", node.name))

@@ -17,8 +17,8 @@ pub enum InspectError {
     NotARun(PathBuf),
     /// Nothing runs there.
     #[error(
-        "no cluster is up in {path}; `crrl report {path}` shows what the run came to, `crrl train \
-         --resume` goes on with it",
+        "no cluster is up in {path}; `crrl train` and `crrl quickstart` start one, `crrl report \
+         {path}` shows what a run came to",
         path = .0.display()
     )]
     NotUp(PathBuf),

@@ -115,7 +115,7 @@ fn run_lines(progress: &Progress, scene: &Scene<'_>) -> Vec<Line<'static>> {
         Line::from(vec![
             label("run"),
             Span::styled(phase, palette.accent),
-            Span::styled(format!("   for {since}   "), palette.quiet),
+            Span::styled(format!("   for {since} or more   "), palette.quiet),
             Span::styled(bar(progress.step, progress.steps), palette.accent),
             Span::raw(format!(
                 " {}/{} steps   v{}",
@@ -154,10 +154,15 @@ pub fn waits(progress: &Progress, world: &World) -> String {
     let since = age(world.phase_ms());
     let mut said = Vec::new();
     if let Some((_, what)) = progress.phase.split_once("waiting for ") {
-        said.push(format!("rollouts wait for {}, for {since}", plain(what, 60)));
+        said.push(format!("rollouts wait for {}, for {since} or more", plain(what, 60)));
     }
     for node in world.nodes().iter().filter(|n| n.activity.starts_with("waiting")) {
-        said.push(format!("{} is {}, for {}", node.name, node.activity, age(node.activity_ms)));
+        said.push(format!(
+            "{} is {}, for {} or more",
+            node.name,
+            node.activity,
+            age(node.activity_ms)
+        ));
     }
     if said.is_empty() { "nobody waits for anybody".to_owned() } else { said.join("; ") }
 }

@@ -94,7 +94,7 @@ fn a_node_that_was_lost_is_being_started_again_or_was_given_up() {
     let found = lost(|_| {});
     assert_eq!(
         (found.rule, found.says.as_str()),
-        (Rule::NodeDown, "node rollout-1 was lost: lost: timed out")
+        (Rule::NodeDown, "node rollout-1 was lost: timed out")
     );
     let found = lost(|frame| {
         frame.processes[3].pid = None;
