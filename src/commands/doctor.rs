@@ -4,7 +4,7 @@ mod machine;
 mod run;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crrl_config::{ClusterConfig, Overrides};
@@ -66,7 +66,7 @@ impl Check {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let (config, mut checks) = config(args.file.clone());
+    let (config, mut checks) = config(args.file.as_deref());
     checks.extend(machine::checks(&config));
     checks.extend(run::checks(&config));
     let bad = checks.iter().filter(|check| check.verdict == Verdict::Bad).count();
@@ -82,15 +82,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// The configuration to check against: a file that was named must be good; without one, what there
 /// is.
-fn config(file: Option<PathBuf>) -> (ClusterConfig, Vec<Check>) {
+fn config(file: Option<&Path>) -> (ClusterConfig, Vec<Check>) {
     const NAME: &str = "configuration";
-    let path = file.clone().unwrap_or_else(|| PathBuf::from("cluster.toml"));
+    let path = file.unwrap_or(Path::new("cluster.toml"));
     if file.is_none() && !path.exists() {
         let check = Check::good(NAME, "no cluster.toml here: the defaults");
         return (ClusterConfig::default(), vec![check]);
     }
     let overrides = Overrides::from_environment(std::env::vars());
-    match crrl_config::load(&path, &overrides) {
+    match crrl_config::load(path, &overrides) {
         Ok(config) => (config, vec![Check::good(NAME, path.display().to_string())]),
         Err(error) => {
             let fix = "mend the file; `crrl config init NEW.toml` writes one with every default";

@@ -126,11 +126,11 @@ impl Place {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // A recording needs no run.
     if let Some(Action::Replay { recording }) = &args.action {
-        tui::replay(recording, colour()).map_err(coded)?;
+        tui::replay(recording, colour()).map_err(|error| coded(&error))?;
         return Ok(ExitCode::SUCCESS);
     }
     let run = args.place.run_dir()?;
-    inspect(&run, args.action.as_ref()).map_err(coded)
+    inspect(&run, args.action.as_ref()).map_err(|error| coded(&error))
 }
 
 fn inspect(run: &RunDir, action: Option<&Action>) -> Result<ExitCode, InspectError> {
@@ -179,6 +179,6 @@ fn seconds(s: f64) -> Duration {
     Duration::try_from_secs_f64(s.max(0.0)).unwrap_or_default()
 }
 
-fn coded(error: InspectError) -> anyhow::Error {
+fn coded(error: &InspectError) -> anyhow::Error {
     Coded { code: error.exit_code(), message: error.to_string() }.into()
 }

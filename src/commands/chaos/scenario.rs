@@ -98,7 +98,7 @@ pub(super) fn resolve(word: &str) -> anyhow::Result<Vec<Scenario>> {
         return Ok(vec![scenario]);
     }
     let path = Path::new(word);
-    if !path.extension().is_some_and(|extension| extension == "toml") {
+    if path.extension().is_none_or(|extension| extension != "toml") {
         let known = SCENARIOS.iter().map(|(name, _)| *name);
         let nearest = known.min_by_key(|name| distance(name, word)).unwrap_or_default();
         return Err(Coded::usage(format!(

@@ -67,11 +67,8 @@ pub(super) fn of(run: &RunDir, config: &ClusterConfig) -> anyhow::Result<Changes
         make_absolute(&mut held, run);
         held
     });
-    let host = match host::host_pid(run)? {
-        None => None,
-        // A host that has only just begun has not written anything down yet.
-        Some(_) => Some(host::state(run).unwrap_or_default()),
-    };
+    // A host that has only just begun has not written anything down yet.
+    let host = host::host_pid(run)?.map(|_| host::state(run).unwrap_or_default());
     // What is left of a run that is not up is no obstacle.
     let held = held.filter(|_| host.is_some());
     Ok(plan(&wanted, &Observed { held, host }))

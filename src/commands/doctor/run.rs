@@ -40,7 +40,7 @@ fn disk(path: &Path) -> Check {
     let there = path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
     match nix::sys::statvfs::statvfs(there) {
         Ok(stat) => {
-            let free = stat.blocks_available() as u64 * stat.fragment_size() as u64;
+            let free = stat.blocks_available() * stat.fragment_size();
             let found = format!("{} GiB free for {}", free >> 30, path.display());
             if free >= DISK_MIN {
                 Check::good(NAME, found)
