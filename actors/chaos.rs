@@ -106,7 +106,8 @@ impl Chaos {
         };
         let began = Instant::now();
         let _ = raise(Signal::SIGSTOP);
-        let seen = FaultSeen { id, fired: u64::from(began.elapsed() >= time / 2), active: false };
+        let fired = u64::from(began.elapsed() >= time / 2);
+        let seen = FaultSeen { id, fault: Fault::Pause, fired, active: false };
         tracing::warn!(after_ms = began.elapsed().as_millis() as u64, "going on after a pause");
         self.tell(seen);
         let _ = waiting.wait();
@@ -125,7 +126,7 @@ impl Chaos {
     pub fn seen(&self) -> Vec<FaultSeen> {
         if self.poison.is_empty() {
             for id in lock(&self.poisoned).drain(..) {
-                self.tell(FaultSeen { id, fired: 1, active: false });
+                self.tell(FaultSeen { id, fault: Fault::NotFinite, fired: 1, active: false });
             }
         }
         let mut seen = self.network.seen();

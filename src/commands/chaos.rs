@@ -152,13 +152,14 @@ fn line(outcome: &Outcome) -> String {
     format!("{fault} in {node}: {fired}, {noticed}, {recovered}")
 }
 
-/// Half of a sorted list is below the first, a hundredth above the second.
+/// Median and 99th percentile, by nearest rank.
 fn quantiles(values: impl Iterator<Item = f64>) -> String {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
+    // Nearest rank.
     let at = |share: f64| {
-        let last = values.len().checked_sub(1)?;
-        values.get((share * last as f64).round() as usize)
+        let rank = (share * values.len() as f64).ceil() as usize;
+        values.get(rank.checked_sub(1)?)
     };
     match (at(0.5), at(0.99)) {
         (Some(half), Some(most)) => format!("{half:.1} / {most:.1}"),

@@ -80,9 +80,9 @@ pub fn diagnose(world: &World) -> Verdict {
     run(world, &mut findings);
     for fault in world.faults().iter().filter(|fault| fault.active) {
         let says = format!(
-            "fault {} is at work in {}, for {} at least; it fired {} times",
-            fault.id,
+            "a fault is at work in {} ({}), for {} at least; it fired {} times",
             fault.node,
+            fault.what,
             age(fault.seen_ms),
             fault.fired
         );

@@ -55,7 +55,12 @@ impl List {
             std::mem::take(&mut self.active).into_iter().partition(|a| a.until > now);
         self.active = active;
         for Active { injection, fired, .. } in over {
-            self.over.push_back(FaultSeen { id: injection.id, fired, active: false });
+            self.over.push_back(FaultSeen {
+                id: injection.id,
+                fault: injection.fault,
+                fired,
+                active: false,
+            });
             while self.over.len() > SEEN_MAX {
                 self.over.pop_front();
             }
@@ -91,6 +96,7 @@ impl Faults {
         self.0.any.store(!list.active.is_empty(), Ordering::Release);
         let active = list.active.iter().map(|a| FaultSeen {
             id: a.injection.id,
+            fault: a.injection.fault,
             fired: a.fired,
             active: true,
         });
@@ -320,11 +326,12 @@ mod tests {
     #[test]
     fn a_share_of_packets_meets_its_fate_and_is_counted() {
         let faults = Faults::default();
-        faults.begin(injection(Fault::Drop { direction: Direction::Out, share: 0.25 }, 60_000));
+        let fault = Fault::Drop { direction: Direction::Out, share: 0.25 };
+        faults.begin(injection(fault, 60_000));
         let lost = (0..4000).filter(|_| faults.leaving(b"packet").lost).count();
         assert!((850..1150).contains(&lost), "{lost} of 4000");
         assert!(!faults.arriving_is_lost());
-        let seen = FaultSeen { id: 7, fired: lost as u64, active: true };
+        let seen = FaultSeen { id: 7, fault, fired: lost as u64, active: true };
         assert_eq!(faults.seen(), [seen]);
     }
 
@@ -343,10 +350,11 @@ mod tests {
     #[test]
     fn a_fault_ends_by_itself_and_leaves_its_count() {
         let faults = Faults::default();
-        faults.begin(injection(Fault::Drop { direction: Direction::Both, share: 1.0 }, 0));
+        let fault = Fault::Drop { direction: Direction::Both, share: 1.0 };
+        faults.begin(injection(fault, 0));
         assert!(!faults.leaving(b"packet").lost);
         assert!(!faults.any());
-        assert_eq!(faults.seen(), [FaultSeen { id: 7, fired: 0, active: false }]);
+        assert_eq!(faults.seen(), [FaultSeen { id: 7, fault, fired: 0, active: false }]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Faults that are injected on purpose into a running cluster, and what is known of them.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Something that goes wrong in one node.
@@ -44,6 +46,34 @@ pub enum Fault {
     NotFinite,
 }
 
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kill => f.write_str("killed"),
+            Self::Pause => f.write_str("stands still"),
+            Self::Drop { direction, share } => {
+                let which = match direction {
+                    Direction::In => "it gets",
+                    Direction::Out => "it sends",
+                    Direction::Both => "both ways",
+                };
+                write!(f, "{:.0} % of packets {which} lost", 100.0 * share)
+            }
+            Self::Delay { ms, jitter_ms: 0 } => write!(f, "packets {ms} ms late"),
+            Self::Delay { ms, jitter_ms } => {
+                write!(f, "packets {ms} to {} ms late", ms.saturating_add(*jitter_ms))
+            }
+            Self::Duplicate { share } => write!(f, "{:.0} % of packets twice", 100.0 * share),
+            Self::Corrupt { share } => {
+                write!(f, "{:.0} % of packets with a flipped bit", 100.0 * share)
+            }
+            Self::Truncate { share } => write!(f, "{:.0} % of packets cut short", 100.0 * share),
+            Self::CorruptAdapter => f.write_str("adapters with a flipped bit"),
+            Self::NotFinite => f.write_str("a gradient that is no number"),
+        }
+    }
+}
+
 /// Packets of a node, as it sees them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -71,10 +101,12 @@ pub struct Injection {
 }
 
 /// What a node says of a fault it was given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct FaultSeen {
     /// [`Injection::id`].
     pub id: u64,
+    /// What it is.
+    pub fault: Fault,
     /// How often it did something: packets, adapters, updates, pauses.
     pub fired: u64,
     /// Whether it goes on.

@@ -19,6 +19,8 @@ pub struct FaultRow {
     pub node: String,
     /// Number it was injected under.
     pub id: u64,
+    /// What it is.
+    pub what: String,
     /// How often it did something.
     pub fired: u64,
     /// Whether it goes on.
@@ -112,6 +114,7 @@ impl World {
             self.faults.extend(report.faults.iter().map(|fault| FaultRow {
                 node: node.name.clone(),
                 id: fault.id,
+                what: fault.fault.to_string(),
                 fired: fault.fired,
                 active: fault.active,
                 seen_ms: now.saturating_sub(track.faults.get(&fault.id).copied().unwrap_or(now)),

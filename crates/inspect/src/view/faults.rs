@@ -23,7 +23,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
         Column::text("NODE", width_of(rows.iter().map(|f| f.node.as_str()), 11, 24)).kept(),
         Column::number("FIRED", 9).kept(),
         Column::number("SEEN FOR", 8),
-        Column::number("FAULT", 20),
+        Column::text("WHAT", 36),
     ];
     let grid = Grid { columns: &columns, sorted: None, palette };
     let list = app.list();
@@ -36,7 +36,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
             fault.node.as_str().into(),
             fault.fired.to_string().into(),
             age(fault.seen_ms).into(),
-            Cell::new(fault.id.to_string(), palette.quiet),
+            Cell::new(fault.what.clone(), palette.quiet),
         ];
         (cells, None)
     });

@@ -7,7 +7,7 @@ use crrl_control::wire::{NodeReport, NodeRole, NodeState};
 use crrl_inspect::frame::Frame;
 use crrl_types::actor::{ActorReport, ActorState, EpisodeReport};
 use crrl_types::event::EventKind;
-use crrl_types::fault::FaultSeen;
+use crrl_types::fault::{Fault, FaultSeen};
 use crrl_types::{AdapterVersion, Digest, EpisodeId, Event, GroupId};
 
 /// When the made-up run begins: 14:00:00 of some day.
@@ -193,7 +193,12 @@ fn rollout(name: &str, s: u64, at: u64) -> NodeReport {
         rss_bytes: 420 << 20,
         episodes: 6,
         faults: if at == 1 {
-            vec![FaultSeen { id: 77, fired: 128, active: false }]
+            vec![FaultSeen {
+                id: 77,
+                fault: Fault::Duplicate { share: 0.5 },
+                fired: 128,
+                active: false,
+            }]
         } else {
             Vec::new()
         },

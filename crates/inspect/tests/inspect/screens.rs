@@ -158,7 +158,7 @@ fn the_tree_the_actor_and_the_faults() {
     shows(&actor, &["MESSAGES A SECOND, last 40 reports"]);
     shows(
         &seen(&mut at(Screen::Faults, &world), &world, (80, 24)),
-        &["over", "rollout-1", "128", "77"],
+        &["over", "rollout-1", "128", "50 % of packets twice"],
     );
 }
 
