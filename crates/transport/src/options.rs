@@ -19,7 +19,7 @@ pub struct Options {
     /// Default 4.
     pub blobs_at_once: u32,
     /// How fast blobs are sent to one peer, in bytes per second. Leaves the network thread time for
-    /// control messages. Default 256 MiB/s.
+    /// control messages. Default 1 GiB/s.
     pub bulk_bytes_per_s: u64,
     /// How long the receiver of a blob may take to say that it was handled. Default 30 s.
     pub blob_ack_timeout: Duration,
@@ -33,7 +33,7 @@ impl Default for Options {
             handshake_timeout: Duration::from_secs(5),
             blob_bytes_max: 1 << 30,
             blobs_at_once: 4,
-            bulk_bytes_per_s: 256 << 20,
+            bulk_bytes_per_s: 1 << 30,
             blob_ack_timeout: Duration::from_secs(30),
         }
     }
