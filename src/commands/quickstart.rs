@@ -109,6 +109,8 @@ fn next(dir: &Path, model: &Path, steps: u64) -> String {
     format!(
         "  everything is in {dir}: ledger run.sqlite, history events.jsonl, checkpoints/, logs/\n\n\
          what next\n  \
+         crrl report {dir}\n  \
+         crrl audit {dir}\n  \
          crrl tasks mine PATH/TO/REPO -o mined.jsonl      tasks from the bug fixes of a git history\n  \
          crrl config init && crrl train -f cluster.toml   your model, your tasks, every option\n  \
          crrl eval -f {config} --model {model} --adapter {adapter} --tasks {held_out}\n",
