@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crrl_cluster::run_dir::{RunDirError, write_atomic};
 use crrl_control::parameter_server::Found;
+use crrl_learner::checkpoint::all_finite;
 use crrl_types::{AdapterManifest, AdapterVersion, Digest};
 
 /// Adapters kept on disk: the newest, and one a reader may have open.
@@ -162,38 +163,8 @@ impl AdapterShelf {
 /// numbers, or not.
 #[must_use]
 pub fn inspect(bytes: &[u8]) -> Found {
-    let finite = finite(bytes).unwrap_or(false);
+    let finite = all_finite(bytes).unwrap_or(false);
     Found { digest: Digest::of(bytes), bytes: bytes.len() as u64, finite }
-}
-
-/// `None` if it is no safetensors file of F32, BF16 or F16.
-fn finite(bytes: &[u8]) -> Option<bool> {
-    let (length, rest) = bytes.split_first_chunk::<8>()?;
-    let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
-    let header: serde_json::Value = serde_json::from_slice(rest.get(..length)?).ok()?;
-    let data = rest.get(length..)?;
-    for (name, tensor) in header.as_object()? {
-        if name == "__metadata__" {
-            continue;
-        }
-        let range = tensor.get("data_offsets")?.as_array()?;
-        let [start, end] = range.as_slice() else { return None };
-        let (start, end) = (start.as_u64()? as usize, end.as_u64()? as usize);
-        let values = data.get(start..end)?;
-        // A number is not finite when all bits of its exponent are set.
-        let finite = match tensor.get("dtype")?.as_str()? {
-            "F32" => values.as_chunks().0.iter().all(|b| f32::from_le_bytes(*b).is_finite()),
-            "BF16" => {
-                values.as_chunks().0.iter().all(|b| u16::from_le_bytes(*b) & 0x7f80 != 0x7f80)
-            }
-            "F16" => values.as_chunks().0.iter().all(|b| u16::from_le_bytes(*b) & 0x7c00 != 0x7c00),
-            _ => return None,
-        };
-        if !finite {
-            return Some(false);
-        }
-    }
-    Some(true)
 }
 
 #[cfg(test)]

@@ -151,7 +151,6 @@ fn checkpoints(run: &RunDir) -> Result<Vec<CheckpointFact>, EvidenceError> {
             name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             holds: examined.map(|Examined { progress, finite }| Held {
                 step: Step(progress.step),
-                version: progress.version,
                 consumed: progress.consumed,
                 finite,
             }),

@@ -13,34 +13,9 @@ if [ -z "${CRRL:-}" ]; then
 fi
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-"$CRRL" tasks mutate "$root/examples/pytree" -n 300 --lines-max 12 -o "$out/tasks.jsonl" 2>/dev/null
-cat >"$out/cluster.toml" <<CONFIG
-[run]
-dir = "$out/run"
-steps = $steps
-[model]
-path = "$root/models/small"
-[tasks]
-train = "$out/tasks.jsonl"
-[agent]
-prompt = "brief"
-calls_max = 4
-tokens_max = 512
-turn_tokens_max = 160
-time_max_s = 30.0
-output_chars_max = 800
-nudges_max = 0
-[reward]
-edit = 0.2
-[rollout]
-group_size = 8
-groups_per_step = 8
-concurrency = 32
-lease_s = 60.0
-skip_equal_groups = false
-[learner]
-micro_batch_tokens = 8192
-CONFIG
+# shellcheck source=scripts/bench/small_cluster.sh
+. "$root/scripts/bench/small_cluster.sh"
+small_cluster "$root" "$out" "$steps" 8 8 32
 for round in $(seq "$rounds"); do
     for sync in true false; do
         "$CRRL" train -f "$out/cluster.toml" --quiet --json --set "run.dir=$out/$sync-$round" \

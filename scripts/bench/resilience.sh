@@ -15,37 +15,9 @@ fi
 out=${OUT:-$(mktemp -d)}
 mkdir -p "$out"
 
-"$CRRL" tasks mutate "$root/examples/pytree" -n 300 --lines-max 12 -o "$out/tasks.jsonl" 2>"$out/tasks.log"
-cat >"$out/cluster.toml" <<CONFIG
-[run]
-dir = "$out/run"
-steps = 1000000
-[model]
-path = "$root/models/small"
-[tasks]
-train = "$out/tasks.jsonl"
-[agent]
-prompt = "brief"
-calls_max = 4
-tokens_max = 512
-turn_tokens_max = 160
-time_max_s = 30.0
-output_chars_max = 800
-nudges_max = 0
-[reward]
-edit = 0.2
-[rollout]
-group_size = 4
-groups_per_step = 4
-concurrency = 16
-lease_s = 60.0
-skip_equal_groups = false
-[learner]
-micro_batch_tokens = 8192
-[cluster]
-# Faults come closer together here than a host should put up with.
-restarts_max = 1000
-CONFIG
+# shellcheck source=scripts/bench/small_cluster.sh
+. "$root/scripts/bench/small_cluster.sh"
+small_cluster "$root" "$out" 1000000 4 4 16
 
 "$CRRL" train -f "$out/cluster.toml" --quiet >"$out/train.log" 2>&1 &
 training=$!

@@ -5,7 +5,7 @@
 //! Reading asks nobody.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use crrl_types::actor::{ActorReport, ActorState};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use crate::peer::lock;
+use crate::router::kind;
 
 /// Messages whose waiting time is known; of more than that, only the number.
 const WAITING_TIMED_MAX: usize = 4096;
@@ -234,7 +235,7 @@ where
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let kind = first_word(&message);
+        let kind = kind(&message);
         let from_elsewhere = matches!(kind.as_str(), "Inbound" | "Peer");
         let handled = {
             let _at = self.watched.begin(kind, from_elsewhere);
@@ -261,21 +262,6 @@ where
         }
         handled
     }
-}
-
-/// Name of a message's variant. Stops formatting after the name, whatever follows.
-fn first_word(message: &impl fmt::Debug) -> String {
-    struct FirstWord(String);
-    impl fmt::Write for FirstWord {
-        fn write_str(&mut self, text: &str) -> fmt::Result {
-            let end = text.find(|c: char| !c.is_alphanumeric()).unwrap_or(text.len());
-            self.0.push_str(&text[..end]);
-            if end < text.len() { Err(fmt::Error) } else { Ok(()) }
-        }
-    }
-    let mut word = FirstWord(String::new());
-    let _ = write!(word, "{message:?}");
-    word.0
 }
 
 #[cfg(test)]

@@ -307,9 +307,9 @@ impl fmt::Debug for Router {
     }
 }
 
-/// Name of a message's variant, for logs. Stops formatting after the name, whatever follows.
+/// Name of a message's variant. Stops formatting after the name, whatever follows.
 #[must_use]
-pub fn kind(wire: &Wire) -> String {
+pub fn kind(message: &impl fmt::Debug) -> String {
     struct FirstWord(String);
     impl Write for FirstWord {
         fn write_str(&mut self, text: &str) -> fmt::Result {
@@ -319,7 +319,7 @@ pub fn kind(wire: &Wire) -> String {
         }
     }
     let mut word = FirstWord(String::new());
-    let _ = write!(word, "{wire:?}");
+    let _ = write!(word, "{message:?}");
     word.0
 }
 

@@ -314,20 +314,26 @@ fn sync(path: &Path) -> Result<(), LearnerError> {
         .map_err(|source| LearnerError::Io { path: path.to_owned(), source })
 }
 
-/// Whether a safetensors file holds finite values only. Types other than ours hold no values of
-/// ours.
-fn all_finite(bytes: &[u8]) -> Result<bool, String> {
+/// Whether a safetensors file holds finite values only.
+///
+/// # Errors
+/// It is no such file, or holds something else than F32, BF16 or F16.
+pub fn all_finite(bytes: &[u8]) -> Result<bool, String> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+    let known = [Dtype::F32, Dtype::BF16, Dtype::F16];
+    if let Some((name, tensor)) = file.tensors().iter().find(|(_, t)| !known.contains(&t.dtype())) {
+        return Err(format!("{name} is of type {:?}", tensor.dtype()));
+    }
     // A number is not finite when all bits of its exponent are set.
+    let bits = |data: &[u8], exponent: u16| {
+        data.as_chunks().0.iter().all(|b| u16::from_le_bytes(*b) & exponent != exponent)
+    };
     Ok(file.tensors().iter().all(|(_, tensor)| match tensor.dtype() {
         Dtype::F32 => {
             tensor.data().as_chunks().0.iter().all(|b| f32::from_le_bytes(*b).is_finite())
         }
-        Dtype::BF16 => {
-            let bits = tensor.data().as_chunks().0;
-            bits.iter().all(|b| u16::from_le_bytes(*b) & 0x7f80 != 0x7f80)
-        }
-        _ => true,
+        Dtype::BF16 => bits(tensor.data(), 0x7f80),
+        _ => bits(tensor.data(), 0x7c00),
     }))
 }
 

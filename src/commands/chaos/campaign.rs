@@ -1,6 +1,6 @@
 //! Injects faults one after the other into a running cluster and watches what becomes of it.
 
-use std::path::PathBuf;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
@@ -71,6 +71,9 @@ pub(super) struct Campaign {
     options: Options,
     rng: StdRng,
     runtime: tokio::runtime::Runtime,
+    /// Every event read so far, and the bytes of the file they took.
+    history: Vec<Event>,
+    read_bytes: u64,
 }
 
 impl Campaign {
@@ -92,7 +95,15 @@ impl Campaign {
             .build()
             .context("cannot start an event loop")?;
         let rng = StdRng::seed_from_u64(options.seed);
-        Ok(Self { nodes: config.nodes(), run, options, rng, runtime })
+        Ok(Self {
+            nodes: config.nodes(),
+            run,
+            options,
+            rng,
+            runtime,
+            history: Vec::new(),
+            read_bytes: 0,
+        })
     }
 
     /// Waits until there is training to disturb.
@@ -142,7 +153,7 @@ impl Campaign {
         let deadline =
             Instant::now() + Duration::from_millis(injection.duration_ms) + self.options.patience;
         let seen = loop {
-            let seen = observe(&self.history()?, &injected);
+            let seen = observe(self.history()?, &injected);
             if (seen.recovered_ms.is_some() && now_ms() >= until_ms) || Instant::now() > deadline {
                 break seen;
             }
@@ -154,8 +165,8 @@ impl Campaign {
         if recovered_ms.is_some() {
             std::thread::sleep(self.options.window);
         }
-        let history = self.history()?;
         let window_ms = self.options.window.as_millis() as u64;
+        let history = self.history()?;
         let seconds = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1000.0;
         Ok(Outcome {
             fault: scenario.name.clone(),
@@ -164,9 +175,9 @@ impl Campaign {
             noticed_s: noticed_ms.map(|at| seconds(from_ms, at)),
             recovered_s: recovered_ms.map(|at| seconds(until_ms, at)),
             throughput: [
-                throughput(&history, from_ms - window_ms, from_ms),
-                throughput(&history, from_ms, over_ms),
-                throughput(&history, over_ms, over_ms + window_ms),
+                throughput(history, from_ms - window_ms, from_ms),
+                throughput(history, from_ms, over_ms),
+                throughput(history, over_ms, over_ms + window_ms),
             ],
         })
     }
@@ -257,12 +268,23 @@ impl Campaign {
         fired
     }
 
-    fn history(&self) -> anyhow::Result<Vec<Event>> {
-        let path: PathBuf = self.run.events();
-        let text = std::fs::read_to_string(&path)
+    /// Reads on where the last look ended: a long history is not read over and over beside the
+    /// cluster that is measured.
+    fn history(&mut self) -> anyhow::Result<&[Event]> {
+        let path = self.run.events();
+        let mut text = Vec::new();
+        std::fs::File::open(&path)
+            .and_then(|mut file| {
+                file.seek(SeekFrom::Start(self.read_bytes))?;
+                file.read_to_end(&mut text)
+            })
             .with_context(|| format!("cannot read {}", path.display()))?;
         // The last line may be half written.
-        Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        self.read_bytes += whole as u64;
+        let lines = text[..whole].split(|byte| *byte == b'\n');
+        self.history.extend(lines.filter_map(|line| serde_json::from_slice(line).ok()));
+        Ok(&self.history)
     }
 }
 

@@ -100,7 +100,7 @@ pub(super) fn resolve(word: &str) -> anyhow::Result<Vec<Scenario>> {
     let path = Path::new(word);
     if path.extension().is_none_or(|extension| extension != "toml") {
         let known = SCENARIOS.iter().map(|(name, _)| *name);
-        let nearest = known.min_by_key(|name| distance(name, word)).unwrap_or_default();
+        let nearest = known.min_by_key(|name| strsim::levenshtein(name, word)).unwrap_or_default();
         return Err(Coded::usage(format!(
             "no scenario {word:?}; did you mean {nearest}? `crrl chaos list` names them all, and a \
              file of one's own ends in .toml"
@@ -109,22 +109,6 @@ pub(super) fn resolve(word: &str) -> anyhow::Result<Vec<Scenario>> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Coded::usage(format!("cannot read {word}: {error}")))?;
     parse(&text).map_err(|error| Coded::usage(format!("{word}: {error}")))
-}
-
-/// Letters that have to change to make one word of another.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let change = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[derive(Debug, Deserialize)]

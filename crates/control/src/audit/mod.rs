@@ -87,8 +87,6 @@ pub struct CheckpointFact {
 pub struct Held {
     /// Last step made.
     pub step: Step,
-    /// Newest published version.
-    pub version: AdapterVersion,
     /// Episodes of that step.
     pub consumed: Vec<EpisodeId>,
     /// Whether every value of every tensor is finite.

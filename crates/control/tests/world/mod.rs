@@ -533,7 +533,6 @@ impl World {
             name: format!("step-{:08}", learner.step),
             holds: Ok(crrl_control::audit::Held {
                 step: Step(learner.step),
-                version: AdapterVersion(learner.version),
                 consumed: consumed.clone(),
                 finite: true,
             }),
