@@ -16,10 +16,11 @@ use crrl_control::plan::{PLAN_FILE, Plan};
 use crrl_control::results::{RESULTS_FILE, Results};
 use crrl_control::wire::{Assignment, NodeRole, Wire};
 use crrl_store::{EventLog, Op, Options, Reader, StoreError, Writer};
-use crrl_types::{EpisodeId, Event, EventKind, NodeName, Sampling, Trajectory};
+use crrl_types::{EpisodeId, Event, EventKind, JournalEntry, NodeName, Sampling, Trajectory};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
 
+use crate::journals::Journals;
 use crate::leave::{Farewell, Leave};
 use crate::ledger_rows;
 use crate::run_files::{keep, read_results};
@@ -55,6 +56,7 @@ pub fn takes(wire: &Wire) -> bool {
             | Wire::Credit { .. }
             | Wire::Finished { .. }
             | Wire::Failed { .. }
+            | Wire::Turns { .. }
             | Wire::BatchWanted(_)
             | Wire::Committed { .. }
             | Wire::Activated { .. }
@@ -135,6 +137,13 @@ pub struct State {
     rollouts: BTreeMap<NodeName, Instant>,
 }
 
+/// What came with a message and is kept if the coordinator wants it.
+enum Attached {
+    Nothing,
+    Trajectory(Box<Trajectory>),
+    Turns(Vec<JournalEntry>),
+}
+
 /// A run under way.
 struct Run {
     machine: Machine,
@@ -142,6 +151,7 @@ struct Run {
     tasks: Vec<Arc<TaskFile>>,
     /// Tokens of results that are not yet in a batch.
     trajectories: BTreeMap<EpisodeId, Trajectory>,
+    journals: Journals,
     writer: Writer<Words>,
 }
 
@@ -192,7 +202,7 @@ impl Actor for Coordinator {
                 state.rollouts.remove(&name);
                 state.args.board.lost(&name, &reason);
                 state.early.retain(|input| input.sender() != Some(&name));
-                state.input(Input::NodeDown { node: name, reason }, None)
+                state.input(Input::NodeDown { node: name, reason }, Attached::Nothing)
             }
             Msg::Durable(words) => {
                 state.say(*words);
@@ -208,7 +218,7 @@ impl Actor for Coordinator {
                 Ok(())
             }
             Msg::Control(RunControl::Abort { reason }) => {
-                state.input(Input::Abort { reason }, None)
+                state.input(Input::Abort { reason }, Attached::Nothing)
             }
             Msg::Tick => state.tick(&myself),
         }
@@ -259,18 +269,20 @@ impl State {
             let _ = actor.cast(message);
         })?;
         let reader = Reader::open(&self.args.run.store())?;
-        let recovered = ledger_rows::recover(&reader, results)?;
+        let journals = Journals::recovered(reader.journals()?);
+        let recovered = ledger_rows::recover(&reader, results, &journals)?;
         self.show().fill(&reader)?;
         let machine = Machine::recover(plan.clone(), ids, recovered, self.now())?;
         // An error of the life before is no longer true.
         let results = Some(Box::new(machine.results().clone()));
         let started = self.event(EventKind::Started);
         writer.submit(Vec::new(), Words { results, events: vec![started], ..Words::default() })?;
-        self.run = Some(Run { machine, plan, tasks, trajectories: BTreeMap::new(), writer });
+        let trajectories = BTreeMap::new();
+        self.run = Some(Run { machine, plan, tasks, trajectories, journals, writer });
         for input in std::mem::take(&mut self.early) {
-            self.input(input, None)?;
+            self.input(input, Attached::Nothing)?;
         }
-        self.input(Input::Timer, None)?;
+        self.input(Input::Timer, Attached::Nothing)?;
         self.leave_if_over("the run is over");
         Ok(())
     }
@@ -296,22 +308,25 @@ impl State {
                 let input = Input::from_wire(&from, &message);
                 let Wire::Finished { trajectory, .. } = message else { return Ok(()) };
                 match input {
-                    Some(input) => self.input(input, Some(*trajectory)),
+                    Some(input) => self.input(input, Attached::Trajectory(trajectory)),
                     None => Ok(()),
                 }
             }
             wire => match Input::from_wire(&from, &wire) {
-                Some(input) => self.input(input, None),
+                Some(input) => {
+                    let turns = if let Wire::Turns { entries, .. } = wire {
+                        Attached::Turns(entries)
+                    } else {
+                        Attached::Nothing
+                    };
+                    self.input(input, turns)
+                }
                 None => Ok(()),
             },
         }
     }
 
-    fn input(
-        &mut self,
-        input: Input,
-        trajectory: Option<Trajectory>,
-    ) -> Result<(), ActorProcessingErr> {
+    fn input(&mut self, input: Input, attached: Attached) -> Result<(), ActorProcessingErr> {
         let now = self.now();
         let Some(run) = &mut self.run else {
             self.remember(input);
@@ -321,7 +336,7 @@ impl State {
             tracing::error!(%broken, "stopping before harm is done");
             broken.to_string()
         })?;
-        self.carry_out(effects, trajectory)
+        self.carry_out(effects, attached)
     }
 
     /// Keeps what says who is there; anything else is said again by its sender.
@@ -350,7 +365,7 @@ impl State {
     fn carry_out(
         &mut self,
         effects: Vec<Effect>,
-        mut trajectory: Option<Trajectory>,
+        mut attached: Attached,
     ) -> Result<(), ActorProcessingErr> {
         let mut ops: Vec<Op> = Vec::new();
         let mut words = Words::default();
@@ -364,13 +379,22 @@ impl State {
                     ops.push(ledger_rows::op(record));
                 }
                 Effect::Keep(episode) => {
-                    if let Some(trajectory) = trajectory.take() {
+                    if let Attached::Trajectory(trajectory) =
+                        std::mem::replace(&mut attached, Attached::Nothing)
+                    {
                         Showcase(&self.args.board).episode(&trajectory);
-                        ops.push(Op::Trajectory(Box::new(trajectory.clone())));
-                        run.trajectories.insert(episode, trajectory);
+                        ops.push(Op::Trajectory(trajectory.clone()));
+                        run.trajectories.insert(episode, *trajectory);
                     }
                 }
                 Effect::Forget(episode) => drop(run.trajectories.remove(&episode)),
+                Effect::KeepTurns { episode, attempt, first, skip } => {
+                    if let Attached::Turns(entries) = &mut attached {
+                        let new = entries.split_off(entries.len().min(skip as usize));
+                        ops.push(run.journals.keep(episode, attempt, first, new));
+                    }
+                }
+                Effect::ForgetTurns(episode) => ops.push(run.journals.forget(episode)),
                 Effect::Send(to, wire) => words.posts.push((to, wire)),
                 Effect::Assign(assign) => {
                     let to = assign.to.clone();
@@ -451,7 +475,7 @@ impl State {
             self.leave_if_over(&reason);
             return Ok(());
         }
-        self.input(Input::Abort { reason }, None)
+        self.input(Input::Abort { reason }, Attached::Nothing)
     }
 
     fn tick(&mut self, myself: &ActorRef<Msg>) -> Result<(), ActorProcessingErr> {
@@ -465,7 +489,7 @@ impl State {
         let Some(run) = &self.run else { return Ok(()) };
         run.machine.check().map_err(|broken| broken.to_string())?;
         if run.machine.next_deadline().is_some_and(|at| at <= self.now()) {
-            self.input(Input::Timer, None)?;
+            self.input(Input::Timer, Attached::Nothing)?;
         }
         if let Some(run) = &self.run {
             self.show().status(&run.machine.status(), &run.plan);
@@ -476,7 +500,7 @@ impl State {
 
 impl Run {
     fn assignment(&self, assign: Assign) -> Option<Assignment> {
-        let Assign { episode, attempt, group, phase, task, seed, evaluation, .. } = assign;
+        let Assign { episode, attempt, group, phase, task, seed, evaluation, past, .. } = assign;
         let of_plan = self.plan.phases.get(phase as usize)?;
         Some(Assignment {
             episode,
@@ -486,6 +510,7 @@ impl Run {
             sampling: Sampling { seed, ..of_plan.sampling().clone() },
             lease_ms: self.plan.limits.lease_ms,
             evaluation,
+            past: self.journals.past(episode, past),
         })
     }
 

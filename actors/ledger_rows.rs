@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use crrl_control::coordinator::{BatchRow, ROLLBACK_STEPS_MAX, Record, Recovered};
-use crrl_control::ledger::{Entry, Outcome, State, Totals};
+use crrl_control::ledger::{Entry, Lease, Leases, Outcome, State, Totals};
 use crrl_control::results::Results;
 use crrl_control::wire::Serving;
 use crrl_store::{EpisodeRow, Op, Reader, StoreError};
 use crrl_types::{EpisodeId, Step};
+
+use crate::journals::Journals;
 
 /// Keys of the store's `meta` table.
 const PHASE: &str = "phase";
@@ -104,10 +106,11 @@ pub fn entry(row: EpisodeRow) -> Result<Entry, RecoverRowsError> {
     let reason = || row.reason.clone().unwrap_or_default();
     let state = match row.state.as_str() {
         "queued" => State::Queued,
-        "leased" => State::Leased {
+        "leased" => State::Leased(Leases::one(Lease {
             node: row.node.clone().ok_or_else(|| bad("it has no node"))?,
+            attempt: row.attempt,
             deadline: std::time::Duration::ZERO,
-        },
+        })),
         "finished" => State::Finished(outcome()?),
         "batched" => State::Batched(step()?, outcome()?),
         "trained" => State::Trained(step()?, outcome()?),
@@ -154,7 +157,11 @@ fn add(totals: &mut Totals, state: &str, episodes: u64) {
 ///
 /// # Errors
 /// The store cannot be read, or makes no sense.
-pub fn recover(reader: &Reader, results: Results) -> Result<Recovered, RecoverRowsError> {
+pub fn recover(
+    reader: &Reader,
+    results: Results,
+    journals: &Journals,
+) -> Result<Recovered, RecoverRowsError> {
     let bad = |what: &str, detail: String| RecoverRowsError::Row { what: what.to_owned(), detail };
     let phase = match reader.meta(PHASE)? {
         None => 0,
@@ -202,5 +209,6 @@ pub fn recover(reader: &Reader, results: Results) -> Result<Recovered, RecoverRo
         next_group,
         ordinals: BTreeMap::from_iter(reader.ordinals()?),
         results,
+        journals: journals.found(),
     })
 }

@@ -12,6 +12,7 @@ pub mod chat_codec;
 pub mod coordinator;
 pub mod engine;
 pub mod evidence;
+pub mod journals;
 pub mod learner;
 pub mod leave;
 pub mod ledger_rows;

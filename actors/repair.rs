@@ -10,7 +10,9 @@ use std::time::Duration;
 use crrl_agent::{Action, ChatCodec, Episode, EpisodeRecord, Input, Invocation, ToolOutcome};
 use crrl_rl::overlong;
 use crrl_rl::reward::{self, RewardOptions};
-use crrl_types::{EpisodeId, Finish, GroupId, NodeName, Reward, Sampling, Task, Trajectory};
+use crrl_types::{
+    EpisodeId, Finish, GroupId, JournalEntry, NodeName, Reward, Sampling, Task, Trajectory,
+};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::engine::{EngineHandle, EngineSequence, GenerateError};
@@ -21,6 +23,9 @@ use crate::sandboxes::{Lease, LeaseError, Sandboxes};
 const DIFF_TIME_MAX: Duration = Duration::from_secs(10);
 /// Time one sandbox may take to open, its template included.
 const LEASE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Time a tool call may take that is made once more; commands have limits of their own.
+const CALL_AGAIN_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// The overlong penalty begins in the last fifth of the tokens, as DAPO's does (4,096 of 20,480).
 const OVERLONG_SHARE: u32 = 5;
@@ -48,6 +53,9 @@ pub enum RepairError {
     /// The reward could not be computed.
     #[error(transparent)]
     Reward(#[from] reward::ScoreError),
+    /// Going on with what another node began came out otherwise.
+    #[error("it cannot be gone on with: {0}")]
+    Past(String),
     /// A fault of ours.
     #[error("the reward's computation panicked: {0}")]
     RewardPanic(String),
@@ -117,6 +125,21 @@ impl Repairer {
     /// # Errors
     /// When something of ours failed; the episode is then not to be trained on.
     pub async fn repair(&self, attempt: Attempt) -> Result<Trajectory, RepairError> {
+        self.go_on(attempt, Vec::new(), |_| ()).await
+    }
+
+    /// The same, from where another node left off: what `past` tells is not generated again, and its
+    /// tool calls are made once more, so that the sandbox is as it was. Before each turn of the
+    /// policy `turns` is told what has happened since the last.
+    ///
+    /// # Errors
+    /// As [`Self::repair`]; [`RepairError::Past`] if the sandbox came out otherwise.
+    pub async fn go_on(
+        &self,
+        attempt: Attempt,
+        past: Vec<JournalEntry>,
+        turns: impl Fn(Vec<JournalEntry>) + Send,
+    ) -> Result<Trajectory, RepairError> {
         let started = Instant::now();
         let Attempt { episode: id, group, task, sampling, time_max } = attempt;
         let live = self.live.enter(id, group, task.instance_id.clone());
@@ -128,10 +151,24 @@ impl Repairer {
         let time = time_max.map_or(self.options.time_max, |max| max.min(self.options.time_max));
         let deadline = Instant::now() + time;
         let mut input = Input::Start;
+        let mut past = past.into_iter();
+        let mut news = Vec::new();
+        // The sequence knows nothing yet of what the transcript holds.
+        let mut fresh = true;
         let record = loop {
-            input = match episode.step(input) {
+            let action = episode.step(input);
+            if let Some(entry) = past.next() {
+                input = again(&action, entry, &mut sandbox, &live).await?;
+                continue;
+            }
+            input = match action {
                 Action::Generate { append, max_tokens } => {
                     live.thinking();
+                    if !news.is_empty() {
+                        turns(std::mem::take(&mut news));
+                    }
+                    let append = if fresh { episode.tokens().to_vec() } else { append };
+                    fresh = false;
                     let max_tokens = max_tokens.min(sampling.max_tokens);
                     let sampling = Sampling { max_tokens, ..sampling.clone() };
                     generate(&mut sequence, append, sampling, deadline).await?
@@ -140,6 +177,7 @@ impl Repairer {
                 Action::CollectDiff => collect(&mut sandbox).await,
                 Action::Finish(record) => break *record,
             };
+            news.extend(input.journal_entry());
         };
         drop(sequence);
         sandbox.close().await;
@@ -205,6 +243,34 @@ fn conduct(record: &EpisodeRecord, tokens_max: u32) -> reward::Conduct {
     }
 }
 
+/// What another node has seen happen, here once more.
+async fn again(
+    action: &Action,
+    entry: JournalEntry,
+    sandbox: &mut Lease,
+    live: &LiveEntry,
+) -> Result<Input, RepairError> {
+    match (action, &entry) {
+        (Action::Generate { .. }, JournalEntry::Generated { .. }) => live.thinking(),
+        (Action::Call(invocation), JournalEntry::Tool { ok, .. }) => {
+            live.calling(invocation);
+            let ran = timeout(CALL_AGAIN_TIME_MAX, sandbox.run(invocation)).await;
+            let ran =
+                ran.map_err(|_| RepairError::Past("a tool call takes too long".to_owned()))?;
+            let (_, now) = ran.map_err(|error| RepairError::Past(error.to_string()))?;
+            if now != *ok {
+                let name = |ok| if ok { "succeeded" } else { "failed" };
+                let (there, here) = (name(*ok), name(now));
+                let what = format!("a tool call {there} there and {here} here");
+                return Err(RepairError::Past(what));
+            }
+        }
+        (Action::CollectDiff, JournalEntry::Diff(_)) => {}
+        _ => return Err(RepairError::Past("its journal is of another scaffold".to_owned())),
+    }
+    Ok(entry.into())
+}
+
 async fn generate(
     sequence: &mut EngineSequence,
     append: Vec<u32>,
@@ -215,18 +281,7 @@ async fn generate(
         return Ok(Input::DeadlinePassed);
     };
     let generated = result?;
-    let tokens = generated.tokens.iter().map(|token| crrl_agent::Sampled {
-        id: token.id,
-        logprob: token.logprob,
-        version: token.version,
-        digest: token.digest,
-    });
-    let stop = match generated.stop {
-        crrl_engine::Stop::EndOfTurn => crrl_agent::Stop::EndOfTurn,
-        crrl_engine::Stop::Text => crrl_agent::Stop::Text,
-        crrl_engine::Stop::Length => crrl_agent::Stop::Length,
-    };
-    Ok(Input::Generated { tokens: tokens.collect(), stop })
+    Ok(Input::Generated { tokens: generated.tokens, stop: generated.stop })
 }
 
 async fn call(

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crrl_cluster::{Inbound, Mesh, MeshEvent, Receipt};
 use crrl_control::wire::{Assignment, Held, NodeRole, Serving, Wire};
-use crrl_types::{AdapterManifest, EpisodeId, Task, Trajectory};
+use crrl_types::{AdapterManifest, EpisodeId, JournalEntry, Task, Trajectory};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use ractor_cluster::RactorMessage;
 use tokio::task::{AbortHandle, JoinError};
@@ -88,6 +88,13 @@ pub enum Msg {
         /// What came of it; `None` where it was cancelled.
         outcome: Option<Result<Box<Trajectory>, String>>,
     },
+    /// Something has happened in an episode under way.
+    Turn {
+        /// The lease it is under.
+        held: Held,
+        /// What.
+        entries: Vec<JournalEntry>,
+    },
     /// The engine took an adapter, or did not.
     Activated(Result<Serving, String>),
     /// The engine's thread has ended.
@@ -99,6 +106,15 @@ pub enum Msg {
 /// The rollout actor.
 pub struct Rollout;
 
+/// An episode under way.
+struct Running {
+    attempt: u32,
+    abort: AbortHandle,
+    /// What has happened in it. The coordinator may have missed some: it is told all of it anew
+    /// when it is back.
+    journal: Vec<JournalEntry>,
+}
+
 /// A result that waits for its acknowledgement.
 struct Unacked {
     attempt: u32,
@@ -109,7 +125,7 @@ struct Unacked {
 /// What it knows.
 pub struct State {
     args: Args,
-    running: BTreeMap<EpisodeId, (u32, AbortHandle)>,
+    running: BTreeMap<EpisodeId, Running>,
     unacked: BTreeMap<EpisodeId, Unacked>,
     serving: Option<Serving>,
     adapter_asked: Option<Instant>,
@@ -150,6 +166,7 @@ impl Actor for Rollout {
             // Whatever a lost peer has not acknowledged is sent again once it is back.
             Msg::Peer(MeshEvent::PeerDown { .. }) => {}
             Msg::Ended { held, outcome } => state.ended(held, outcome),
+            Msg::Turn { held, entries } => state.turn(held, entries),
             Msg::Activated(result) => state.activated(result),
             Msg::EngineGone(gone) => return Err(Box::new(gone)),
             Msg::Tick => state.tick(),
@@ -162,8 +179,8 @@ impl Actor for Rollout {
         _myself: ActorRef<Msg>,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        for (_, abort) in state.running.values() {
-            abort.abort();
+        for running in state.running.values() {
+            running.abort.abort();
         }
         Ok(())
     }
@@ -227,11 +244,35 @@ impl State {
             unacked.sent = Instant::now();
             (self.args.outbox)(NodeRole::Coordinator, unacked.message.clone());
         }
+        for (episode, running) in &self.running {
+            self.tell(*episode, running, 0);
+        }
+    }
+
+    /// Something has happened in an episode.
+    fn turn(&mut self, held: Held, entries: Vec<JournalEntry>) {
+        let Held { episode, attempt } = held;
+        let Some(running) = self.running.get_mut(&episode).filter(|r| r.attempt == attempt) else {
+            return;
+        };
+        let first = running.journal.len();
+        running.journal.extend(entries);
+        self.tell(episode, &self.running[&episode], first);
+    }
+
+    /// Tells the coordinator what has happened in an episode since entry `first`.
+    fn tell(&self, episode: EpisodeId, running: &Running, first: usize) {
+        let entries = running.journal[first..].to_vec();
+        if entries.is_empty() {
+            return;
+        }
+        let (attempt, first) = (running.attempt, u32::try_from(first).unwrap_or(u32::MAX));
+        self.send(NodeRole::Coordinator, Wire::Turns { episode, attempt, first, entries });
     }
 
     /// Everything the coordinator may believe to be with us.
     fn holding(&self) -> Vec<Held> {
-        let running = self.running.iter().map(|(episode, (attempt, _))| (*episode, *attempt));
+        let running = self.running.iter().map(|(episode, r)| (*episode, r.attempt));
         let unacked = self.unacked.iter().map(|(episode, u)| (*episode, u.attempt));
         running.chain(unacked).map(|(episode, attempt)| Held { episode, attempt }).collect()
     }
@@ -245,9 +286,9 @@ impl State {
         }
         match self.running.get(&episode) {
             // Sent twice.
-            Some((running, _)) if *running >= attempt => return,
+            Some(running) if running.attempt >= attempt => return,
             // A new lease on what we still work on: the old one's result would be refused.
-            Some((_, abort)) => abort.abort(),
+            Some(running) => running.abort.abort(),
             None => {}
         }
         if self.unacked.get(&episode).is_some_and(|unacked| unacked.attempt >= attempt) {
@@ -260,18 +301,19 @@ impl State {
             return;
         }
         let held = Held { episode, attempt };
+        let journal = assignment.past.clone();
         let abort = start(held, assignment, self.args.repairer.clone(), myself.clone());
-        self.running.insert(episode, (attempt, abort));
+        self.running.insert(episode, Running { attempt, abort, journal });
     }
 
     /// A lease is of no use to anybody any more. A later one on the same episode goes on.
     fn cancel(&mut self, episode: EpisodeId, attempt: u32, reason: &str) {
         self.settled(episode, attempt);
-        if self.running.get(&episode).is_some_and(|(running, _)| *running <= attempt)
-            && let Some((_, abort)) = self.running.remove(&episode)
+        if self.running.get(&episode).is_some_and(|running| running.attempt <= attempt)
+            && let Some(running) = self.running.remove(&episode)
         {
             tracing::info!(%episode, attempt, reason, "cancelled");
-            abort.abort();
+            running.abort.abort();
         }
     }
 
@@ -284,7 +326,7 @@ impl State {
 
     fn ended(&mut self, held: Held, outcome: Option<Result<Box<Trajectory>, String>>) {
         // A later lease may have taken its place.
-        if self.running.get(&held.episode).is_none_or(|(attempt, _)| *attempt != held.attempt) {
+        if self.running.get(&held.episode).is_none_or(|running| running.attempt != held.attempt) {
             return;
         }
         self.running.remove(&held.episode);
@@ -381,7 +423,12 @@ fn start(
     repairer: Repairer,
     myself: ActorRef<Msg>,
 ) -> AbortHandle {
-    let work = tokio::spawn(run(assignment, repairer));
+    let teller = myself.clone();
+    let turns = move |entries| {
+        // An actor that has stopped tells nobody.
+        let _ = teller.cast(Msg::Turn { held, entries });
+    };
+    let work = tokio::spawn(run(assignment, repairer, turns));
     let abort = work.abort_handle();
     tokio::spawn(async move {
         let outcome = match work.await {
@@ -403,14 +450,18 @@ fn panicked(ended: JoinError) -> String {
     }
 }
 
-async fn run(assignment: Assignment, repairer: Repairer) -> Result<Trajectory, String> {
-    let Assignment { episode, group, task_json, sampling, lease_ms, .. } = assignment;
+async fn run(
+    assignment: Assignment,
+    repairer: Repairer,
+    turns: impl Fn(Vec<JournalEntry>) + Send,
+) -> Result<Trajectory, String> {
+    let Assignment { episode, group, task_json, sampling, lease_ms, past, .. } = assignment;
     let task: Task = serde_json::from_str(&task_json)
         .map_err(|error| format!("the task cannot be read: {error}"))?;
     let lease = Duration::from_millis(lease_ms);
     let time_max = Some(lease.mul_f64(1.0 - SEND_SHARE));
     let attempt = Attempt { episode, group, task, sampling, time_max };
-    match tokio::time::timeout(lease, repairer.repair(attempt)).await {
+    match tokio::time::timeout(lease, repairer.go_on(attempt, past, turns)).await {
         Ok(result) => result.map_err(|error: RepairError| error.to_string()),
         Err(_) => Err(format!("it outlived its lease of {lease:?}")),
     }

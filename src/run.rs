@@ -75,6 +75,8 @@ pub(crate) fn phases(config: &ClusterConfig, greedy_tasks: u32) -> Vec<Phase> {
         stale: crrl_control::plan::StalePolicy::default(),
         sync: config.run.sync,
         skip_equal_groups: config.rollout.skip_equal_groups,
+        staleness: config.rollout.staleness,
+        stragglers: config.rollout.stragglers(),
     });
     [
         evaluate(BEFORE, false),

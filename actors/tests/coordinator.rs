@@ -113,6 +113,8 @@ fn plan() -> Plan {
         stale: StalePolicy::TrainRest,
         sync: false,
         skip_equal_groups: true,
+        staleness: Default::default(),
+        stragglers: Default::default(),
     });
     Plan::new(1, vec![evaluate("before"), train, evaluate("after")])
 }

@@ -53,6 +53,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let mut plan = Plan::new(args.seed, phases(&config, recipe::GREEDY_TASKS));
     plan.limits.lease_ms = (config.rollout.lease_s * 1e3) as u64;
+    plan.limits.on_loss = config.rollout.on_loss;
     let resume = format!(
         "crrl quickstart --resume --run-dir {} --seed {} --steps {}",
         quoted(&dir.display().to_string()),

@@ -59,6 +59,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let phases = phases(&config, args.greedy);
     let mut plan = crrl_control::plan::Plan::new(config.run.seed, phases);
     plan.limits.lease_ms = (config.rollout.lease_s * 1e3) as u64;
+    plan.limits.on_loss = config.rollout.on_loss;
     let (title, dir) = ("crrl train".into(), absolute(&config.run.dir));
     let run = Run { title, dir, config, plan, resume: resume(args) };
     run.prepare(args.resume)?;

@@ -7,7 +7,7 @@ mod world;
 use std::time::Duration;
 
 use crrl_control::wire::{Held, NodeRole, Wire};
-use crrl_types::{AdapterVersion, EpisodeId};
+use crrl_types::{AdapterVersion, EpisodeId, JournalEntry, Sampled, Stop};
 use futures::FutureExt;
 use world::{PANIC, World};
 
@@ -44,6 +44,9 @@ fn main() {
         a_group_prepares_its_task_once,
         a_draining_node_takes_no_more,
         an_episode_keeps_to_its_time,
+        another_node_goes_on_where_one_left_off,
+        the_working_copy_is_as_it_was_for_whoever_goes_on,
+        what_comes_out_otherwise_is_not_gone_on_with,
     );
     if failed > 0 {
         println!("{failed} failed");
@@ -239,4 +242,72 @@ async fn whoever_leaves_before_the_answer_leaves_no_sequence_open() {
     }
     world.all_given_back().await;
     world.engine.open().await.expect("every place is free again");
+}
+
+async fn another_node_goes_on_where_one_left_off() {
+    let mut first = World::new(2).await;
+    first.assign(7, 1, "the answer is wrong", 60_000);
+    let Wire::Finished { trajectory: whole, .. } = first.next(NodeRole::Coordinator).await else {
+        panic!("no result")
+    };
+    // A random policy changes nothing, is nudged, and takes a second turn.
+    let past = first.journals[&EpisodeId(7)].clone();
+    assert!(
+        matches!(past[..], [JournalEntry::Generated { .. }, JournalEntry::Diff(_)]),
+        "{past:?}"
+    );
+
+    let mut second = World::new(2).await;
+    let mut assignment = second.assignment(7, 2, "the answer is wrong", 60_000);
+    assignment.past = past.clone();
+    second.send(Wire::Assign(Box::new(assignment)));
+    let Wire::Finished { attempt: 2, trajectory } = second.next(NodeRole::Coordinator).await else {
+        panic!("no result")
+    };
+    // The same weights, tokens and seed: as if nothing had happened.
+    assert_eq!(trajectory.tokens, whole.tokens);
+    assert_eq!(trajectory.generated, whole.generated);
+    assert_eq!(trajectory.adapters, whole.adapters);
+    let JournalEntry::Generated { tokens, .. } = &past[0] else { unreachable!("just seen") };
+    let start = trajectory.adapters[0].start as usize;
+    let kept: Vec<f32> = tokens.iter().map(|token| token.logprob).collect();
+    assert_eq!(trajectory.logprobs[start..start + tokens.len()], kept);
+    second.all_given_back().await;
+}
+
+/// A turn that repairs the answer with one tool call.
+fn repairs(world: &World, ok: bool) -> Vec<JournalEntry> {
+    let call = "<tool_call>\n{\"name\": \"apply_patch\", \"arguments\": {\"file_path\": \
+                \"answer.py\", \"old_content\": \"41\", \"new_content\": \"42\"}}\n</tool_call>";
+    let digest = world.engine.base_digest();
+    let tokens = world.codec.encode(call).into_iter();
+    let sampled = |id| Sampled { id, logprob: -1.0, version: AdapterVersion(0), digest };
+    vec![
+        JournalEntry::Generated { tokens: tokens.map(sampled).collect(), stop: Stop::Length },
+        JournalEntry::Tool { output: String::new(), ok, wall_ms: 1 },
+    ]
+}
+
+async fn the_working_copy_is_as_it_was_for_whoever_goes_on() {
+    let mut world = World::new(2).await;
+    let mut assignment = world.assignment(1, 2, "the answer is wrong", 60_000);
+    assignment.past = repairs(&world, true);
+    world.send(Wire::Assign(Box::new(assignment)));
+    let next = world.next(NodeRole::Coordinator).await;
+    let Wire::Finished { trajectory, .. } = next else { panic!("{next:?}") };
+    assert!(trajectory.diff.contains("+    return 42"), "{}", trajectory.diff);
+    assert!(trajectory.reward.success, "{:?}", trajectory.reward);
+    assert!(trajectory.turns.len() > 1, "nothing was generated after it");
+    world.all_given_back().await;
+}
+
+async fn what_comes_out_otherwise_is_not_gone_on_with() {
+    let mut world = World::new(2).await;
+    let mut assignment = world.assignment(1, 2, "the answer is wrong", 60_000);
+    assignment.past = repairs(&world, false);
+    world.send(Wire::Assign(Box::new(assignment)));
+    let next = world.next(NodeRole::Coordinator).await;
+    let Wire::Failed { reason, .. } = next else { panic!("{next:?}") };
+    assert!(reason.contains("failed there and succeeded here"), "{reason}");
+    world.all_given_back().await;
 }

@@ -16,7 +16,8 @@ use crrl_control::wire::{Assignment, NodeRole, Wire};
 use crrl_model::{ChatTokenizer, Cpu, Decoder, FileDtype, Lora, LoraConfig, ModelConfig, ModelDir};
 use crrl_sandbox::LocalBackend;
 use crrl_types::{
-    AdapterManifest, AdapterVersion, Base, EpisodeId, GroupId, Message, NodeName, Sampling, Task,
+    AdapterManifest, AdapterVersion, Base, EpisodeId, GroupId, JournalEntry, Message, NodeName,
+    Sampling, Task,
 };
 use ractor::{Actor, ActorRef};
 use serde_json::{Value, json};
@@ -38,6 +39,9 @@ pub(crate) struct World {
     actor: ActorRef<Msg>,
     sent: mpsc::UnboundedReceiver<(NodeRole, Wire)>,
     early: HashMap<&'static str, VecDeque<Wire>>,
+    /// What has happened in each episode, by the node's own word.
+    pub(crate) journals: BTreeMap<EpisodeId, Vec<JournalEntry>>,
+    pub(crate) codec: Arc<dyn ChatCodec>,
     model: ModelConfig,
     _folder: tempfile::TempDir,
 }
@@ -73,7 +77,7 @@ impl World {
         let repairer = Repairer::new(
             engine.clone(),
             sandboxes.clone(),
-            Arc::new(Panicky(codec)),
+            Arc::new(Panicky(Arc::clone(&codec))),
             agent,
             Default::default(),
             NodeName::from("rollout-0"),
@@ -87,7 +91,8 @@ impl World {
         };
         let (actor, _) = Actor::spawn(None, Rollout, args).await.expect("it starts");
         let early = HashMap::new();
-        Self { engine, sandboxes, actor, sent, early, model, _folder: folder }
+        let journals = BTreeMap::new();
+        Self { engine, sandboxes, actor, sent, early, journals, codec, model, _folder: folder }
     }
 
     pub(crate) fn peer_up(&self, role: NodeRole) {
@@ -131,10 +136,11 @@ impl World {
             sampling: Sampling { seed: episode, ..Sampling::default() },
             lease_ms,
             evaluation: false,
+            past: Vec::new(),
         }
     }
 
-    /// The next message to whoever has this role.
+    /// The next message to whoever has this role. Turns are put into [`Self::journals`].
     pub(crate) async fn next(&mut self, role: NodeRole) -> Wire {
         let name = |role| match role {
             NodeRole::Coordinator => "coordinator",
@@ -147,6 +153,13 @@ impl World {
         loop {
             let next = tokio::time::timeout(WAIT, self.sent.recv()).await;
             let (to, wire) = next.expect("nothing was sent in time").expect("the actor lives");
+            if let Wire::Turns { episode, first, entries, .. } = wire {
+                let journal = self.journals.entry(episode).or_default();
+                journal.truncate(first as usize);
+                assert_eq!(journal.len(), first as usize, "a gap in the journal of {episode}");
+                journal.extend(entries);
+                continue;
+            }
             if to == role {
                 return wire;
             }

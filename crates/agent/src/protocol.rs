@@ -3,33 +3,10 @@
 //! The caller answers every [`Action`] with the [`Input`] named beside it, or with
 //! [`Input::DeadlinePassed`] at any time before [`Action::Finish`].
 
-use crrl_types::{AdapterVersion, Digest};
+use crrl_types::JournalEntry;
+pub use crrl_types::{Sampled, Stop};
 
 use crate::record::EpisodeRecord;
-
-/// One sampled token, as the engine stamped it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sampled {
-    /// Token id.
-    pub id: u32,
-    /// Log-probability under the sampler, logits divided by the temperature.
-    pub logprob: f32,
-    /// Adapter version it was drawn under.
-    pub version: AdapterVersion,
-    /// Digest of that adapter.
-    pub digest: Digest,
-}
-
-/// Why a generation stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
-    /// The policy ended its turn; the end-of-turn id is the last of the tokens.
-    EndOfTurn,
-    /// A stop text appeared.
-    Text,
-    /// `max_tokens` were drawn, or the context is full.
-    Length,
-}
 
 /// What a tool answered.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -101,4 +78,33 @@ pub enum Action {
     CollectDiff,
     /// The episode is over.
     Finish(Box<EpisodeRecord>),
+}
+
+impl Input {
+    /// As it goes into the episode's journal; `None` where it ends the episode.
+    #[must_use]
+    pub fn journal_entry(&self) -> Option<JournalEntry> {
+        Some(match self {
+            Self::Generated { tokens, stop } => {
+                JournalEntry::Generated { tokens: tokens.clone(), stop: *stop }
+            }
+            Self::ToolResult(ToolOutcome { output, ok, wall_ms }) => {
+                JournalEntry::Tool { output: output.clone(), ok: *ok, wall_ms: *wall_ms }
+            }
+            Self::Diff(diff) => JournalEntry::Diff(diff.clone()),
+            Self::Start | Self::DeadlinePassed | Self::Broken(_) => return None,
+        })
+    }
+}
+
+impl From<JournalEntry> for Input {
+    fn from(entry: JournalEntry) -> Self {
+        match entry {
+            JournalEntry::Generated { tokens, stop } => Self::Generated { tokens, stop },
+            JournalEntry::Tool { output, ok, wall_ms } => {
+                Self::ToolResult(ToolOutcome { output, ok, wall_ms })
+            }
+            JournalEntry::Diff(diff) => Self::Diff(diff),
+        }
+    }
 }

@@ -174,6 +174,7 @@ async fn a_large_message_and_an_adapter_travel_as_blobs() {
         sampling: Sampling::default(),
         lease_ms: 1,
         evaluation: false,
+        past: Vec::new(),
         attempt: 1,
     }));
     coordinator.mesh.cast(&world.name("learner"), large.clone()).expect("connected");

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crrl_rl::reward::RewardOptions;
+use crrl_types::{Late, OnLoss, Staleness, Stragglers};
 use serde::{Deserialize, Serialize};
 
 /// The whole of `cluster.toml`.
@@ -173,12 +174,33 @@ pub struct RolloutSection {
     pub top_k: u32,
     /// Episodes one rollout node drives at once.
     pub concurrency: u32,
+    /// Whether what is older than `staleness_max` is dropped, or trained on with its importance
+    /// weights; or whether nothing is rolled out ahead at all.
+    pub staleness: Staleness,
     /// How many versions old the oldest token of an episode may be when it is trained on.
     pub staleness_max: u64,
     /// An episode that is not back by then is handed to another node.
     pub lease_s: f64,
     /// Leave out groups whose attempts all earned the same.
     pub skip_equal_groups: bool,
+    /// What becomes of an episode whose node is lost in the middle of it.
+    pub on_loss: OnLoss,
+    /// While the learner waits, a group is trained on once this many of its attempts are back; 0
+    /// waits for all.
+    pub group_min: u32,
+    /// What becomes of the others.
+    pub late: Late,
+    /// An attempt that takes this many times the median is handed to a second node as well; 0 never.
+    pub duplicate_after: f64,
+}
+
+impl RolloutSection {
+    /// What is done about the slowest attempts.
+    #[must_use]
+    pub fn stragglers(&self) -> Stragglers {
+        let Self { group_min, late, duplicate_after, .. } = *self;
+        Stragglers { group_min, late, duplicate_after }
+    }
 }
 
 impl Default for RolloutSection {
@@ -190,9 +212,14 @@ impl Default for RolloutSection {
             top_p: 1.0,
             top_k: 0,
             concurrency: 16,
+            staleness: Staleness::Bounded,
             staleness_max: 2,
             lease_s: 120.0,
             skip_equal_groups: true,
+            on_loss: OnLoss::Resume,
+            group_min: 0,
+            late: Late::Drop,
+            duplicate_after: 0.0,
         }
     }
 }

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use crrl_types::Staleness;
+
 use crate::sections::{ClusterConfig, Role};
 
 /// Longest name of a node; a certificate's subject name allows 64.
@@ -49,6 +51,25 @@ pub fn validate(config: &ClusterConfig) -> Vec<String> {
          taken away before it ends",
             rollout.lease_s, config.agent.time_max_s
         ),
+    );
+
+    check(
+        rollout.staleness != Staleness::Corrected || config.learner.importance_cap > 0.0,
+        "rollout.staleness is \"corrected\" and learner.importance_cap is 0: nothing would correct \
+         old tokens"
+            .into(),
+    );
+    check(
+        rollout.group_min == 0 || (2..=rollout.group_size).contains(&rollout.group_min),
+        format!(
+            "rollout.group_min is {}: it is 0, or from 2 to rollout.group_size ({})",
+            rollout.group_min, rollout.group_size
+        ),
+    );
+    check(
+        rollout.duplicate_after == 0.0
+            || rollout.duplicate_after >= 1.0 && rollout.duplicate_after.is_finite(),
+        format!("rollout.duplicate_after is {}: it is 0, or 1 or more", rollout.duplicate_after),
     );
 
     let agent = &config.agent;

@@ -30,18 +30,53 @@ pub struct Outcome {
     pub generated: u32,
 }
 
+/// Who works on an episode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Which node.
+    pub node: NodeName,
+    /// Number of the lease on this episode, from 1.
+    pub attempt: u32,
+    /// When it ends, on the coordinator's monotonic clock.
+    pub deadline: Duration,
+}
+
+/// The leases on one episode: one, or two where a straggler was handed to a second node. The
+/// first result of either counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leases {
+    /// The newest.
+    pub newest: Lease,
+    /// The one before, if it still counts.
+    pub elder: Option<Lease>,
+}
+
+impl Leases {
+    /// A single lease.
+    #[must_use]
+    pub fn one(lease: Lease) -> Self {
+        Self { newest: lease, elder: None }
+    }
+
+    /// Each lease.
+    pub fn iter(&self) -> impl Iterator<Item = &Lease> {
+        std::iter::once(&self.newest).chain(&self.elder)
+    }
+
+    /// The lease a node has.
+    #[must_use]
+    pub fn of(&self, node: &NodeName) -> Option<&Lease> {
+        self.iter().find(|lease| lease.node == *node)
+    }
+}
+
 /// Where an episode is in its life.
 #[derive(Debug, Clone, PartialEq)]
 pub enum State {
     /// Waits for a node with room.
     Queued,
     /// A node works on it.
-    Leased {
-        /// Which.
-        node: NodeName,
-        /// When the lease ends, on the coordinator's monotonic clock.
-        deadline: Duration,
-    },
+    Leased(Leases),
     /// It has a result and waits for its batch.
     Finished(Outcome),
     /// The learner has it, or is about to.
@@ -64,7 +99,7 @@ impl State {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Queued => "queued",
-            Self::Leased { .. } => "leased",
+            Self::Leased(_) => "leased",
             Self::Finished(_) => "finished",
             Self::Batched(..) => "batched",
             Self::Trained(..) => "trained",
@@ -78,13 +113,13 @@ impl State {
     /// Whether nothing comes after it.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
-        !matches!(self, Self::Queued | Self::Leased { .. } | Self::Finished(_) | Self::Batched(..))
+        !matches!(self, Self::Queued | Self::Leased(_) | Self::Finished(_) | Self::Batched(..))
     }
 
     /// Whether a result may still come.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        matches!(self, Self::Queued | Self::Leased { .. })
+        matches!(self, Self::Queued | Self::Leased(_))
     }
 
     /// The result, once there is one.
@@ -117,31 +152,58 @@ pub struct Entry {
     pub sample: u32,
     /// Whether it is measured and never trained on.
     pub evaluation: bool,
-    /// Leases given out on it so far; the current lease has this number.
+    /// Leases given out on it so far; the newest lease has this number.
     pub attempt: u32,
-    /// Node of the current or last lease.
+    /// Node of the newest lease there was.
     pub node: Option<NodeName>,
     /// Where it is in its life.
     pub state: State,
 }
 
+impl Entry {
+    /// The next lease on it.
+    fn lease(&mut self, node: NodeName, deadline: Duration) -> Lease {
+        self.attempt += 1;
+        self.node = Some(node.clone());
+        Lease { node, attempt: self.attempt, deadline }
+    }
+
+    /// Whether this is a lease that counts. One that was taken back counts until the episode is
+    /// handed out again: nobody else can commit to it.
+    #[must_use]
+    pub fn is_held_by(&self, node: &NodeName, attempt: u32) -> bool {
+        match &self.state {
+            State::Queued => self.attempt == attempt && self.node.as_ref() == Some(node),
+            State::Leased(leases) => {
+                leases.iter().any(|lease| lease.node == *node && lease.attempt == attempt)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// What happens to an episode.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Transition {
-    /// A node gets it.
+    /// A node gets it; a second node, where one has it already.
     Lease {
         /// Which.
         node: NodeName,
         /// When the lease ends.
         deadline: Duration,
     },
-    /// The node that had the last lease turned out to be working on it still.
+    /// The node that had this lease turned out to be working on it still.
     Resume {
+        /// Number of the lease.
+        attempt: u32,
         /// When the lease ends now.
         deadline: Duration,
     },
-    /// The lease ended without a result.
-    Release,
+    /// This lease ended without a result. The episode waits for a node unless another has it.
+    Release {
+        /// Number of the lease.
+        attempt: u32,
+    },
     /// A result came.
     Finish(Outcome),
     /// The result was an evaluation's.
@@ -313,20 +375,47 @@ impl Ledger {
             from: from.name(),
             transition,
         };
-        let next = match (&entry.state, transition) {
+        let next = match (&entry.state, transition.clone()) {
             (State::Queued, Transition::Lease { node, deadline }) => {
-                entry.attempt += 1;
-                entry.node = Some(node.clone());
-                State::Leased { node, deadline }
+                State::Leased(Leases::one(entry.lease(node, deadline)))
             }
-            (State::Queued | State::Leased { .. }, Transition::Resume { deadline }) => {
-                match &entry.node {
-                    Some(node) => State::Leased { node: node.clone(), deadline },
-                    None => return Err(illegal(&entry.state, Transition::Resume { deadline })),
+            (
+                State::Leased(Leases { newest: elder, elder: None }),
+                Transition::Lease { node, deadline },
+            ) if elder.node != node => {
+                let elder = Some(elder.clone());
+                State::Leased(Leases { newest: entry.lease(node, deadline), elder })
+            }
+            (State::Queued, Transition::Resume { attempt, deadline })
+                if attempt == entry.attempt =>
+            {
+                match entry.node.clone() {
+                    Some(node) => State::Leased(Leases::one(Lease { node, attempt, deadline })),
+                    None => return Err(illegal(&entry.state, transition)),
                 }
             }
-            (State::Leased { .. }, Transition::Release) => State::Queued,
-            (State::Leased { .. }, Transition::Finish(outcome)) => State::Finished(outcome),
+            (State::Leased(leases), Transition::Resume { attempt, deadline })
+                if leases.iter().any(|lease| lease.attempt == attempt) =>
+            {
+                let mut leases = leases.clone();
+                for lease in std::iter::once(&mut leases.newest).chain(&mut leases.elder) {
+                    if lease.attempt == attempt {
+                        lease.deadline = deadline;
+                    }
+                }
+                State::Leased(leases)
+            }
+            (State::Leased(leases), Transition::Release { attempt }) => {
+                let mut left = leases.iter().filter(|lease| lease.attempt != attempt).cloned();
+                match (left.next(), left.next()) {
+                    (None, _) => State::Queued,
+                    (Some(lease), None) if leases.elder.is_some() => {
+                        State::Leased(Leases::one(lease))
+                    }
+                    _ => return Err(illegal(&entry.state, transition)),
+                }
+            }
+            (State::Leased(_), Transition::Finish(outcome)) => State::Finished(outcome),
             (State::Finished(outcome), Transition::Measure) if entry.evaluation => {
                 State::Measured(*outcome)
             }
@@ -373,8 +462,12 @@ impl Ledger {
         }
         for entry in self.entries.values() {
             let holder = match &entry.state {
-                State::Leased { node, .. } => {
-                    entry.attempt > 0 && entry.node.as_ref() == Some(node)
+                State::Leased(Leases { newest, elder }) => {
+                    let numbered = (1..=entry.attempt).contains(&newest.attempt);
+                    let apart = |elder: &Lease| {
+                        elder.node != newest.node && (1..newest.attempt).contains(&elder.attempt)
+                    };
+                    numbered && elder.as_ref().is_none_or(apart)
                 }
                 State::Queued => true,
                 State::Trained(..) => !entry.evaluation,
@@ -402,8 +495,8 @@ mod tests {
     fn transition() -> impl Strategy<Value = Transition> {
         prop_oneof![
             Just(Transition::Lease { node: "a".into(), deadline: Duration::ZERO }),
-            Just(Transition::Resume { deadline: Duration::ZERO }),
-            Just(Transition::Release),
+            (1..4_u32).prop_map(|attempt| Transition::Resume { attempt, deadline: Duration::ZERO }),
+            (1..4_u32).prop_map(|attempt| Transition::Release { attempt }),
             Just(Transition::Finish(outcome())),
             Just(Transition::Measure),
             Just(Transition::Batch(Step(1))),

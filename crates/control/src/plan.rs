@@ -13,7 +13,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crrl_types::{Sampling, TaskId};
+use crrl_types::{OnLoss, Sampling, Staleness, Stragglers, TaskId};
 use serde::{Deserialize, Serialize};
 
 /// Name of the plan's file in a run's folder.
@@ -112,6 +112,34 @@ pub struct Train {
     /// Leave out groups whose attempts all earned the same: they carry no signal.
     #[serde(default = "yes")]
     pub skip_equal_groups: bool,
+    /// How old what is trained on may be.
+    #[serde(default)]
+    pub staleness: Staleness,
+    /// What is done about the slowest attempts.
+    #[serde(default)]
+    pub stragglers: Stragglers,
+}
+
+impl Train {
+    /// Versions the oldest token of an episode may lag when its batch is made up; `None` bounds
+    /// nothing.
+    #[must_use]
+    pub fn staleness_bound(&self) -> Option<u64> {
+        match self.staleness {
+            Staleness::Strict => Some(0),
+            Staleness::Bounded => Some(self.staleness_max),
+            Staleness::Corrected => None,
+        }
+    }
+
+    /// Versions rollouts may run ahead of the learner.
+    #[must_use]
+    pub fn run_ahead(&self) -> u64 {
+        match self.staleness {
+            Staleness::Strict => 0,
+            Staleness::Bounded | Staleness::Corrected => self.staleness_max,
+        }
+    }
 }
 
 /// How patient the coordinator is.
@@ -130,6 +158,8 @@ pub struct Limits {
     /// Groups in a row none of whose attempts could be rolled out. Past it the run ends with an
     /// error: it would never step.
     pub failed_groups_max: u32,
+    /// What becomes of an episode whose node is lost in the middle of it.
+    pub on_loss: OnLoss,
     /// A batch that was not committed is sent again after this many milliseconds, if asked for.
     pub batch_resend_ms: u64,
 }
@@ -142,6 +172,7 @@ impl Default for Limits {
             kills_max: 3,
             equal_steps_max: 50,
             failed_groups_max: 32,
+            on_loss: OnLoss::Resume,
             batch_resend_ms: 5_000,
         }
     }
@@ -247,6 +278,21 @@ impl Plan {
                         return refuse(
                             number,
                             "group_size must be at least 2: attempts are compared".into(),
+                        );
+                    }
+                    let Stragglers { group_min, duplicate_after, .. } = train.stragglers;
+                    if group_min == 1 || group_min > train.group_size {
+                        return refuse(
+                            number,
+                            "stragglers.group_min must be 0 or from 2 to group_size".into(),
+                        );
+                    }
+                    if !(duplicate_after == 0.0
+                        || duplicate_after.is_finite() && duplicate_after >= 1.0)
+                    {
+                        return refuse(
+                            number,
+                            "stragglers.duplicate_after must be 0 or at least 1".into(),
                         );
                     }
                     &[("steps", train.steps), ("groups_per_step", train.groups_per_step.into())]

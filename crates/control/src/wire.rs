@@ -7,8 +7,8 @@
 use crrl_types::actor::{ActorReport, EpisodeReport};
 use crrl_types::fault::{FaultSeen, Injection};
 use crrl_types::{
-    AdapterManifest, AdapterVersion, Digest, EpisodeId, GroupId, NodeName, Sampling, Step, TaskId,
-    Trajectory,
+    AdapterManifest, AdapterVersion, Digest, EpisodeId, GroupId, JournalEntry, NodeName, Sampling,
+    Step, TaskId, Trajectory,
 };
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +54,8 @@ pub struct Assignment {
     pub lease_ms: u64,
     /// Whether the reward is only measured (evaluation) and never trained on.
     pub evaluation: bool,
+    /// What another node got done of it, to go on from; empty begins anew.
+    pub past: Vec<JournalEntry>,
 }
 
 /// An episode a node works on, or whose result it still holds unacknowledged.
@@ -198,6 +200,10 @@ pub enum Wire {
     /// Parameter server to learner: this adapter was not taken. `newest` is the newest version
     /// published; a version must be greater.
     AdapterRefused { version: AdapterVersion, newest: AdapterVersion, reason: String },
+
+    /// Rollout node to coordinator: what has happened in an episode, from entry `first` (0-based)
+    /// of its journal on. Kept, so that another node can go on from there; never answered.
+    Turns { episode: EpisodeId, attempt: u32, first: u32, entries: Vec<JournalEntry> },
 }
 
 impl Wire {
@@ -208,7 +214,7 @@ impl Wire {
         use NodeRole::{Chaos, Coordinator, Learner, Operator, ParameterServer, Rollout};
         match self {
             Self::Join { .. } | Self::Credit { .. } => role == Rollout,
-            Self::Finished { .. } | Self::Failed { .. } => role == Rollout,
+            Self::Finished { .. } | Self::Failed { .. } | Self::Turns { .. } => role == Rollout,
             Self::Activated { .. } => role == Rollout,
             Self::AdapterWanted { .. } => matches!(role, Rollout | Learner),
             Self::BatchWanted(_) | Self::Committed { .. } => role == Learner,

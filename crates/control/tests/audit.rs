@@ -20,6 +20,8 @@ fn sound() -> Facts {
         stale: StalePolicy::TrainRest,
         sync: false,
         skip_equal_groups: false,
+        staleness: Default::default(),
+        stragglers: Default::default(),
     });
     let after = Phase::Evaluate(Evaluate {
         label: "after".into(),

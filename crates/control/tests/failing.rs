@@ -24,6 +24,8 @@ fn a_run_whose_attempts_all_fail_ends_with_the_last_reason() {
         stale: StalePolicy::TrainRest,
         sync: false,
         skip_equal_groups: true,
+        staleness: Default::default(),
+        stragglers: Default::default(),
     });
     let mut plan = Plan::new(1, vec![train]);
     plan.limits.attempts_max = 2;

@@ -4,7 +4,7 @@
 mod world;
 
 use crrl_control::plan::{Evaluate, Phase, Plan, StalePolicy, Train};
-use crrl_types::Sampling;
+use crrl_types::{Late, OnLoss, Sampling, Staleness, Stragglers};
 use world::{Faults, World};
 
 fn evaluate(label: &str) -> Phase {
@@ -17,7 +17,7 @@ fn evaluate(label: &str) -> Phase {
     })
 }
 
-fn train(steps: u64, sync: bool, stale: StalePolicy) -> Phase {
+fn train(steps: u64, sync: bool, stale: StalePolicy, stragglers: Stragglers) -> Phase {
     Phase::Train(Train {
         tasks: "train".into(),
         steps,
@@ -28,15 +28,24 @@ fn train(steps: u64, sync: bool, stale: StalePolicy) -> Phase {
         stale,
         sync,
         skip_equal_groups: true,
+        staleness: Staleness::Bounded,
+        stragglers,
     })
 }
 
 fn plan(seed: u64, steps: u64) -> Plan {
     let stale = if seed.is_multiple_of(2) { StalePolicy::TrainRest } else { StalePolicy::Refill };
-    let train = train(steps, seed.is_multiple_of(3), stale);
+    let late = if seed.is_multiple_of(4) { Late::Drop } else { Late::Carry };
+    let stragglers = Stragglers {
+        group_min: if seed % 5 < 2 { 3 } else { 0 },
+        late,
+        duplicate_after: if seed % 7 < 3 { 1.5 } else { 0.0 },
+    };
+    let train = train(steps, seed.is_multiple_of(3), stale, stragglers);
     let mut plan = Plan::new(seed, vec![evaluate("before"), train, evaluate("after")]);
     plan.limits.lease_ms = 3_000;
     plan.limits.attempts_max = 50;
+    plan.limits.on_loss = if seed % 6 == 5 { OnLoss::Restart } else { OnLoss::Resume };
     // Nodes die by chance here: no task is to blame.
     plan.limits.kills_max = 1_000;
     plan
@@ -52,7 +61,9 @@ fn all_accounted_for(world: &World) {
         assert!(entry.state.is_terminal(), "seed {seed}: left over: {entry:?}");
     }
     world.agrees_with_learner();
-    world.audit();
+    if !world.has_fallen_back() {
+        world.audit();
+    }
     for evaluation in &world.disk.results.evaluations {
         assert_eq!(evaluation.attempts().count(), 2 * 10, "seed {seed}: {}", evaluation.label);
     }
@@ -76,8 +87,8 @@ fn a_plan_is_carried_out() {
 
 #[test]
 fn storms_lose_nothing_and_train_nothing_twice() {
-    let mut crashes = 0;
-    for seed in 0..20 {
+    let (mut crashes, mut resumed, mut duplicated) = (0, 0, 0);
+    for seed in 0..40 {
         println!("seed {seed}");
         let mut world = World::new(seed, plan(seed, 25), 10, STORM);
         for step in 0..4_000 {
@@ -85,7 +96,7 @@ fn storms_lose_nothing_and_train_nothing_twice() {
                 break;
             }
             world.step();
-            if step % 500 == 0 {
+            if step % 500 == 0 && !world.has_fallen_back() {
                 world.audit();
             }
         }
@@ -94,7 +105,14 @@ fn storms_lose_nothing_and_train_nothing_twice() {
         assert_eq!(world.over, Some(None), "seed {seed}");
         all_accounted_for(&world);
         crashes += world.crashes;
+        resumed += world.resumed;
+        duplicated += world.duplicated;
+        if seed % 6 == 5 {
+            assert_eq!(world.resumed, 0, "seed {seed}");
+        }
     }
+    assert!(resumed > 100, "only {resumed} episodes were gone on with");
+    assert!(duplicated > 20, "only {duplicated} episodes were handed to a second node");
     assert!(crashes > 20, "the coordinator crashed only {crashes} times");
 }
 

@@ -1,7 +1,8 @@
 //! One sequence: its tokens, how many of them have keys and values, and the generation under way.
 
 use crrl_model::SlotId;
-use crrl_types::{AdapterVersion, Digest, Sampling};
+use crrl_types::{Digest, Sampling};
+pub use crrl_types::{Sampled, Stop};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -11,31 +12,6 @@ use crate::vocabulary::Vocabulary;
 /// Name of an open sequence; never used again after it is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SeqId(pub(crate) u64);
-
-/// One sampled token and what it was sampled under.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sampled {
-    /// Token id.
-    pub id: u32,
-    /// Log-softmax of logits / temperature at `id`, of the distribution before top-k and top-p
-    /// cut it (of the logits themselves where the temperature is 0).
-    pub logprob: f32,
-    /// Version of the adapter.
-    pub version: AdapterVersion,
-    /// Digest of the adapter; the base model's digest where there is none.
-    pub digest: Digest,
-}
-
-/// Why a generation ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
-    /// An end-of-turn token, the last one of the generation.
-    EndOfTurn,
-    /// A stop text is complete.
-    Text,
-    /// `max_tokens` were drawn or the context is full.
-    Length,
-}
 
 /// The generation under way.
 #[derive(Debug)]

@@ -71,7 +71,7 @@ impl Reader {
         Ok(Self { path: path.to_owned(), connection })
     }
 
-    fn rows<T>(
+    pub(crate) fn rows<T>(
         &self,
         sql: &str,
         parameters: impl rusqlite::Params,
@@ -84,7 +84,7 @@ impl Reader {
         query().map_err(|error| StoreError::of(&self.path, &error))
     }
 
-    fn unreadable(&self, what: String, detail: &dyn std::fmt::Display) -> StoreError {
+    pub(crate) fn unreadable(&self, what: String, detail: &dyn std::fmt::Display) -> StoreError {
         StoreError::Row { path: self.path.clone(), what, detail: detail.to_string() }
     }
 

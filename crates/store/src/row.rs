@@ -1,7 +1,8 @@
 //! What is stored, as plain rows.
 
 use crrl_types::{
-    AdapterVersion, Digest, EpisodeId, GroupId, NodeName, Step, TaskId, TokenSpan, Trajectory,
+    AdapterVersion, Digest, EpisodeId, GroupId, JournalEntry, NodeName, Step, TaskId, TokenSpan,
+    Trajectory,
 };
 
 /// An episode, as the ledger has it.
@@ -97,6 +98,19 @@ pub enum Op {
     Quarantined(TaskId, String),
     /// A task is handed out again.
     Released(TaskId),
+    /// Something has happened in an episode under way.
+    Turns {
+        /// The episode.
+        episode: EpisodeId,
+        /// The lease that writes it.
+        attempt: u32,
+        /// 0-based number of the first entry.
+        first: u32,
+        /// The entries.
+        entries: Vec<JournalEntry>,
+    },
+    /// Nobody goes on with an episode's journal any more.
+    ForgetTurns(EpisodeId),
     /// Something about the run itself: a name and its value, as JSON text by custom.
     Meta(String, String),
 }

@@ -11,13 +11,14 @@ const APPLICATION_ID: i64 = 0x6372_726c;
 
 /// Layout of this build. A store of an earlier one is brought up to it, one step at a time; a
 /// later one is refused.
-pub const SCHEMA_VERSION: i64 = 1;
+pub const SCHEMA_VERSION: i64 = 2;
 
 /// A larger store is not checked page by page when it is opened: that reads all of it.
 const CHECK_BYTES_MAX: u64 = 256 << 20;
 
 /// `STEPS[v]` brings layout `v` to `v + 1`.
-const STEPS: [&str; SCHEMA_VERSION as usize] = ["
+const STEPS: [&str; SCHEMA_VERSION as usize] = [
+    "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE episodes (
         id INTEGER PRIMARY KEY,
@@ -78,7 +79,17 @@ const STEPS: [&str; SCHEMA_VERSION as usize] = ["
     ) WITHOUT ROWID;
     CREATE TABLE published (version INTEGER PRIMARY KEY, digest TEXT NOT NULL);
     CREATE TABLE quarantined (task TEXT PRIMARY KEY, reason TEXT NOT NULL) WITHOUT ROWID;
-"];
+",
+    "
+    CREATE TABLE journals (         -- of episodes that are under way
+        episode INTEGER NOT NULL,
+        entry INTEGER NOT NULL,     -- 0-based
+        attempt INTEGER NOT NULL,   -- the lease that wrote it
+        body TEXT NOT NULL,         -- JSON
+        PRIMARY KEY (episode, entry)
+    ) WITHOUT ROWID;
+",
+];
 
 fn number(connection: &Connection, pragma: &str) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, pragma, |row| row.get(0))
@@ -124,7 +135,8 @@ pub(crate) fn check(connection: &Connection, path: &Path) -> Result<(), StoreErr
         return Err(StoreError::Foreign { path: path.to_owned() });
     }
     let found = number(connection, "user_version").map_err(wrap)?;
-    if found != SCHEMA_VERSION {
+    // What a reader reads is in every layout since the first.
+    if !(1..=SCHEMA_VERSION).contains(&found) {
         return Err(StoreError::Newer { path: path.to_owned(), found, known: SCHEMA_VERSION });
     }
     Ok(())

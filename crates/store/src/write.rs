@@ -55,6 +55,18 @@ pub(crate) fn apply(transaction: &Transaction<'_>, op: &Op) -> Result<()> {
             .prepare_cached("DELETE FROM quarantined WHERE task = ?")?
             .execute(params![task.as_str()])
             .map(drop),
+        Op::Turns { episode, attempt, first, entries } => {
+            let mut insert = transaction
+                .prepare_cached("INSERT OR REPLACE INTO journals VALUES (?, ?, ?, ?)")?;
+            for (entry, number) in entries.iter().zip(i64::from(*first)..) {
+                insert.execute(params![int(episode.0), number, attempt, json(entry)?])?;
+            }
+            Ok(())
+        }
+        Op::ForgetTurns(episode) => transaction
+            .prepare_cached("DELETE FROM journals WHERE episode = ?")?
+            .execute([int(episode.0)])
+            .map(drop),
         Op::Meta(key, value) => transaction
             .prepare_cached("INSERT OR REPLACE INTO meta VALUES (?, ?)")?
             .execute(params![key, value])

@@ -43,6 +43,12 @@ pub enum EventKind {
     Failed { episode: EpisodeId, reason: String },
     /// A node's lease on an episode ended without a result; it will be handed out again.
     LeaseLost { episode: EpisodeId, from: NodeName },
+    /// Another node goes on with an episode, from this many entries of its journal.
+    Resumed { episode: EpisodeId, entries: u32 },
+    /// Another node begins an episode anew.
+    Restarted { episode: EpisodeId },
+    /// A slow episode is handed to a second node as well; the first result counts.
+    Duplicated { episode: EpisodeId, to: NodeName },
     /// A task is handed out no more: it was the end of too many nodes.
     Quarantined { task: TaskId, reason: String },
     /// A person let a task out of quarantine.

@@ -14,6 +14,8 @@
 //! - [`adapter`]: the manifest of one version of the policy's LoRA weights
 //! - [`chat`]: messages and tool calls, before a chat template turns them into tokens
 //! - [`sampling`]: how tokens are drawn
+//! - [`pacing`]: what is done about attempts that are old, slow or lost
+//! - [`journal`]: what has happened in an episode that is under way
 //! - [`event`]: one line of a run's append-only history
 //!
 //! This crate never does I/O and never depends on another crate of the workspace.
@@ -24,6 +26,8 @@ pub mod chat;
 pub mod event;
 pub mod fault;
 pub mod id;
+pub mod journal;
+pub mod pacing;
 pub mod reward;
 pub mod sampling;
 pub mod task;
@@ -33,6 +37,8 @@ pub use adapter::{AdapterManifest, TensorEntry};
 pub use chat::{Message, Role, ToolCall};
 pub use event::{Event, EventKind};
 pub use id::{AdapterVersion, Digest, EpisodeId, GroupId, NodeName, Step, TaskId};
+pub use journal::{JournalEntry, Sampled, Stop};
+pub use pacing::{Late, OnLoss, Staleness, Stragglers};
 pub use reward::{Component, Reward};
 pub use sampling::Sampling;
 pub use task::{Base, BugKind, Difficulty, Origin, Split, Task};

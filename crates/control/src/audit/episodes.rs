@@ -140,7 +140,7 @@ fn fresh(facts: &Facts, known: &Known<'_>, court: &mut Court) {
     let mut worst = 0;
     for batch in &facts.batches {
         let bound = match facts.plan.phases.get(batch.phase as usize) {
-            Some(Phase::Train(train)) => train.staleness_max,
+            Some(Phase::Train(train)) => train.staleness_bound(),
             _ => {
                 let what = format!(
                     "the batch of step {} is of phase {}, which trains nothing by the plan",
@@ -156,11 +156,14 @@ fn fresh(facts: &Facts, known: &Known<'_>, court: &mut Court) {
             seen += 1;
             let behind = batch.version.0.saturating_sub(oldest.0);
             worst = worst.max(behind);
-            if behind > bound || oldest > batch.version {
+            let late = bound.is_some_and(|bound| behind > bound);
+            if late || oldest > batch.version {
                 let what = format!(
                     "episode {id} has tokens of adapter {oldest} and went into step {}, made at \
-                     adapter {}; {bound} versions are allowed",
-                    batch.step, batch.version
+                     adapter {}; {} versions are allowed",
+                    batch.step,
+                    batch.version,
+                    bound.unwrap_or(u64::MAX)
                 );
                 court.against(Invariant::I7, what, format!("{FILE} episodes and batches"));
             }

@@ -43,6 +43,8 @@ pub(super) type Account = BTreeMap<EpisodeId, Life>;
 /// Reads the history. Contradictions within it, and of the ledger, are violations.
 pub(super) fn read(facts: &Facts, known: &Known<'_>, court: &mut Court) -> Account {
     let mut account = Account::new();
+    // The coordinator's last start: lines before it may be missing.
+    let mut started = 0;
     for line in &facts.history {
         let at = || format!("{FILE}:{}", line.number);
         let event = match &line.event {
@@ -53,6 +55,10 @@ pub(super) fn read(facts: &Facts, known: &Known<'_>, court: &mut Court) -> Accou
             }
         };
         let (episode, end) = match event {
+            EventKind::Started => {
+                started = line.number;
+                continue;
+            }
             EventKind::Dispatched { episode, attempt, .. } => {
                 let life = account.entry(*episode).or_default();
                 if let Some((end, line)) = life.end {
@@ -101,7 +107,11 @@ pub(super) fn read(facts: &Facts, known: &Known<'_>, court: &mut Court) -> Accou
         }
         let Some(end) = end else { continue };
         let life = account.entry(episode).or_default();
-        if let Some((before, line)) = life.end {
+        // That the learner fell back to before the step may have been among what is missing.
+        let again = |(before, at): &(End, _)| *before == end && *at < started;
+        if let Some((before, line)) =
+            life.end.filter(|was| !(matches!(end, End::Trained(_)) && again(was)))
+        {
             let twice = matches!((before, end), (End::Trained(a), End::Trained(b)) if a != b);
             let invariant = if twice { Invariant::I2 } else { Invariant::I1 };
             let what =

@@ -230,6 +230,11 @@ impl Coordinator {
         }
         let version = self.current();
         self.drop_stale(version, out)?;
+        let have = self.groups.values().filter(|group| group.ready).count();
+        if have < wanted {
+            self.cut_groups(wanted - have, out)?;
+            self.drop_stale(version, out)?;
+        }
         let mut ready: Vec<(Option<AdapterVersion>, GroupId)> = self
             .groups
             .iter()
@@ -243,7 +248,7 @@ impl Coordinator {
         let mut episodes = Vec::new();
         for (_, id) in ready.into_iter().take(wanted) {
             episodes.extend(self.usable(id).map(|(entry, _)| entry.episode));
-            self.groups.remove(&id);
+            self.take_group(id);
         }
         for episode in &episodes {
             self.transit(*episode, Transition::Batch(step), out)?;

@@ -6,13 +6,21 @@ use std::time::Duration;
 use crrl_types::{EpisodeId, EventKind, NodeName, TaskId};
 
 use super::input::Result as EpisodeResult;
+use super::nodes::Node;
 use super::{Assign, Coordinator, Effect, Record, Stage};
-use crate::ledger::{Broken, Entry, State, Transition};
+use crate::ledger::{Broken, Entry, Lease, Leases, State, Transition};
 use crate::plan::{Phase, episode_seed};
 use crate::wire::{Held, Serving, Wire};
 
+/// When the first lease on an episode ends.
 pub(super) fn deadline(entry: &Entry) -> Option<Duration> {
-    if let State::Leased { deadline, .. } = &entry.state { Some(*deadline) } else { None }
+    leases(entry).map(|lease| lease.deadline).min()
+}
+
+/// The leases on an episode.
+pub(super) fn leases(entry: &Entry) -> impl Iterator<Item = &Lease> {
+    let leases = if let State::Leased(leases) = &entry.state { Some(leases) } else { None };
+    leases.into_iter().flat_map(Leases::iter)
 }
 
 impl Coordinator {
@@ -25,46 +33,51 @@ impl Coordinator {
         now: Duration,
         out: &mut Vec<Effect>,
     ) -> Result<(), Broken> {
-        let late: Vec<(Held, NodeName)> = self
+        let late: Vec<(EpisodeId, Lease)> = self
             .ledger
             .entries()
-            .filter(|entry| deadline(entry).is_some_and(|at| at <= now))
-            .filter_map(|entry| {
-                let held = Held { episode: entry.episode, attempt: entry.attempt };
-                Some((held, entry.node.clone()?))
-            })
+            .flat_map(|entry| leases(entry).map(|lease| (entry.episode, lease)))
+            .filter(|(_, lease)| lease.deadline <= now)
+            .map(|(episode, lease)| (episode, lease.clone()))
             .collect();
-        for (Held { episode, attempt }, node) in late {
+        for (episode, Lease { node, attempt, .. }) in late {
             let reason = "the lease has ended".to_owned();
-            self.release(episode, &reason, out)?;
+            self.release(Held { episode, attempt }, &reason, out)?;
             out.push(Effect::Send(node, Wire::Cancel { episode, attempt, reason }));
         }
         Ok(())
     }
 
-    /// Takes a lease back. The episode is queued again, or has failed if it had its leases.
+    /// Takes a lease back. Unless another node has the episode too, it is queued again, or has
+    /// failed if it had its leases.
     pub(super) fn release(
         &mut self,
-        episode: EpisodeId,
+        held: Held,
         reason: &str,
         out: &mut Vec<Effect>,
     ) -> Result<(), Broken> {
+        let Held { episode, attempt } = held;
         let Some(entry) = self.ledger.get(episode) else { return Ok(()) };
-        let State::Leased { node, .. } = &entry.state else { return Ok(()) };
-        let (node, attempt, task) = (node.clone(), entry.attempt, entry.task.clone());
-        let group = entry.group;
+        let (given, task, group) = (entry.attempt, entry.task.clone(), entry.group);
+        let Some(node) = leases(entry).find(|l| l.attempt == attempt).map(|l| l.node.clone())
+        else {
+            return Ok(());
+        };
+        let shared = leases(entry).count() > 1;
         self.node(&node).leases.remove(&episode);
         out.push(Effect::Event(EventKind::LeaseLost { episode, from: node }));
-        let next = if let Some(why) = self.quarantined.get(&task) {
+        let next = if shared {
+            Transition::Release { attempt }
+        } else if let Some(why) = self.quarantined.get(&task) {
             Transition::Quarantine(why.clone())
-        } else if attempt >= self.plan.limits.attempts_max {
+        } else if given >= self.plan.limits.attempts_max {
             if let Some(group) = self.groups.get_mut(&group) {
                 group.failed += 1;
             }
             self.last_failure = format!("{task}: {reason}");
-            Transition::Fail(format!("{reason} (lease {attempt}, the last it gets)"))
+            Transition::Fail(format!("{reason} (lease {given}, the last it gets)"))
         } else {
-            Transition::Release
+            Transition::Release { attempt }
         };
         self.transit(episode, next, out)?;
         Ok(())
@@ -101,30 +114,26 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Tells the node of a lease, if there is one, that the result is not wanted.
+    /// Tells every node that works on an episode that the result is not wanted.
     pub(super) fn withdraw(&mut self, episode: EpisodeId, reason: &str, out: &mut Vec<Effect>) {
         let Some(entry) = self.ledger.get(episode) else { return };
-        let State::Leased { node, .. } = &entry.state else { return };
-        let (node, attempt) = (node.clone(), entry.attempt);
-        self.node(&node).leases.remove(&episode);
-        let reason = reason.to_owned();
-        out.push(Effect::Send(node, Wire::Cancel { episode, attempt, reason }));
+        for Lease { node, attempt, .. } in leases(entry).cloned().collect::<Vec<_>>() {
+            self.node(&node).leases.remove(&episode);
+            let reason = reason.to_owned();
+            out.push(Effect::Send(node, Wire::Cancel { episode, attempt, reason }));
+        }
     }
 
-    /// Whether this is the current lease. A lease that was taken back counts until the episode
-    /// is handed out again: nobody else can commit to it.
-    fn is_current(&self, from: &NodeName, held: Held) -> bool {
-        self.ledger.get(held.episode).is_some_and(|entry| {
-            entry.state.is_open()
-                && entry.attempt == held.attempt
-                && entry.node.as_ref() == Some(from)
-        })
+    /// Whether this is a lease whose result counts.
+    pub(super) fn is_current(&self, from: &NodeName, held: Held) -> bool {
+        self.ledger.get(held.episode).is_some_and(|e| e.is_held_by(from, held.attempt))
     }
 
     pub(super) fn finished(
         &mut self,
         from: &NodeName,
         result: &EpisodeResult,
+        now: Duration,
         out: &mut Vec<Effect>,
     ) -> Result<(), Broken> {
         let Held { episode, attempt } = result.held;
@@ -164,10 +173,12 @@ impl Coordinator {
             let reason = format!("not drawn under adapter {} alone", pinned.version);
             return self.failed(from, result.held, &reason, out);
         }
+        self.note_pace(from, episode, now);
         self.node(from).leases.remove(&episode);
         if self.ledger.get(episode).is_some_and(|entry| entry.state == State::Queued) {
-            self.transit(episode, Transition::Resume { deadline: Duration::MAX }, out)?;
+            self.transit(episode, Transition::Resume { attempt, deadline: Duration::MAX }, out)?;
         }
+        self.withdraw_others(from, episode, out);
         let outcome = result.outcome;
         out.push(Effect::Keep(episode));
         let entry = self.transit(episode, Transition::Finish(outcome), out)?;
@@ -183,6 +194,17 @@ impl Coordinator {
         Ok(())
     }
 
+    /// A result is here: whoever else works on the episode can stop.
+    fn withdraw_others(&mut self, from: &NodeName, episode: EpisodeId, out: &mut Vec<Effect>) {
+        let Some(entry) = self.ledger.get(episode) else { return };
+        let others: Vec<Lease> = leases(entry).filter(|l| l.node != *from).cloned().collect();
+        for Lease { node, attempt, .. } in others {
+            self.node(&node).leases.remove(&episode);
+            let reason = format!("{from} was first");
+            out.push(Effect::Send(node, Wire::Cancel { episode, attempt, reason }));
+        }
+    }
+
     pub(super) fn failed(
         &mut self,
         from: &NodeName,
@@ -191,7 +213,9 @@ impl Coordinator {
         out: &mut Vec<Effect>,
     ) -> Result<(), Broken> {
         if self.is_current(from, held) {
-            self.release(held.episode, reason, out)?;
+            // What it came to grief over may be in its past.
+            self.forget_turns(held.episode, out);
+            self.release(held, reason, out)?;
             self.node(from).leases.remove(&held.episode);
         }
         let Held { episode, attempt } = held;
@@ -207,31 +231,45 @@ impl Coordinator {
         for episode in self.queue.clone() {
             let Some(entry) = self.ledger.get(episode).cloned() else { continue };
             let Some(to) = self.choose(&entry) else { break };
-            let deadline = now + self.lease();
-            let entry =
-                self.transit(episode, Transition::Lease { node: to.clone(), deadline }, out)?;
-            self.node(&to).leases.insert(episode);
-            let Entry { group, task, attempt, phase, evaluation, sample, ordinal, .. } = entry;
-            out.push(Effect::Event(EventKind::Dispatched {
-                episode,
-                group,
-                task: task.clone(),
-                to: to.clone(),
-                attempt,
-            }));
-            let salt = if evaluation { 0 } else { (u64::from(phase) << 48) ^ (ordinal + 1) };
-            let seed = episode_seed(self.plan.seed, &task, sample, salt);
-            out.push(Effect::Assign(Assign {
-                to,
-                episode,
-                attempt,
-                group,
-                phase,
-                task,
-                seed,
-                evaluation,
-            }));
+            let past = self.go_on_from(episode, out);
+            self.hand_out(episode, to, past, now, out)?;
         }
+        Ok(())
+    }
+
+    /// Gives a node a lease.
+    pub(super) fn hand_out(
+        &mut self,
+        episode: EpisodeId,
+        to: NodeName,
+        past: u32,
+        now: Duration,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Broken> {
+        let deadline = now + self.lease();
+        let entry = self.transit(episode, Transition::Lease { node: to.clone(), deadline }, out)?;
+        self.node(&to).leases.insert(episode);
+        let Entry { group, task, attempt, phase, evaluation, sample, ordinal, .. } = entry;
+        out.push(Effect::Event(EventKind::Dispatched {
+            episode,
+            group,
+            task: task.clone(),
+            to: to.clone(),
+            attempt,
+        }));
+        let salt = if evaluation { 0 } else { (u64::from(phase) << 48) ^ (ordinal + 1) };
+        let seed = episode_seed(self.plan.seed, &task, sample, salt);
+        out.push(Effect::Assign(Assign {
+            to,
+            episode,
+            attempt,
+            group,
+            phase,
+            task,
+            seed,
+            evaluation,
+            past,
+        }));
         Ok(())
     }
 
@@ -262,7 +300,7 @@ impl Coordinator {
                 evaluating.pinned.is_some_and(|pinned| pinned.digest == serving.digest)
             }
             (Stage::Training(_), Some(Phase::Train(train))) => {
-                serving.version.0 + train.staleness_max >= self.current().0
+                serving.version.0 + train.run_ahead() >= self.current().0
             }
             _ => false,
         }
@@ -277,16 +315,19 @@ impl Coordinator {
                 members.any(|member| member.node.as_ref() == Some(name))
             })
         };
-        self.nodes
-            .iter()
-            .filter(|(_, node)| {
-                node.room() > 0 && node.serving.is_some_and(|s| self.is_eligible(s))
-            })
+        self.eligible()
             .min_by_key(|(name, node)| {
                 let again = entry.node.as_ref() == Some(*name);
                 (again, !knows(name), Reverse(node.room()), (*name).clone())
             })
             .map(|(name, _)| name.clone())
+    }
+
+    /// Nodes that may be handed an episode and have room for it.
+    pub(super) fn eligible(&self) -> impl Iterator<Item = (&NodeName, &Node)> {
+        self.nodes.iter().filter(|(_, node)| {
+            node.room() > 0 && node.serving.is_some_and(|s| self.is_eligible(s))
+        })
     }
 
     /// Episodes all nodes that are there could hold at once.
@@ -301,17 +342,18 @@ impl Coordinator {
             if queued != self.queue.contains(&entry.episode) {
                 return broken(format!("the queue and {entry:?}"));
             }
-            if let State::Leased { node, .. } = &entry.state
-                && !self.nodes.get(node).is_some_and(|n| n.leases.contains(&entry.episode))
-            {
+            let known = |lease: &Lease| {
+                self.nodes.get(&lease.node).is_some_and(|n| n.leases.contains(&entry.episode))
+            };
+            if !leases(entry).all(known) {
                 return broken(format!("a lease its node does not have: {entry:?}"));
             }
         }
         for (name, node) in &self.nodes {
             for id in &node.leases {
-                let held = self.ledger.get(*id).map(|entry| &entry.state);
-                if !matches!(held, Some(State::Leased { node, .. }) if node == name) {
-                    return broken(format!("{name} has a lease on {id}, which is {held:?}"));
+                let entry = self.ledger.get(*id);
+                if !entry.is_some_and(|entry| leases(entry).any(|lease| lease.node == *name)) {
+                    return broken(format!("{name} has a lease on {id}: {entry:?}"));
                 }
             }
         }

@@ -23,6 +23,22 @@ pub(super) struct Group {
     pub(super) refilled: bool,
     /// Members that could not be rolled out.
     pub(super) failed: usize,
+    /// Attempts under way that the group is trained on without.
+    pub(super) late: Vec<EpisodeId>,
+}
+
+impl Group {
+    pub(super) fn new(task: TaskId, ordinal: u64) -> Self {
+        Self {
+            task,
+            ordinal,
+            members: Vec::new(),
+            ready: false,
+            refilled: false,
+            failed: 0,
+            late: Vec::new(),
+        }
+    }
 }
 
 impl Coordinator {
@@ -37,7 +53,7 @@ impl Coordinator {
     pub(super) fn plan_training(&mut self, out: &mut Vec<Effect>) -> Result<(), Broken> {
         let Some(train) = self.train() else { return Ok(()) };
         let per_step = u64::from(train.groups_per_step);
-        let ahead = if train.sync { 1 } else { train.staleness_max.saturating_add(1) };
+        let ahead = if train.sync { 1 } else { train.run_ahead().saturating_add(1) };
         let size = train.group_size;
         let Stage::Training(training) = &self.stage else { return Ok(()) };
         // Never more than the steps that are left can use.
@@ -69,17 +85,7 @@ impl Coordinator {
             }
             let group = self.next_group;
             self.next_group = group.next();
-            self.groups.insert(
-                group,
-                Group {
-                    task: task.clone(),
-                    ordinal,
-                    members: Vec::new(),
-                    ready: false,
-                    refilled: false,
-                    failed: 0,
-                },
-            );
+            self.groups.insert(group, Group::new(task.clone(), ordinal));
             for sample in 0..size {
                 self.enter(phase, ordinal, group, &task, sample, out);
             }
@@ -128,7 +134,7 @@ impl Coordinator {
         Ok(())
     }
 
-    fn settle(&mut self, id: GroupId, out: &mut Vec<Effect>) -> Result<(), Broken> {
+    pub(super) fn settle(&mut self, id: GroupId, out: &mut Vec<Effect>) -> Result<(), Broken> {
         let silent: Vec<EpisodeId> = self
             .usable(id)
             .filter(|(_, outcome)| outcome.generated == 0)
@@ -145,7 +151,7 @@ impl Coordinator {
         if rewards.len() < USABLE_MIN {
             let failed = self.groups.get(&id).is_some_and(|g| g.failed == g.members.len());
             let reason = format!("{} attempts of its group came back", rewards.len());
-            self.drop_group(id, &reason, out)?;
+            self.drop_members(id, &reason, out)?;
             if failed {
                 self.nothing_came_back(out);
             }
@@ -168,7 +174,7 @@ impl Coordinator {
         training.equal_groups += 1;
         self.since_step.equal_groups += 1;
         let in_a_row = training.equal_in_a_row;
-        self.drop_group(id, "all attempts earned the same", out)?;
+        self.drop_members(id, "all attempts earned the same", out)?;
         if in_a_row >= bound {
             let error = format!(
                 "in each of the last {in_a_row} groups all attempts earned the same (here \
@@ -216,7 +222,20 @@ impl Coordinator {
         reason: &str,
         out: &mut Vec<Effect>,
     ) -> Result<(), Broken> {
-        let Some(group) = self.groups.remove(&id) else { return Ok(()) };
+        while self.groups.contains_key(&id) {
+            self.drop_members(id, reason, out)?;
+        }
+        Ok(())
+    }
+
+    /// The same, but for what was carried of it.
+    fn drop_members(
+        &mut self,
+        id: GroupId,
+        reason: &str,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Broken> {
+        let Some(group) = self.take_group(id) else { return Ok(()) };
         for episode in group.members {
             if self.ledger.get(episode).is_some_and(|entry| !entry.state.is_terminal()) {
                 self.withdraw(episode, reason, out);
@@ -234,7 +253,8 @@ impl Coordinator {
         out: &mut Vec<Effect>,
     ) -> Result<(), Broken> {
         let Some(train) = self.train() else { return Ok(()) };
-        let (bound, policy) = (train.staleness_max, train.stale);
+        let policy = train.stale;
+        let Some(bound) = train.staleness_bound() else { return Ok(()) };
         let ready: Vec<GroupId> =
             self.groups.iter().filter(|(_, group)| group.ready).map(|(id, _)| *id).collect();
         for id in ready {

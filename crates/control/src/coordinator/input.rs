@@ -1,9 +1,11 @@
 //! What the coordinator is told.
 
 use crrl_types::{
-    AdapterVersion, Digest, EpisodeId, Finish, NodeName, Step, TaskId, TokenSpan, Trajectory,
+    AdapterVersion, Digest, EpisodeId, Finish, JournalEntry, NodeName, Step, TaskId, TokenSpan,
+    Trajectory,
 };
 
+use super::journals::Turns;
 use crate::ledger::Outcome;
 use crate::wire::{BatchRequest, Held, Serving, StepMetrics, Wire};
 
@@ -88,6 +90,8 @@ pub enum Input {
     Published { serving: Serving },
     /// An episode has a result.
     Finished { from: NodeName, result: Result },
+    /// Something has happened in an episode that is under way.
+    Turns { from: NodeName, held: Held, turns: Turns },
     /// An episode could not be rolled out.
     Failed { from: NodeName, held: Held, reason: String },
     /// The learner wants its next batch.
@@ -133,6 +137,15 @@ impl Input {
                 held: Held { episode: *episode, attempt: *attempt },
                 reason: reason.clone(),
             },
+            Wire::Turns { episode, attempt, first, entries } => Self::Turns {
+                from,
+                held: Held { episode: *episode, attempt: *attempt },
+                turns: Turns {
+                    first: *first,
+                    entries: u32::try_from(entries.len()).unwrap_or(u32::MAX),
+                    oldest: entries.iter().filter_map(JournalEntry::oldest).min(),
+                },
+            },
             Wire::BatchWanted(request) => Self::BatchWanted { from, request: *request },
             Wire::Committed { step, version, consumed, metrics } => Self::Committed {
                 step: *step,
@@ -160,6 +173,7 @@ impl Input {
             | Self::Activated { from, .. }
             | Self::Finished { from, .. }
             | Self::Failed { from, .. }
+            | Self::Turns { from, .. }
             | Self::BatchWanted { from, .. } => Some(from),
             _ => None,
         }

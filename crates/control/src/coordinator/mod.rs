@@ -8,6 +8,8 @@
 //! - `input`: what it is told, and how that is read off a [`crate::wire::Wire`]
 //! - `nodes`: who is there, with what adapter and how much room
 //! - `dispatch`: which episode goes where; leases, and what happens when one is lost
+//! - `journals`: episodes that survive the node they were begun on
+//! - `stragglers`: attempts that take far longer than the others
 //! - `groups`: attempts at one task, until they are ready to be trained on
 //! - `batches`: what the learner gets, what it committed, what it fell back to
 //! - `evaluation`: measuring the policy as it stands
@@ -20,10 +22,12 @@ mod dispatch;
 mod evaluation;
 mod groups;
 mod input;
+mod journals;
 mod nodes;
 mod phases;
 mod recovery;
 mod status;
+mod stragglers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -32,7 +36,8 @@ use crrl_types::{AdapterVersion, Digest, EpisodeId, EventKind, GroupId, NodeName
 
 pub use batches::{BatchRow, LEFT_OUT};
 pub use input::{Input, Result as EpisodeResult};
-pub use recovery::{RecoverError, Recovered};
+pub use journals::Turns;
+pub use recovery::{JournalFound, RecoverError, Recovered};
 pub use status::{NodeStatus, Status, Waiting};
 
 use crate::cursor::Cursor;
@@ -84,6 +89,20 @@ pub enum Effect {
     Keep(EpisodeId),
     /// The trajectory of this episode need not be at hand any more (it stays in the store).
     Forget(EpisodeId),
+    /// The turns that came with this input continue an episode's journal: all but the first
+    /// `skip` are appended, the first of them as entry number `first`.
+    KeepTurns {
+        /// The episode.
+        episode: EpisodeId,
+        /// The lease that writes them.
+        attempt: u32,
+        /// 0-based number of the first new entry.
+        first: u32,
+        /// Entries that came and are on disk already.
+        skip: u32,
+    },
+    /// The journal of this episode is of no use any more.
+    ForgetTurns(EpisodeId),
     /// Send a small message.
     Send(NodeName, Wire),
     /// Send an assignment; the task's JSON line is added.
@@ -127,6 +146,8 @@ pub struct Assign {
     pub seed: u64,
     /// Whether it is only measured.
     pub evaluation: bool,
+    /// Entries of the journal it goes on from; 0 begins anew.
+    pub past: u32,
 }
 
 /// Where the run is.
@@ -177,6 +198,10 @@ pub struct Coordinator {
     published: BTreeMap<AdapterVersion, Digest>,
     kills: BTreeMap<TaskId, BTreeSet<(NodeName, u64)>>,
     quarantined: BTreeMap<TaskId, String>,
+    /// What is on disk of episodes under way.
+    journals: BTreeMap<EpisodeId, journals::Journal>,
+    /// How long the last attempts took.
+    pace: stragglers::Pace,
     since_step: status::SinceStep,
     /// Why an episode could not be rolled out, the last time.
     last_failure: String,
@@ -211,7 +236,8 @@ impl Coordinator {
     /// When [`Input::Timer`] is due if nothing else happens; `None` if nothing is waited for.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.ledger.entries().filter_map(dispatch::deadline).min()
+        let leases = self.ledger.entries().filter_map(dispatch::deadline).min();
+        leases.into_iter().chain(self.next_straggler()).min()
     }
 
     /// Checks the invariants of the ledger and of everything kept beside it.
@@ -254,7 +280,11 @@ impl Coordinator {
                 self.publish(serving, out);
                 Ok(())
             }
-            Input::Finished { from, result } => self.finished(&from, &result, out),
+            Input::Finished { from, result } => self.finished(&from, &result, now, out),
+            Input::Turns { from, held, turns } => {
+                self.turns(&from, held, turns, out);
+                Ok(())
+            }
             Input::Failed { from, held, reason } => self.failed(&from, held, &reason, out),
             Input::BatchWanted { from, request } => self.batch_wanted(from, request, now, out),
             Input::Committed { step, version, consumed, metrics } => {
@@ -284,6 +314,7 @@ impl Coordinator {
             self.plan_work(out)?;
             self.make_batch(now, out)?;
             self.dispatch(now, out)?;
+            self.duplicate_stragglers(now, out)?;
             if !self.end_phase_if_done(now, out)? {
                 break;
             }
@@ -309,6 +340,9 @@ impl Coordinator {
         }
         if let Stage::Evaluating(evaluating) = &mut self.stage {
             Self::note_attempt(evaluating, &entry);
+        }
+        if !entry.state.is_open() {
+            self.forget_turns(episode, out);
         }
         let over = entry.state.is_terminal();
         out.push(Effect::Record(Record::Episode(Box::new(entry.clone()))));

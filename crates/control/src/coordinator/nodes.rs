@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crrl_types::{AdapterVersion, Digest, EpisodeId, EventKind, NodeName};
 
+use super::dispatch::leases;
 use super::{Coordinator, Effect, Record};
-use crate::ledger::{Broken, State, Transition};
+use crate::ledger::{Broken, Lease, Transition};
 use crate::wire::{Held, Serving, Wire};
 
 /// Episodes one node may hold at once, whatever it asks for.
@@ -62,7 +63,9 @@ impl Coordinator {
         known.incarnation = incarnation;
         known.up = true;
         known.capacity = capacity.min(CAPACITY_MAX);
-        known.serving = None;
+        if !again {
+            known.serving = None;
+        }
         if let Some(serving) = serving {
             self.activated(from, serving, out);
         }
@@ -92,14 +95,16 @@ impl Coordinator {
         leases
             .into_iter()
             .flatten()
-            .filter_map(|id| self.ledger.get(*id))
-            .filter(|entry| {
-                let given =
-                    super::dispatch::deadline(entry).map(|at| at.saturating_sub(self.lease()));
-                given.is_some_and(|given| given > since)
-            })
-            .map(|entry| Held { episode: entry.episode, attempt: entry.attempt })
+            .filter_map(|id| self.lease_of(*id, name))
+            .filter(|(_, lease)| lease.deadline.saturating_sub(self.lease()) > since)
+            .map(|(held, _)| held)
             .collect()
+    }
+
+    /// The lease a node has on an episode.
+    fn lease_of(&self, episode: EpisodeId, name: &NodeName) -> Option<(Held, &Lease)> {
+        let lease = leases(self.ledger.get(episode)?).find(|lease| lease.node == *name)?;
+        Some((Held { episode, attempt: lease.attempt }, lease))
     }
 
     /// A node says it holds a lease: it goes on with it if the lease is the current one.
@@ -111,12 +116,9 @@ impl Coordinator {
         out: &mut Vec<Effect>,
     ) -> Result<(), Broken> {
         let Held { episode, attempt } = held;
-        let current = self.ledger.get(episode).filter(|entry| {
-            entry.state.is_open() && entry.attempt == attempt && entry.node.as_ref() == Some(from)
-        });
-        if current.is_some() {
+        if self.is_current(from, held) {
             let deadline = now + self.lease();
-            self.transit(episode, Transition::Resume { deadline }, out)?;
+            self.transit(episode, Transition::Resume { attempt, deadline }, out)?;
             self.node(from).leases.insert(episode);
         } else if !self.holds_result(episode, from, attempt) {
             let reason = "the lease is no longer yours".to_owned();
@@ -179,9 +181,10 @@ impl Coordinator {
         out: &mut Vec<Effect>,
     ) -> Result<(), Broken> {
         for episode in self.node(name).leases.clone() {
-            let attempt = self.ledger.get(episode).map_or(0, |entry| entry.attempt);
-            if !held.contains(&Held { episode, attempt }) {
-                self.release(episode, reason, out)?;
+            if let Some((lease, _)) = self.lease_of(episode, name)
+                && !held.contains(&lease)
+            {
+                self.release(lease, reason, out)?;
             }
         }
         Ok(())
@@ -210,8 +213,12 @@ impl Coordinator {
         }
         // A version that was published once keeps its digest, whoever says otherwise.
         if version == AdapterVersion(0) || !self.published.contains_key(&version) {
+            // News that was overtaken still proves tokens, but is not what happened last.
+            let newest = self.published.keys().next_back().is_none_or(|last| *last <= version);
             self.published.insert(version, digest);
-            out.push(Effect::Event(EventKind::Published { version, digest }));
+            if newest {
+                out.push(Effect::Event(EventKind::Published { version, digest }));
+            }
             out.push(Effect::Record(Record::Published(serving)));
         }
     }
@@ -247,7 +254,7 @@ impl Coordinator {
     pub(super) fn holds_result(&self, episode: EpisodeId, from: &NodeName, attempt: u32) -> bool {
         match self.ledger.get(episode) {
             Some(entry) => {
-                !matches!(entry.state, State::Queued | State::Leased { .. })
+                !entry.state.is_open()
                     && entry.attempt == attempt
                     && entry.node.as_ref() == Some(from)
             }

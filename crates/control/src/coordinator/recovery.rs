@@ -8,10 +8,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crrl_types::{EpisodeId, GroupId, TaskId};
+use crrl_types::{AdapterVersion, EpisodeId, GroupId, TaskId};
 
 use super::batches::{Batch, BatchRow, Learner};
 use super::groups::Group;
+use super::journals::Journal;
 use super::{Coordinator, REJOIN_GRACE, Stage};
 use crate::ledger::{Entry, Ledger, State, Totals};
 use crate::plan::{Phase, Plan, PlanError};
@@ -46,6 +47,19 @@ pub struct Recovered {
     pub ordinals: BTreeMap<u32, u64>,
     /// Results of the phases that have ended.
     pub results: Results,
+    /// What is on disk of episodes under way.
+    pub journals: BTreeMap<EpisodeId, JournalFound>,
+}
+
+/// What is on disk of an episode under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JournalFound {
+    /// The lease that wrote it.
+    pub attempt: u32,
+    /// Its entries.
+    pub entries: u32,
+    /// The oldest adapter any token of it was drawn under.
+    pub oldest: Option<AdapterVersion>,
 }
 
 /// Why a run cannot go on.
@@ -97,8 +111,8 @@ impl Coordinator {
             });
         let grace = now + REJOIN_GRACE.min(Duration::from_millis(plan.limits.lease_ms));
         for entry in &mut entries {
-            if let State::Leased { deadline, .. } = &mut entry.state {
-                *deadline = grace;
+            if let State::Leased(leases) = &mut entry.state {
+                leases.newest.deadline = grace;
             }
         }
         let mut ordinals: Vec<u64> = vec![0; phases];
@@ -124,6 +138,12 @@ impl Coordinator {
             published: from.published.into_iter().map(|s| (s.version, s.digest)).collect(),
             kills: BTreeMap::new(),
             quarantined: from.quarantined,
+            journals: from
+                .journals
+                .into_iter()
+                .map(|(episode, found)| (episode, Journal::recovered(found)))
+                .collect(),
+            pace: super::stragglers::Pace::default(),
             since_step: super::status::SinceStep::default(),
             last_failure: String::new(),
             results: Results { format: 1, error: None, ..from.results },
@@ -167,21 +187,17 @@ impl Coordinator {
                 State::Queued => {
                     self.queue.insert(entry.episode);
                 }
-                State::Leased { node, .. } => {
-                    self.node(node).leases.insert(entry.episode);
+                State::Leased(leases) => {
+                    for lease in leases.iter() {
+                        self.node(&lease.node).leases.insert(entry.episode);
+                    }
                 }
                 State::Finished(_) => {}
                 _ => continue,
             }
             if !entry.evaluation {
-                let group = self.groups.entry(entry.group).or_insert_with(|| Group {
-                    task: entry.task.clone(),
-                    ordinal: entry.ordinal,
-                    members: Vec::new(),
-                    ready: false,
-                    refilled: false,
-                    failed: 0,
-                });
+                let fresh = || Group::new(entry.task.clone(), entry.ordinal);
+                let group = self.groups.entry(entry.group).or_insert_with(fresh);
                 // A group is refilled once: attempts beyond its size tell that it was.
                 group.refilled |= entry.sample as usize >= group_size;
                 group.members.push(entry.episode);

@@ -21,6 +21,14 @@ pub(super) struct SinceStep {
     pub(super) earned: f64,
     /// How many of them repaired their task.
     pub(super) solved: u64,
+    /// Episodes another node went on with.
+    pub(super) resumed: u64,
+    /// Episodes another node began anew.
+    pub(super) restarted: u64,
+    /// Episodes a second node got too.
+    pub(super) duplicated: u64,
+    /// Groups that were trained on without their slowest attempts.
+    pub(super) cut_groups: u64,
 }
 
 /// What holds the run up, if anything.
@@ -217,6 +225,10 @@ impl Coordinator {
             ("episodes", outcomes.len() as f64),
             ("equal_groups", since.equal_groups as f64),
             ("stale_episodes", since.stale_episodes as f64),
+            ("episodes_resumed", since.resumed as f64),
+            ("episodes_restarted", since.restarted as f64),
+            ("episodes_duplicated", since.duplicated as f64),
+            ("groups_cut", since.cut_groups as f64),
             ("learner_waited_s", since.learner_waited.as_secs_f64()),
         ]
         .map(|(name, value)| (name.to_owned(), value))

@@ -2,110 +2,45 @@
 //! as can be, a network that delays, reorders, doubles and loses, and crashes of everyone. Time is
 //! stepped; everything follows from the seed.
 
+mod disk;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crrl_control::audit::{CheckpointFact, Facts, Line, Transcript, audit};
-use crrl_control::coordinator::{Assign, BatchRow, Coordinator, EpisodeResult, ROLLBACK_STEPS_MAX};
-use crrl_control::ledger::{Entry, Outcome, State, Totals};
+use crrl_control::coordinator::{Assign, Coordinator, EpisodeResult, Turns};
+use crrl_control::ledger::{Outcome, State};
 use crrl_control::plan::Plan;
-use crrl_control::results::Results;
 use crrl_control::wire::{BatchRequest, Held, Serving, Wire};
-use crrl_control::{Effect, Input, Record, Recovered};
+use crrl_control::{Effect, Input};
 use crrl_types::{
-    AdapterVersion, Digest, EpisodeId, Event, EventKind, GroupId, NodeName, Step, TaskId, TokenSpan,
+    AdapterVersion, Digest, EpisodeId, Event, EventKind, NodeName, Step, TaskId, TokenSpan,
 };
+use disk::{Disk, Turn};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-
-/// What is durable at the coordinator.
-#[derive(Default)]
-pub(crate) struct Disk {
-    pub(crate) episodes: BTreeMap<EpisodeId, Entry>,
-    batches: BTreeMap<u64, BatchRow>,
-    published: BTreeMap<AdapterVersion, Serving>,
-    quarantined: BTreeMap<TaskId, String>,
-    phase: u32,
-    pinned: Option<(Serving, EpisodeId)>,
-    pub(crate) results: Results,
-    steps: BTreeMap<Step, AdapterVersion>,
-    transcripts: BTreeMap<EpisodeId, Transcript>,
-    history: Vec<Event>,
-}
-
-impl Disk {
-    fn write(&mut self, record: Record) {
-        match record {
-            Record::Episode(entry) => drop(self.episodes.insert(entry.episode, *entry)),
-            Record::Batch(row) => drop(self.batches.insert(row.step.0, row)),
-            Record::Published(serving) => drop(self.published.insert(serving.version, serving)),
-            Record::Phase(phase) => self.phase = phase,
-            Record::Pinned(serving, first) => self.pinned = serving.map(|s| (s, first)),
-            Record::Quarantined(task, why) => drop(self.quarantined.insert(task, why)),
-            Record::Released(task) => drop(self.quarantined.remove(&task)),
-            Record::Step { step, version, .. } => drop(self.steps.insert(step, version)),
-        }
-    }
-
-    fn totals(&self, of: impl Fn(&Entry) -> bool) -> Totals {
-        let mut totals = Totals::default();
-        for entry in self.episodes.values().filter(|entry| of(entry)) {
-            totals.created += 1;
-            match entry.state {
-                State::Trained(..) => totals.trained += 1,
-                State::Measured(_) => totals.measured += 1,
-                State::Dropped(_) => totals.dropped += 1,
-                State::Failed(_) => totals.failed += 1,
-                State::Quarantined(_) => totals.quarantined += 1,
-                _ => {}
-            }
-        }
-        totals
-    }
-
-    fn recovered(&self) -> Recovered {
-        let first =
-            self.batches.keys().next_back().map_or(0, |s| s.saturating_sub(ROLLBACK_STEPS_MAX - 1));
-        let wanted = |entry: &&Entry| match &entry.state {
-            State::Trained(step, _) => step.0 >= first,
-            state if state.is_terminal() => self.pinned.is_some() && entry.phase == self.phase,
-            _ => true,
-        };
-        let mut ordinals = BTreeMap::new();
-        for entry in self.episodes.values() {
-            let slot = ordinals.entry(entry.phase).or_insert(0);
-            *slot = (entry.ordinal + 1).max(*slot);
-        }
-        let next = |max: Option<u64>| max.map_or(0, |max| max + 1);
-        Recovered {
-            phase: self.phase,
-            pinned: self.pinned,
-            entries: self.episodes.values().filter(wanted).cloned().collect(),
-            batches: self.batches.range(first..).map(|(_, row)| row.clone()).collect(),
-            published: self.published.values().copied().collect(),
-            quarantined: self.quarantined.clone(),
-            totals: self.totals(|_| true),
-            phase_totals: self.totals(|entry| entry.phase == self.phase),
-            next_episode: EpisodeId(next(self.episodes.keys().next_back().map(|id| id.0))),
-            next_group: GroupId(next(self.episodes.values().map(|e| e.group.0).max())),
-            ordinals,
-            results: self.results.clone(),
-        }
-    }
-}
 
 struct Node {
     up: bool,
     incarnation: u64,
     serving: Serving,
-    /// Episodes worked on, and when each ends.
-    working: BTreeMap<EpisodeId, (u32, Duration, Assign)>,
+    working: BTreeMap<EpisodeId, Working>,
     unacked: BTreeMap<EpisodeId, (u32, EpisodeResult, Duration)>,
+}
+
+/// An episode a node works on.
+struct Working {
+    attempt: u32,
+    ends: Duration,
+    turns: Vec<Turn>,
 }
 
 /// Survives its crashes: its checkpoints are durable.
 struct Learner {
     up: bool,
+    life: u64,
+    /// When the last thing it said arrives.
+    heard: Duration,
     step: u64,
     version: u64,
     /// What each surviving step was trained on.
@@ -119,12 +54,15 @@ enum Packet {
     /// News of a life of a node; it goes with that life's connection.
     OfLife(NodeName, u64, Box<Input>),
     ToNode(NodeName, u64, NodeWord),
+    Turns(Box<Input>, Vec<Turn>),
     Batch(u64, Vec<EpisodeId>),
+    /// News of a life of the learner.
+    OfLearner(u64, Box<Input>),
 }
 
 #[derive(Clone)]
 enum NodeWord {
-    Assign(Assign),
+    Assign(Assign, Vec<Turn>),
     Gone(EpisodeId, u32),
 }
 
@@ -149,21 +87,25 @@ pub(crate) struct World {
     pub(crate) faults: Faults,
     pub(crate) over: Option<Option<String>>,
     pub(crate) crashes: u32,
+    /// Leases that went on from a journal, and slow episodes that a second node got.
+    pub(crate) resumed: u32,
+    pub(crate) duplicated: u32,
 }
 
 fn serving(version: u64) -> Serving {
     Serving { version: AdapterVersion(version), digest: Digest::of(&version.to_le_bytes()) }
 }
 
-/// Five tokens, each under the adapter the result says.
+/// Five tokens under each adapter the result says.
 fn transcript(episode: EpisodeId, result: &EpisodeResult) -> Transcript {
-    let Serving { version, digest } = result.adapters[0];
-    Transcript {
-        episode,
-        generated: vec![true; 5],
-        spans: vec![TokenSpan { start: 0, end: 5, version, digest }],
-        finite: true,
-    }
+    let spans = (0..).zip(&result.adapters).map(|(nth, adapter)| TokenSpan {
+        start: 5 * nth,
+        end: 5 * (nth + 1),
+        version: adapter.version,
+        digest: adapter.digest,
+    });
+    let spans: Vec<TokenSpan> = spans.collect();
+    Transcript { episode, generated: vec![true; 5 * spans.len()], spans, finite: true }
 }
 
 const CAPACITY: u32 = 4;
@@ -191,6 +133,8 @@ impl World {
             nodes: (0..3).map(|i| (format!("rollout-{i}").into(), node())).collect(),
             learner: Learner {
                 up: false,
+                life: 0,
+                heard: Duration::ZERO,
                 step: 0,
                 version: 0,
                 history: BTreeMap::new(),
@@ -201,6 +145,8 @@ impl World {
             faults,
             over: None,
             crashes: 0,
+            resumed: 0,
+            duplicated: 0,
         }
     }
 
@@ -220,8 +166,12 @@ impl World {
         self.send(Packet::ToCoordinator(Box::new(input)));
     }
 
-    /// One input to the coordinator, which may crash before or after it is durable.
     fn input(&mut self, input: Input) {
+        self.input_with(input, &[]);
+    }
+
+    /// One input to the coordinator, which may crash before or after it is durable.
+    fn input_with(&mut self, input: Input, turns: &[Turn]) {
         let result = match &input {
             Input::Finished { result, .. } => Some(result.clone()),
             _ => None,
@@ -233,7 +183,6 @@ impl World {
         let mut events = Vec::new();
         for effect in effects {
             match effect {
-                Effect::Event(kind) if durable => events.push(kind),
                 Effect::Keep(episode) if durable => {
                     let result = result.as_ref().expect("kept because it came");
                     self.disk.transcripts.insert(episode, transcript(episode, result));
@@ -241,9 +190,30 @@ impl World {
                 Effect::Record(record) if durable => self.disk.write(record),
                 Effect::Results(results) if durable => self.disk.results = *results,
                 Effect::Over { error } if durable => self.over = Some(error),
+                Effect::KeepTurns { episode, attempt, first, skip } if durable => {
+                    let kept = self.disk.journals.entry(episode).or_default();
+                    assert_eq!(kept.1.len(), first as usize, "seed {}: {episode}", self.seed);
+                    kept.0 = attempt;
+                    kept.1.extend(&turns[skip as usize..]);
+                    // Nothing that happened elsewhere is in between.
+                    let said = first as usize - skip as usize;
+                    assert_eq!(&kept.1[said..], turns, "seed {}: {episode}", self.seed);
+                }
+                Effect::ForgetTurns(episode) if durable => {
+                    self.disk.journals.remove(&episode);
+                }
+                Effect::Event(kind) => {
+                    self.duplicated += u32::from(matches!(kind, EventKind::Duplicated { .. }));
+                    if durable {
+                        events.push(kind);
+                    }
+                }
                 Effect::Assign(assign) if !crash => {
                     let to = assign.to.clone();
-                    self.send_to(to, NodeWord::Assign(assign));
+                    let kept = self.disk.journals.get(&assign.episode).map(|kept| &kept.1);
+                    let past = kept.map_or(&[][..], |kept| &kept[..assign.past as usize]).to_vec();
+                    self.resumed += u32::from(assign.past > 0);
+                    self.send_to(to, NodeWord::Assign(assign, past));
                 }
                 Effect::Send(
                     to,
@@ -293,7 +263,7 @@ impl World {
         if !node.up {
             return;
         }
-        let working = node.working.iter().map(|(id, (attempt, ..))| (*id, *attempt));
+        let working = node.working.iter().map(|(id, working)| (*id, working.attempt));
         let unacked = node.unacked.iter().map(|(id, (attempt, ..))| (*id, *attempt));
         let holding =
             working.chain(unacked).map(|(episode, attempt)| Held { episode, attempt }).collect();
@@ -303,6 +273,22 @@ impl World {
         let input = Input::Join { from, incarnation, capacity: CAPACITY, holding, serving };
         self.network
             .push((self.now + Duration::from_millis(1), Packet::ToCoordinator(Box::new(input))));
+        for episode in self.nodes[name].working.keys().copied().collect::<Vec<_>>() {
+            self.tell_turns(name, episode, 0);
+        }
+    }
+
+    /// A node says what has happened in an episode since its turn `first`.
+    fn tell_turns(&mut self, name: &NodeName, episode: EpisodeId, first: usize) {
+        let working = &self.nodes[name].working[&episode];
+        let said = working.turns[first..].to_vec();
+        let turns = Turns {
+            first: first as u32,
+            entries: said.len() as u32,
+            oldest: said.iter().map(|turn| turn.version).min(),
+        };
+        let held = Held { episode, attempt: working.attempt };
+        self.send(Packet::Turns(Box::new(Input::Turns { from: name.clone(), held, turns }), said));
     }
 
     fn down(&mut self, name: &NodeName) {
@@ -313,16 +299,11 @@ impl World {
     /// Lets a little time pass, and whatever happens in it happen.
     pub(crate) fn step(&mut self) {
         self.now += Duration::from_millis(self.rng.random_range(1..20));
-        let mut due = Vec::new();
-        let mut index = 0;
-        while index < self.network.len() {
-            if self.network[index].0 <= self.now {
-                due.push(self.network.swap_remove(index).1);
-            } else {
-                index += 1;
-            }
-        }
-        for packet in due {
+        let now = self.now;
+        let mut due: Vec<(Duration, Packet)> =
+            self.network.extract_if(.., |(at, _)| *at <= now).collect();
+        due.sort_by_key(|(at, _)| *at);
+        for (_, packet) in due {
             self.deliver(packet);
         }
         if self.coordinator.next_deadline().is_some_and(|at| at <= self.now) {
@@ -338,6 +319,9 @@ impl World {
     fn deliver(&mut self, packet: Packet) {
         match packet {
             Packet::ToCoordinator(input) => self.input(*input),
+            Packet::OfLearner(life, input) if life == self.learner.life => self.input(*input),
+            Packet::OfLearner(..) => {}
+            Packet::Turns(input, said) => self.input_with(*input, &said),
             Packet::OfLife(name, life, input) => {
                 let node = &self.nodes[&name];
                 if node.up && node.incarnation == life {
@@ -353,10 +337,10 @@ impl World {
                     return;
                 }
                 match word {
-                    NodeWord::Assign(assign) if Some(&assign.task) == poison.as_ref() => {
+                    NodeWord::Assign(assign, _) if Some(&assign.task) == poison.as_ref() => {
                         self.kill(&name);
                     }
-                    NodeWord::Assign(assign) => {
+                    NodeWord::Assign(assign, turns) => {
                         assert!(
                             node.working.len() <= CAPACITY as usize,
                             "seed {}: more than its room",
@@ -364,12 +348,13 @@ impl World {
                         );
                         if node.working.len() < CAPACITY as usize {
                             node.unacked.remove(&assign.episode);
-                            node.working.insert(assign.episode, (assign.attempt, ends, assign));
+                            let attempt = assign.attempt;
+                            node.working.insert(assign.episode, Working { attempt, ends, turns });
                         }
                     }
                     NodeWord::Gone(episode, lease) => {
                         node.unacked.retain(|id, (held, ..)| *id != episode || *held > lease);
-                        node.working.retain(|id, (held, ..)| *id != episode || *held > lease);
+                        node.working.retain(|id, held| *id != episode || held.attempt > lease);
                     }
                 }
             }
@@ -421,23 +406,39 @@ impl World {
             // What was lost is said again with the next heartbeat.
             self.say_what_it_serves(name);
         }
+        let node = self.nodes.get_mut(name).expect("its own");
+        let mut told = Vec::new();
+        for (episode, working) in &mut node.working {
+            if self.rng.random_bool(0.1) {
+                let (mark, version) = (self.rng.random(), node.serving.version);
+                told.push((*episode, working.turns.len()));
+                working.turns.push(Turn { mark, version });
+            }
+        }
+        for (episode, first) in told {
+            self.tell_turns(name, episode, first);
+        }
         let (now, node) = (self.now, self.nodes.get_mut(name).expect("its own"));
         let done: Vec<EpisodeId> =
-            node.working.iter().filter(|(_, (_, at, _))| *at <= now).map(|(id, _)| *id).collect();
+            node.working.iter().filter(|(_, w)| w.ends <= now).map(|(id, _)| *id).collect();
         for episode in done {
             let reward = f64::from(self.rng.random_range(0..4)) / 4.0;
             let node = self.nodes.get_mut(name).expect("its own");
-            let Some((attempt, _, _)) = node.working.remove(&episode) else { continue };
+            let Some(Working { attempt, turns, .. }) = node.working.remove(&episode) else {
+                continue;
+            };
+            let versions = turns.iter().map(|turn| turn.version).chain([node.serving.version]);
+            let versions: BTreeSet<AdapterVersion> = versions.collect();
             let outcome = Outcome {
                 reward,
                 success: reward > 0.7,
-                oldest: Some(node.serving.version),
+                oldest: versions.first().copied(),
                 generated: 5,
             };
             let result = EpisodeResult {
                 held: Held { episode, attempt },
                 outcome,
-                adapters: vec![node.serving],
+                adapters: versions.into_iter().map(|version| serving(version.0)).collect(),
                 refused: None,
             };
             node.unacked.insert(episode, (attempt, result, Duration::ZERO));
@@ -461,6 +462,18 @@ impl World {
         }
     }
 
+    fn learner_tells(&mut self, input: Input) {
+        if self.rng.random_bool(self.faults.loss) {
+            return;
+        }
+        // One connection: nothing overtakes what was said before.
+        let slow = if self.rng.random_bool(self.faults.loss) { 4000 } else { 30 };
+        let at = self.now + Duration::from_millis(self.rng.random_range(1..slow));
+        self.learner.heard = at.max(self.learner.heard);
+        let packet = Packet::OfLearner(self.learner.life, Box::new(input));
+        self.network.push((self.learner.heard, packet));
+    }
+
     fn run_learner(&mut self) {
         let crash = self.rng.random_bool(self.faults.crash / 10.0);
         if !self.learner.up {
@@ -470,13 +483,14 @@ impl World {
         }
         if crash {
             self.learner.up = false;
+            self.learner.life += 1;
             self.learner.training = None;
             // The newest checkpoint does not always load.
             if self.learner.step > 0 && self.rng.random_bool(0.2) {
                 self.learner.history.remove(&self.learner.step);
                 self.learner.step -= 1;
                 self.learner.version += 1;
-                self.tell(Input::Published { serving: serving(self.learner.version) });
+                self.learner_tells(Input::Published { serving: serving(self.learner.version) });
             }
             return self.down(&"learner".into());
         }
@@ -492,9 +506,9 @@ impl World {
             self.learner.step = step;
             self.learner.version += 1;
             let version = AdapterVersion(self.learner.version);
-            self.tell(Input::Published { serving: serving(version.0) });
+            self.learner_tells(Input::Published { serving: serving(version.0) });
             let consumed = episodes;
-            self.tell(Input::Committed {
+            self.learner_tells(Input::Committed {
                 step: Step(step),
                 version,
                 consumed,
@@ -506,9 +520,9 @@ impl World {
         {
             self.learner.asked = now;
             let version = AdapterVersion(self.learner.version);
-            self.tell(Input::Published { serving: serving(version.0) });
+            self.learner_tells(Input::Published { serving: serving(version.0) });
             let request = BatchRequest { step: Step(self.learner.step + 1), version };
-            self.tell(Input::BatchWanted { from: "learner".into(), request });
+            self.learner_tells(Input::BatchWanted { from: "learner".into(), request });
         }
     }
 
@@ -554,6 +568,12 @@ impl World {
         }
     }
 
+    /// Whether the learner is back at an older checkpoint and has not said so yet.
+    pub(crate) fn has_fallen_back(&self) -> bool {
+        let committed = self.coordinator.status().step;
+        self.learner.step < committed.0
+    }
+
     /// The audit of what is on disk right now.
     pub(crate) fn audit(&self) {
         let verdict = audit(&self.facts());
@@ -563,7 +583,10 @@ impl World {
     /// What the ledger says was trained on is what the learner's surviving steps were made of.
     pub(crate) fn agrees_with_learner(&self) {
         for entry in self.disk.episodes.values() {
-            if let State::Trained(step, _) = entry.state {
+            // A checkpoint that was lost after the run's last word is not the coordinator's to know.
+            if let State::Trained(step, _) = entry.state
+                && step.0 <= self.learner.step
+            {
                 let of_step = self.learner.history.get(&step.0);
                 assert!(
                     of_step.is_some_and(|ids| ids.contains(&entry.episode)),

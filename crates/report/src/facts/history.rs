@@ -136,6 +136,9 @@ impl History {
                 self.mark(at_ms, MarkKind::Quarantined, "", detail);
             }
             EventKind::Dispatched { .. }
+            | EventKind::Resumed { .. }
+            | EventKind::Restarted { .. }
+            | EventKind::Duplicated { .. }
             | EventKind::Released { .. }
             | EventKind::Trained { .. }
             | EventKind::Dropped { .. }

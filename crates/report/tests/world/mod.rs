@@ -112,6 +112,8 @@ impl World {
             stale: crrl_control::plan::StalePolicy::default(),
             sync: false,
             skip_equal_groups: true,
+            staleness: Default::default(),
+            stragglers: Default::default(),
         });
         Plan::new(0, vec![evaluate("before"), train, evaluate("after")])
     }
