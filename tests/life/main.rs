@@ -5,6 +5,7 @@ mod chaos;
 mod guests;
 mod ledger;
 mod quarantine;
+mod reproducible;
 mod scale;
 mod world;
 

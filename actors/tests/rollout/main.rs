@@ -277,8 +277,8 @@ async fn another_node_goes_on_where_one_left_off() {
 
 /// A turn that repairs the answer with one tool call.
 fn repairs(world: &World, ok: bool) -> Vec<JournalEntry> {
-    let call = "<tool_call>\n{\"name\": \"apply_patch\", \"arguments\": {\"file_path\": \
-                \"answer.py\", \"old_content\": \"41\", \"new_content\": \"42\"}}\n</tool_call>";
+    let call = "<tool_call>\n{\"name\": \"apply_patch\", \"arguments\": {\"path\": \
+                \"answer.py\", \"old\": \"41\", \"new\": \"42\"}}\n</tool_call>";
     let digest = world.engine.base_digest();
     let tokens = world.codec.encode(call).into_iter();
     let sampled = |id| Sampled { id, logprob: -1.0, version: AdapterVersion(0), digest };
