@@ -10,16 +10,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crrl_cluster::{CastError, Inbound, Mesh, MeshEvent, RunDir, StatusBoard};
+use crrl_config::sections::TelemetrySection;
 use crrl_control::Coordinator as Machine;
 use crrl_control::coordinator::{Assign, Effect, Input, Record, Status};
 use crrl_control::plan::{PLAN_FILE, Plan};
 use crrl_control::results::{RESULTS_FILE, Results};
 use crrl_control::wire::{Assignment, NodeRole, Wire};
 use crrl_store::{EventLog, Op, Options, Reader, StoreError, Writer};
+use crrl_telemetry::names;
 use crrl_types::{EpisodeId, Event, EventKind, JournalEntry, NodeName, Sampling, Trajectory};
+use metrics::{counter, gauge, histogram};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
 
+use crate::curves::Curves;
 use crate::journals::Journals;
 use crate::leave::{Farewell, Leave};
 use crate::ledger_rows;
@@ -77,6 +81,8 @@ pub struct Args {
     pub board: StatusBoard,
     /// The way out.
     pub post: Post,
+    /// What is written for other people's tools.
+    pub telemetry: TelemetrySection,
     /// How the store is written.
     pub store: Options,
     /// Told once the run is over, and everything about it durable; or that it cannot go on.
@@ -152,6 +158,7 @@ struct Run {
     /// Tokens of results that are not yet in a batch.
     trajectories: BTreeMap<EpisodeId, Trajectory>,
     journals: Journals,
+    curves: Curves,
     writer: Writer<Words>,
 }
 
@@ -278,7 +285,8 @@ impl State {
         let started = self.event(EventKind::Started);
         writer.submit(Vec::new(), Words { results, events: vec![started], ..Words::default() })?;
         let trajectories = BTreeMap::new();
-        self.run = Some(Run { machine, plan, tasks, trajectories, journals, writer });
+        let curves = Curves::begin(&self.args.telemetry, &self.args.run);
+        self.run = Some(Run { machine, plan, tasks, trajectories, journals, curves, writer });
         for input in std::mem::take(&mut self.early) {
             self.input(input, Attached::Nothing)?;
         }
@@ -375,6 +383,11 @@ impl State {
                 Effect::Record(record) => {
                     if let Record::Step { step, metrics, .. } = &record {
                         Showcase(&self.args.board).step(*step, metrics);
+                        run.curves.step(*step, metrics);
+                        gauge!(names::STEP).set(step.0 as f64);
+                        for (name, value) in metrics {
+                            gauge!(names::STEP_METRIC, "name" => name.clone()).set(*value);
+                        }
                     }
                     ops.push(ledger_rows::op(record));
                 }
@@ -383,6 +396,7 @@ impl State {
                         std::mem::replace(&mut attached, Attached::Nothing)
                     {
                         Showcase(&self.args.board).episode(&trajectory);
+                        histogram!(names::REWARD).record(trajectory.reward.total);
                         ops.push(Op::Trajectory(trajectory.clone()));
                         run.trajectories.insert(episode, *trajectory);
                     }
@@ -407,6 +421,7 @@ impl State {
                     words.posts.push((to, Wire::Batch { step, trajectories }));
                 }
                 Effect::Event(kind) => {
+                    counter!(names::EVENTS, "event" => kind.name()).increment(1);
                     words.events.push(self.event(kind));
                 }
                 Effect::Results(results) => words.results = Some(results),

@@ -10,6 +10,7 @@ pub mod adapter_shelf;
 pub mod chaos;
 pub mod chat_codec;
 pub mod coordinator;
+pub mod curves;
 pub mod engine;
 pub mod evidence;
 pub mod journals;

@@ -98,6 +98,12 @@ pub async fn run(dir: &Path, name: &NodeName) -> Result<(), NodeError> {
         .into_iter()
         .find(|node| node.name == name.as_str())
         .ok_or_else(|| NodeError::Unknown { file: run.config_path(), name: name.clone() })?;
+    let nth = config.nodes().iter().position(|node| node.name == name.as_str());
+    if let Some(address) = nth.and_then(|nth| config.telemetry.prometheus_of(nth)) {
+        crrl_telemetry::prometheus::serve(address)
+            .map_err(|e| NodeError::Hopeless(e.to_string()))?;
+        tracing::info!(%address, "metrics are served");
+    }
     let options = MeshOptions::for_node(&run, name)?;
     let signalled = signalled()?;
     let (router, leave) = (router(&node.roles), Leave::default());
@@ -339,11 +345,13 @@ where
 fn coordinator(parts: &Parts) -> ChildSpec {
     let (mesh, run) = (parts.mesh.clone(), parts.run.clone());
     let (board, leave) = (parts.board.clone(), parts.leave.clone());
+    let telemetry = parts.config.telemetry.clone();
     let args = move || coordinator::Args {
         name: mesh.name().clone(),
         run: run.clone(),
         board: board.clone(),
         post: coordinator::post(mesh.clone()),
+        telemetry: telemetry.clone(),
         store: crrl_store::Options::default(),
         leave: leave.clone(),
     };

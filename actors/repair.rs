@@ -10,9 +10,11 @@ use std::time::Duration;
 use crrl_agent::{Action, ChatCodec, Episode, EpisodeRecord, Input, Invocation, ToolOutcome};
 use crrl_rl::overlong;
 use crrl_rl::reward::{self, RewardOptions};
+use crrl_telemetry::names;
 use crrl_types::{
     EpisodeId, Finish, GroupId, JournalEntry, NodeName, Reward, Sampling, Task, Trajectory,
 };
+use metrics::{counter, histogram};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::engine::{EngineHandle, EngineSequence, GenerateError};
@@ -146,6 +148,7 @@ impl Repairer {
         let mut episode =
             Episode::new(Arc::clone(&self.codec), self.options.clone(), &task.problem_statement)?;
         let (mut sandbox, mut sequence) = self.places(&task).await?;
+        histogram!(names::PLACES_TIME).record(started.elapsed());
 
         // The clock starts when the places are there: waiting for them is not the policy's time.
         let time = time_max.map_or(self.options.time_max, |max| max.min(self.options.time_max));
@@ -187,6 +190,10 @@ impl Repairer {
         let reward = self.reward(&task, &record).await?;
         let EpisodeRecord { tokens, generated, logprobs, adapters, turns, finish, diff, .. } =
             record;
+        histogram!(names::EPISODE_TIME).record(started.elapsed());
+        histogram!(names::TURNS).record(turns.len() as f64);
+        let sampled = generated.iter().filter(|drawn| **drawn).count();
+        counter!(names::TOKENS).increment(sampled as u64);
         Ok(Trajectory {
             episode: id,
             group,
@@ -292,7 +299,12 @@ async fn call(
 ) -> Input {
     live.calling(invocation);
     let started = Instant::now();
-    match timeout_at(deadline, sandbox.run(invocation)).await {
+    let ran = timeout_at(deadline, sandbox.run(invocation)).await;
+    let tool = invocation.tool();
+    histogram!(names::TOOL_TIME, "tool" => tool).record(started.elapsed());
+    let ok = matches!(ran, Ok(Ok((_, true)))).to_string();
+    counter!(names::TOOL_CALLS, "tool" => tool, "ok" => ok).increment(1);
+    match ran {
         Err(_) => Input::DeadlinePassed,
         Ok(Err(reason)) => Input::Broken(reason.to_string()),
         Ok(Ok((output, ok))) => {

@@ -39,7 +39,9 @@ impl Reporter {
             tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 tick.tick().await;
-                let report = Wire::Report(report(&mesh, &sources));
+                let report = report(&mesh, &sources);
+                crrl_telemetry::nodes::publish(&report);
+                let report = Wire::Report(report);
                 if let Some(coordinator) = mesh.of_role(NodeRole::Coordinator)
                     && let Err(error) = mesh.cast(&coordinator, report)
                 {

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use crrl_cluster::{Inbound, Mesh, MeshEvent, Receipt};
 use crrl_control::wire::{Assignment, Held, NodeRole, Serving, Wire};
+use crrl_telemetry::names;
 use crrl_types::{AdapterManifest, EpisodeId, JournalEntry, Task, Trajectory};
+use metrics::{counter, histogram};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use ractor_cluster::RactorMessage;
 use tokio::task::{AbortHandle, JoinError};
@@ -339,8 +341,12 @@ impl State {
     fn report(&mut self, held: Held, outcome: Result<Box<Trajectory>, String>) {
         let Held { episode, attempt } = held;
         let message = match outcome {
-            Ok(trajectory) => Wire::Finished { attempt, trajectory },
+            Ok(trajectory) => {
+                counter!(names::EPISODES, "end" => "finished").increment(1);
+                Wire::Finished { attempt, trajectory }
+            }
             Err(reason) => {
+                counter!(names::EPISODES, "end" => "failed").increment(1);
                 tracing::warn!(%episode, reason, "episode failed");
                 Wire::Failed { episode, attempt, reason }
             }
@@ -360,11 +366,14 @@ impl State {
         let engine = self.args.repairer.engine().clone();
         let myself = myself.clone();
         tokio::spawn(async move {
+            let began = Instant::now();
             let result = match engine.activate(manifest, payload).await {
                 Ok(now) => Ok(serving(now)),
                 Err(ActivateError::Gone(gone)) => return receipt.refuse(gone.to_string()),
                 Err(ActivateError::Stage(error)) => Err(error.to_string()),
             };
+            histogram!(names::ACTIVATION_TIME).record(began.elapsed());
+            counter!(names::ACTIVATIONS, "ok" => result.is_ok().to_string()).increment(1);
             match &result {
                 Ok(_) => receipt.accept(),
                 Err(reason) => receipt.refuse(reason.clone()),

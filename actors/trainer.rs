@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
+use std::time::Instant;
 
 use crrl_config::{ClusterConfig, Objective};
 use crrl_learner::checkpoint::Progress;
@@ -143,6 +144,7 @@ fn train(
     step: Step,
     trajectories: &[Trajectory],
 ) -> Result<Stepped, LearnerError> {
+    let began = Instant::now();
     let episodes = episodes(config, trajectories, progress.version);
     let report = learner.reinforce(&episodes)?;
     let mut metrics = report.named();
@@ -155,6 +157,7 @@ fn train(
     // run could never be resumed.
     let adapter = learner.publish(progress.version, TRAVEL)?;
     checkpoints.save(learner, progress)?;
+    metrics::histogram!(crrl_telemetry::names::STEP_TIME).record(began.elapsed());
     Ok(Stepped { step, consumed, metrics, adapter })
 }
 

@@ -50,6 +50,8 @@ enum Command {
     Audit(commands::audit::Args),
     /// What a run came to, as one HTML file; of several runs, side by side.
     Report(commands::report::Args),
+    /// A run's curves as TensorBoard event files, JSON lines or CSV.
+    Export(commands::export::Args),
     /// Score a patch against the gold patch.
     Reward(commands::reward::Args),
     /// Whether a run can be started here, and what to do where it cannot.
@@ -91,6 +93,7 @@ fn main() -> ExitCode {
         Command::Chaos(args) => commands::chaos::run(args),
         Command::Audit(args) => commands::audit::run(&args),
         Command::Report(args) => commands::report::run(&args),
+        Command::Export(args) => commands::export::run(&args),
         Command::Reward(args) => commands::reward::run(args),
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Tls(args) => commands::tls::run(args),

@@ -45,6 +45,7 @@ impl Stage {
                 drop(sent);
                 Ok(())
             }),
+            telemetry: Default::default(),
             store: Options::default(),
             leave: self.leave.clone(),
         };

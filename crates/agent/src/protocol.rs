@@ -39,6 +39,17 @@ pub enum Invocation {
     },
 }
 
+impl Invocation {
+    /// The tool's name.
+    #[must_use]
+    pub fn tool(&self) -> &'static str {
+        match self {
+            Self::Shell { .. } => "shell",
+            Self::ApplyPatch { .. } => "apply_patch",
+        }
+    }
+}
+
 /// What the caller reports.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {

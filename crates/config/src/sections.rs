@@ -1,5 +1,6 @@
 //! The options, one struct a section. Units are in the names; defaults are in `Default`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crrl_rl::reward::RewardOptions;
@@ -32,6 +33,8 @@ pub struct ClusterConfig {
     pub lora: LoraSection,
     /// `[cluster]`
     pub cluster: ClusterSection,
+    /// `[telemetry]`
+    pub telemetry: TelemetrySection,
     /// `[[node]]`, one for each process. Empty: [`ClusterConfig::default_nodes`].
     pub node: Vec<Node>,
 }
@@ -241,6 +244,29 @@ pub struct EngineSection {
 impl Default for EngineSection {
     fn default() -> Self {
         Self { prefill_tokens_max: 512, prefixes_max: 4, on_swap: "keep".into(), kv_mib_max: 8_192 }
+    }
+}
+
+/// Numbers for other people's tools.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetrySection {
+    /// Address node 0 serves Prometheus's metrics at; node `i` of the configuration takes the port
+    /// `i` higher. Empty serves none.
+    pub prometheus: String,
+    /// Write curves as TensorBoard event files into `RUN/tensorboard` while training.
+    pub tensorboard: bool,
+    /// Write curves as JSON lines into `RUN/metrics.jsonl` while training.
+    pub jsonl: bool,
+}
+
+impl TelemetrySection {
+    /// Where the `nth` node of a configuration serves metrics, if it does.
+    #[must_use]
+    pub fn prometheus_of(&self, nth: usize) -> Option<SocketAddr> {
+        let first: SocketAddr = self.prometheus.parse().ok()?;
+        let port = first.port().checked_add(u16::try_from(nth).ok()?)?;
+        Some(SocketAddr::new(first.ip(), port))
     }
 }
 

@@ -165,6 +165,17 @@ pub fn validate(config: &ClusterConfig) -> Vec<String> {
         ),
     );
 
+    let telemetry = &config.telemetry;
+    let last = config.nodes().len().saturating_sub(1);
+    check(
+        telemetry.prometheus.is_empty() || telemetry.prometheus_of(last).is_some(),
+        format!(
+            "telemetry.prometheus is {:?}: it is empty, or an address and a port such as \
+             127.0.0.1:9400, with a port above it for each further node",
+            telemetry.prometheus
+        ),
+    );
+
     problems.extend(nodes(config));
     problems
 }

@@ -62,3 +62,30 @@ pub enum EventKind {
     /// An engine serves an adapter.
     Activated { peer: NodeName, version: AdapterVersion, digest: Digest },
 }
+
+impl EventKind {
+    /// What happened, in one word, as the history spells it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::NodeUp { .. } => "node_up",
+            Self::NodeDown { .. } => "node_down",
+            Self::Dispatched { .. } => "dispatched",
+            Self::Finished { .. } => "finished",
+            Self::Trained { .. } => "trained",
+            Self::Dropped { .. } => "dropped",
+            Self::Failed { .. } => "failed",
+            Self::LeaseLost { .. } => "lease_lost",
+            Self::Resumed { .. } => "resumed",
+            Self::Restarted { .. } => "restarted",
+            Self::Duplicated { .. } => "duplicated",
+            Self::Quarantined { .. } => "quarantined",
+            Self::Released { .. } => "released",
+            Self::RolledBack { .. } => "rolled_back",
+            Self::Stepped { .. } => "stepped",
+            Self::Published { .. } => "published",
+            Self::Activated { .. } => "activated",
+        }
+    }
+}
