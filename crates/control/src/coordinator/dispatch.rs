@@ -1,6 +1,5 @@
 //! Which episode goes where; leases, results, and what happens when a lease is lost.
 
-use std::cmp::Reverse;
 use std::time::Duration;
 
 use crrl_types::{EpisodeId, EventKind, NodeName, TaskId};
@@ -25,16 +24,9 @@ impl Coordinator {
         now: Duration,
         out: &mut Vec<Effect>,
     ) -> Result<(), Broken> {
-        let late: Vec<(Held, NodeName)> = self
-            .ledger
-            .entries()
-            .filter(|entry| deadline(entry).is_some_and(|at| at <= now))
-            .filter_map(|entry| {
-                let held = Held { episode: entry.episode, attempt: entry.attempt };
-                Some((held, entry.node.clone()?))
-            })
-            .collect();
-        for (Held { episode, attempt }, node) in late {
+        for episode in self.ledger.late(now) {
+            let Some(entry) = self.ledger.get(episode) else { continue };
+            let (attempt, Some(node)) = (entry.attempt, entry.node.clone()) else { continue };
             let reason = "the lease has ended".to_owned();
             self.release(episode, &reason, out)?;
             out.push(Effect::Send(node, Wire::Cancel { episode, attempt, reason }));
@@ -53,7 +45,7 @@ impl Coordinator {
         let State::Leased { node, .. } = &entry.state else { return Ok(()) };
         let (node, attempt, task) = (node.clone(), entry.attempt, entry.task.clone());
         let group = entry.group;
-        self.node(&node).leases.remove(&episode);
+        self.nodes.unlease(&node, episode);
         out.push(Effect::Event(EventKind::LeaseLost { episode, from: node }));
         let next = if let Some(why) = self.quarantined.get(&task) {
             Transition::Quarantine(why.clone())
@@ -106,7 +98,7 @@ impl Coordinator {
         let Some(entry) = self.ledger.get(episode) else { return };
         let State::Leased { node, .. } = &entry.state else { return };
         let (node, attempt) = (node.clone(), entry.attempt);
-        self.node(&node).leases.remove(&episode);
+        self.nodes.unlease(&node, episode);
         let reason = reason.to_owned();
         out.push(Effect::Send(node, Wire::Cancel { episode, attempt, reason }));
     }
@@ -164,7 +156,7 @@ impl Coordinator {
             let reason = format!("not drawn under adapter {} alone", pinned.version);
             return self.failed(from, result.held, &reason, out);
         }
-        self.node(from).leases.remove(&episode);
+        self.nodes.unlease(from, episode);
         if self.ledger.get(episode).is_some_and(|entry| entry.state == State::Queued) {
             self.transit(episode, Transition::Resume { deadline: Duration::MAX }, out)?;
         }
@@ -192,7 +184,7 @@ impl Coordinator {
     ) -> Result<(), Broken> {
         if self.is_current(from, held) {
             self.release(held.episode, reason, out)?;
-            self.node(from).leases.remove(&held.episode);
+            self.nodes.unlease(from, held.episode);
         }
         let Held { episode, attempt } = held;
         out.push(Effect::Send(from.clone(), Wire::Ack { episode, attempt }));
@@ -204,13 +196,15 @@ impl Coordinator {
         if !self.may_dispatch() {
             return Ok(());
         }
-        for episode in self.queue.clone() {
-            let Some(entry) = self.ledger.get(episode).cloned() else { continue };
-            let Some(to) = self.choose(&entry) else { break };
+        let mut next = EpisodeId(0);
+        while let Some(episode) = self.queue.range(next..).next().copied() {
+            next = episode.next();
+            let Some(entry) = self.ledger.get(episode) else { continue };
+            let Some(to) = self.choose(entry) else { break };
             let deadline = now + self.lease();
             let entry =
                 self.transit(episode, Transition::Lease { node: to.clone(), deadline }, out)?;
-            self.node(&to).leases.insert(episode);
+            self.nodes.lease(&to, episode);
             let Entry { group, task, attempt, phase, evaluation, sample, ordinal, .. } = entry;
             out.push(Effect::Event(EventKind::Dispatched {
                 episode,
@@ -240,13 +234,7 @@ impl Coordinator {
         // A learner that starts from another adapter says so with its first request.
         let expected = self.plan.steps() > 0 && self.learner.version.is_none();
         let in_step = match &self.plan.phases.get(self.phase) {
-            Some(Phase::Train(train)) if train.sync => {
-                let current = self.current();
-                self.nodes
-                    .values()
-                    .filter(|node| node.up)
-                    .all(|node| node.serving.is_some_and(|s| s.version == current))
-            }
+            Some(Phase::Train(train)) if train.sync => self.nodes.all_serve(self.current()),
             _ => true,
         };
         !expected && in_step
@@ -271,27 +259,10 @@ impl Coordinator {
     /// Another node than the last; one that works on the same group, which has the task's sandbox
     /// template and the prompt's keys and values already; then the one with most room.
     fn choose(&self, entry: &Entry) -> Option<NodeName> {
-        let knows = |name: &NodeName| {
-            self.groups.get(&entry.group).is_some_and(|group| {
-                let mut members = group.members.iter().filter_map(|id| self.ledger.get(*id));
-                members.any(|member| member.node.as_ref() == Some(name))
-            })
-        };
-        self.nodes
-            .iter()
-            .filter(|(_, node)| {
-                node.room() > 0 && node.serving.is_some_and(|s| self.is_eligible(s))
-            })
-            .min_by_key(|(name, node)| {
-                let again = entry.node.as_ref() == Some(*name);
-                (again, !knows(name), Reverse(node.room()), (*name).clone())
-            })
-            .map(|(name, _)| name.clone())
-    }
-
-    /// Episodes all nodes that are there could hold at once.
-    pub(super) fn room_total(&self) -> usize {
-        self.nodes.values().filter(|n| n.up).map(|n| n.capacity as usize).sum()
+        let members = self.groups.get(&entry.group).map_or(&[][..], |group| &group.members);
+        let knowing = members.iter().filter_map(|id| self.ledger.get(*id)?.node.as_ref());
+        let is_eligible = |serving| self.is_eligible(serving);
+        self.nodes.choose(entry.node.as_ref(), knowing, is_eligible).cloned()
     }
 
     pub(super) fn check_dispatch(&self) -> Result<(), Broken> {
@@ -307,7 +278,7 @@ impl Coordinator {
                 return broken(format!("a lease its node does not have: {entry:?}"));
             }
         }
-        for (name, node) in &self.nodes {
+        for (name, node) in self.nodes.iter() {
             for id in &node.leases {
                 let held = self.ledger.get(*id).map(|entry| &entry.state);
                 if !matches!(held, Some(State::Leased { node, .. }) if node == name) {
@@ -315,6 +286,6 @@ impl Coordinator {
                 }
             }
         }
-        Ok(())
+        self.nodes.check()
     }
 }

@@ -5,7 +5,7 @@
 //! What had a result keeps it. A batch not known to be committed is sent again when the learner
 //! asks for its step, and counts as committed when the learner asks for the next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crrl_types::{EpisodeId, GroupId, TaskId};
@@ -118,7 +118,9 @@ impl Coordinator {
             next_group: from.next_group,
             groups: BTreeMap::new(),
             queue: Default::default(),
-            nodes: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            nodes: super::roster::Roster::default(),
             learner: Learner { committed: committed.unwrap_or(0), ..Learner::default() },
             batches: BTreeMap::new(),
             published: from.published.into_iter().map(|s| (s.version, s.digest)).collect(),
@@ -168,7 +170,7 @@ impl Coordinator {
                     self.queue.insert(entry.episode);
                 }
                 State::Leased { node, .. } => {
-                    self.node(node).leases.insert(entry.episode);
+                    self.nodes.lease(node, entry.episode);
                 }
                 State::Finished(_) => {}
                 _ => continue,
@@ -178,13 +180,14 @@ impl Coordinator {
                     task: entry.task.clone(),
                     ordinal: entry.ordinal,
                     members: Vec::new(),
-                    ready: false,
+                    ready: None,
                     refilled: false,
                     failed: 0,
                 });
                 // A group is refilled once: attempts beyond its size tell that it was.
                 group.refilled |= entry.sample as usize >= group_size;
                 group.members.push(entry.episode);
+                self.unsettled.insert(entry.group);
             }
         }
     }
