@@ -33,6 +33,9 @@ use crate::task_file::TaskFile;
 
 /// Time between two looks at deadlines, the board and the plan's file.
 const TICK: Duration = Duration::from_millis(200);
+/// The machine's invariants are checked at every tick, unless that would take more than one part in so
+/// many of the time: it looks at all there is.
+const CHECK_SHARE: u32 = 100;
 /// The history is brought to the disk this often; the ledger with every commit.
 const HISTORY_SYNC: Duration = Duration::from_secs(1);
 /// A rollout node that is there and has not joined is asked to this often.
@@ -141,6 +144,8 @@ pub struct State {
     later: VecDeque<(NodeName, Wire)>,
     /// Rollout nodes that can be reached, and when each was last asked to join.
     rollouts: BTreeMap<NodeName, Instant>,
+    /// When the machine's invariants are checked next.
+    check_at: Instant,
 }
 
 /// What came with a message and is kept if the coordinator wants it.
@@ -180,6 +185,7 @@ impl Actor for Coordinator {
             early: Vec::new(),
             later: VecDeque::new(),
             rollouts: BTreeMap::new(),
+            check_at: Instant::now(),
         };
         state.show().phase("starting");
         if let Err(error) = state.start_run(&myself) {
@@ -502,7 +508,11 @@ impl State {
         }
         self.ask_absent_to_join();
         let Some(run) = &self.run else { return Ok(()) };
-        run.machine.check().map_err(|broken| broken.to_string())?;
+        let began = Instant::now();
+        if began >= self.check_at {
+            run.machine.check().map_err(|broken| broken.to_string())?;
+            self.check_at = Instant::now() + began.elapsed() * CHECK_SHARE;
+        }
         if run.machine.next_deadline().is_some_and(|at| at <= self.now()) {
             self.input(Input::Timer, Attached::Nothing)?;
         }

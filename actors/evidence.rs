@@ -1,15 +1,20 @@
-//! What a run's folder holds, gathered for [`crrl_control::audit`]. Changes nothing, and works on a
-//! run under way.
+//! What a run's folder holds, shown to [`crrl_control::audit`]. Changes nothing, and works on a run
+//! under way.
 
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
 
 use crrl_cluster::RunDir;
-use crrl_control::audit::{AdapterFact, CheckpointFact, Facts, Held, Line, Transcript};
+use crrl_control::audit::{
+    AdapterFact, Audit, CheckpointFact, Held, Line, Setting, Transcript, Verdict,
+};
 use crrl_control::plan::{PLAN_FILE, Plan, PlanError};
 use crrl_control::results::{RESULTS_FILE, Results};
 use crrl_control::wire::Serving;
 use crrl_learner::LearnerError;
 use crrl_learner::checkpoint::{Checkpoints, Examined};
+use crrl_store::row::TokenRow;
 use crrl_store::{Reader, StoreError};
 use crrl_types::{Event, Step};
 
@@ -60,57 +65,51 @@ pub enum EvidenceError {
     Shelf(#[from] ShelfError),
 }
 
-/// Gathers the facts of a run.
+/// Judges a run. What is kept in memory of an episode is a few words, whatever it generated.
 ///
 /// # Errors
 /// [`EvidenceError`].
-pub fn gather(run: &RunDir) -> Result<Facts, EvidenceError> {
+pub fn judge(run: &RunDir) -> Result<Verdict, EvidenceError> {
     let path = run.path().join(PLAN_FILE);
     let text = std::fs::read_to_string(&path)
         .map_err(|source| EvidenceError::File { path: path.clone(), source })?;
     let plan = Plan::parse(&text).map_err(|source| EvidenceError::Plan { path, source })?;
     let mut look = 1;
-    loop {
+    let (reader, complete, history, checkpoints, adapters) = loop {
         let reader = Reader::open(&run.store())?;
-        let before = committed(&reader)?;
+        let before = reader.last_committed()?;
         // What is written later is read first: the ledger is ahead of everything else.
-        let results = results(run)?;
-        let history = history(run)?;
+        let complete = results(run)?.complete;
+        let history = History::until_now(run)?;
         let checkpoints = checkpoints(run)?;
         let adapters = adapters(run)?;
         reader.hold()?;
-        if committed(&reader)? != before && look < LOOKS_MAX {
-            look += 1;
-            continue;
+        if reader.last_committed()? == before || look >= LOOKS_MAX {
+            break (reader, complete, history, checkpoints, adapters);
         }
-        let entries: Result<_, _> =
-            reader.episodes()?.into_iter().map(ledger_rows::entry).collect();
-        return Ok(Facts {
-            plan,
-            complete: results.complete,
-            entries: entries?,
-            batches: batches(&reader)?,
-            steps: reader.steps()?.into_iter().map(|row| (row.step, row.version)).collect(),
-            published: reader
-                .published()?
-                .into_iter()
-                .map(|(version, digest)| Serving { version, digest })
-                .collect(),
-            transcripts: transcripts(&reader)?,
-            history,
-            checkpoints,
-            adapters,
-        });
-    }
-}
-
-fn batches(reader: &Reader) -> Result<Vec<crrl_control::coordinator::BatchRow>, StoreError> {
-    Ok(reader.last_batches(u64::MAX)?.into_iter().map(ledger_rows::batch).collect())
-}
-
-fn committed(reader: &Reader) -> Result<Option<Step>, StoreError> {
-    let batches = reader.last_batches(u64::MAX)?;
-    Ok(batches.into_iter().filter(|batch| batch.committed).map(|batch| batch.step).max())
+        look += 1;
+    };
+    let published = reader.published()?.into_iter();
+    let mut audit = Audit::new(Setting {
+        plan,
+        complete,
+        batches: reader.last_batches(u64::MAX)?.into_iter().map(ledger_rows::batch).collect(),
+        steps: reader.steps()?.into_iter().map(|row| (row.step, row.version)).collect(),
+        published: published.map(|(version, digest)| Serving { version, digest }).collect(),
+        checkpoints,
+        adapters,
+    });
+    reader.each_episode(|row| -> Result<(), EvidenceError> {
+        audit.entry(&ledger_rows::entry(row)?);
+        Ok(())
+    })?;
+    history.read(|line| audit.line(line))?;
+    reader.each_token_row(|row| -> Result<(), EvidenceError> {
+        let TokenRow { episode, generated, spans, finite } = row;
+        audit.transcript(&Transcript { episode, generated, spans, finite });
+        Ok(())
+    })?;
+    Ok(audit.verdict())
 }
 
 fn results(run: &RunDir) -> Result<Results, EvidenceError> {
@@ -124,23 +123,46 @@ fn results(run: &RunDir) -> Result<Results, EvidenceError> {
     }
 }
 
-fn history(run: &RunDir) -> Result<Vec<Line>, EvidenceError> {
-    let path = run.events();
-    let text = match std::fs::read(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(EvidenceError::File { path, source }),
-    };
-    // A line without an end is still being written, or was torn by a crash.
-    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    let lines = text[..whole].split(|byte| *byte == b'\n').zip(1_u64..);
-    Ok(lines
-        .filter(|(line, _)| !line.is_empty())
-        .map(|(line, number)| Line {
-            number,
-            event: serde_json::from_slice::<Event>(line).map_err(|error| error.to_string()),
-        })
-        .collect())
+/// The history as far as it was written at one moment.
+struct History {
+    path: PathBuf,
+    file: Option<File>,
+    bytes: u64,
+}
+
+impl History {
+    fn until_now(run: &RunDir) -> Result<Self, EvidenceError> {
+        let path = run.events();
+        match File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file))) {
+            Ok((bytes, file)) => Ok(Self { path, file: Some(file), bytes }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Ok(Self { path, file: None, bytes: 0 })
+            }
+            Err(source) => Err(EvidenceError::File { path, source }),
+        }
+    }
+
+    /// Shows it line by line.
+    fn read(self, mut show: impl FnMut(&Line)) -> Result<(), EvidenceError> {
+        let Some(file) = self.file else { return Ok(()) };
+        let mut lines = BufReader::new(file.take(self.bytes));
+        let mut line = Vec::new();
+        for number in 1.. {
+            line.clear();
+            let bytes = lines
+                .read_until(b'\n', &mut line)
+                .map_err(|source| EvidenceError::File { path: self.path.clone(), source })?;
+            // A line without an end is still being written, or was torn by a crash.
+            if bytes == 0 || line.pop() != Some(b'\n') {
+                break;
+            }
+            if !line.is_empty() {
+                let event = serde_json::from_slice::<Event>(&line).map_err(|e| e.to_string());
+                show(&Line { number, event });
+            }
+        }
+        Ok(())
+    }
 }
 
 fn checkpoints(run: &RunDir) -> Result<Vec<CheckpointFact>, EvidenceError> {
@@ -163,18 +185,5 @@ fn adapters(run: &RunDir) -> Result<Vec<AdapterFact>, EvidenceError> {
     Ok(found
         .into_iter()
         .map(|(version, found)| AdapterFact { version, digest: found.digest, finite: found.finite })
-        .collect())
-}
-
-fn transcripts(reader: &Reader) -> Result<Vec<Transcript>, StoreError> {
-    Ok(reader
-        .token_rows()?
-        .into_iter()
-        .map(|row| Transcript {
-            episode: row.episode,
-            generated: row.generated,
-            spans: row.spans,
-            finite: row.finite,
-        })
         .collect())
 }

@@ -82,7 +82,7 @@ fn report(mesh: &Mesh, sources: &Sources) -> NodeReport {
         live: Vec::new(),
     };
     if mesh.roles().contains(&NodeRole::Coordinator) {
-        let progress = mesh.board().snapshot().progress;
+        let progress = mesh.board().headline();
         report.adapter_version = AdapterVersion(progress.adapter_version);
         report.episodes = u32::try_from(progress.episodes.in_flight).unwrap_or(u32::MAX);
         report.activity = format!(

@@ -13,16 +13,16 @@ pub(crate) struct Showcase<'a>(pub(crate) &'a StatusBoard);
 impl Showcase<'_> {
     /// What the run is doing, in a few words.
     pub(crate) fn phase(&self, phase: &str) {
-        self.0.update(|s| s.progress.phase = phase.to_owned());
+        self.0.progress(|p| p.phase = phase.to_owned());
     }
 
     /// A step was committed.
     pub(crate) fn step(&self, step: Step, metrics: &[(String, f64)]) {
-        self.0.update(|s| {
+        self.0.progress(|p| {
             if let Some(point) = point(step, metrics) {
-                s.progress.history.retain(|held| held.step < step.0);
-                s.progress.push_point(point);
-                s.progress.metrics = metrics.to_vec();
+                p.history.retain(|held| held.step < step.0);
+                p.push_point(point);
+                p.metrics = metrics.to_vec();
             }
         });
     }
@@ -30,10 +30,10 @@ impl Showcase<'_> {
     /// The steps of earlier lives.
     pub(crate) fn fill(&self, reader: &Reader) -> Result<(), StoreError> {
         let steps = reader.steps()?;
-        self.0.update(|s| {
-            s.progress.history.clear();
+        self.0.progress(|p| {
+            p.history.clear();
             for point in steps.iter().filter_map(|row| point(row.step, &row.metrics)) {
-                s.progress.push_point(point);
+                p.push_point(point);
             }
         });
         Ok(())
@@ -41,7 +41,7 @@ impl Showcase<'_> {
 
     /// An attempt came back.
     pub(crate) fn episode(&self, trajectory: &Trajectory) {
-        self.0.update(|s| s.progress.push_line(&line(trajectory)));
+        self.0.progress(|p| p.push_line(&line(trajectory)));
     }
 
     /// How the run stands.
@@ -71,12 +71,12 @@ impl Showcase<'_> {
             dropped: totals.dropped,
             failed: totals.failed + totals.quarantined,
         };
-        self.0.update(|s| {
-            s.progress.phase = phase + &waiting;
-            s.progress.step = status.step.0;
-            s.progress.steps = status.steps;
-            s.progress.adapter_version = status.version.0;
-            s.progress.episodes = counts;
+        self.0.progress(|p| {
+            p.phase = phase + &waiting;
+            p.step = status.step.0;
+            p.steps = status.steps;
+            p.adapter_version = status.version.0;
+            p.episodes = counts;
         });
     }
 }

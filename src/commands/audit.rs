@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crrl_actors::evidence;
 use crrl_cluster::RunDir;
-use crrl_control::audit::{Finding, Verdict, audit};
+use crrl_control::audit::{Finding, Verdict};
 
 use super::failure::Coded;
 use crate::run::absolute;
@@ -37,9 +37,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if !run.path().is_dir() {
         return Err(Coded::usage(format!("{} is not a folder", run.path().display())));
     }
-    let facts = evidence::gather(&run)
+    let verdict = evidence::judge(&run)
         .map_err(|error| Coded::usage(format!("{}: {error}", run.path().display())))?;
-    let verdict = audit(&facts);
     let mut out = std::io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&verdict)?)?;

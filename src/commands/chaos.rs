@@ -13,7 +13,7 @@ use clap::Subcommand;
 use crrl_actors::evidence;
 use crrl_cluster::RunDir;
 use crrl_config::Overrides;
-use crrl_control::audit::{Verdict, audit};
+use crrl_control::audit::Verdict;
 
 use self::campaign::{Campaign, Options, Outcome};
 use self::scenario::{SCENARIOS, Scenario};
@@ -126,7 +126,7 @@ fn inject(args: &RunArgs) -> anyhow::Result<ExitCode> {
             outcomes.push(outcome);
         }
     }
-    let verdict = audit(&evidence::gather(&run)?);
+    let verdict = evidence::judge(&run)?;
     let survived = outcomes.iter().all(Outcome::survived);
     let mut out = std::io::stdout().lock();
     if args.json {

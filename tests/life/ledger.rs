@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crrl_actors::evidence;
 use crrl_cluster::RunDir;
-use crrl_control::audit::audit;
 use crrl_control::results::{RESULTS_FILE, Results};
 use crrl_store::{BatchRow, EpisodeRow, Reader};
 use crrl_types::EpisodeId;
@@ -19,7 +18,7 @@ pub(crate) fn check(run: &RunDir, steps: u64) {
 
 /// As [`check`], after a disk was full: the history may have lost lines then, the ledger nothing.
 pub(crate) fn check_without_history(run: &RunDir, steps: u64) {
-    let verdict = audit(&evidence::gather(run).expect("a run"));
+    let verdict = evidence::judge(run).expect("a run");
     assert!(verdict.ok, "{:#?}", verdict.findings);
     let reader = Reader::open(&run.store()).expect("a store");
     let rows = reader.episodes_of_phase(0).expect("rows");

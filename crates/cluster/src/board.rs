@@ -1,7 +1,9 @@
 //! What a run looks like right now: the coordinator writes it, people's tools read it.
+//!
+//! Putting a report up costs the same however many nodes there are.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crrl_control::wire::{NodeReport, NodeState, StepMetrics};
 use crrl_types::NodeName;
@@ -69,6 +71,18 @@ pub struct EpisodeCounts {
 }
 
 impl Progress {
+    /// The same without history and lines.
+    #[must_use]
+    pub fn headline(&self) -> Self {
+        Self {
+            phase: self.phase.clone(),
+            metrics: self.metrics.clone(),
+            history: VecDeque::new(),
+            lines: VecDeque::new(),
+            ..*self
+        }
+    }
+
     /// Adds a point to the history; the oldest goes when it is full.
     pub fn push_point(&mut self, point: RewardPoint) {
         self.history.push_back(point);
@@ -98,7 +112,45 @@ pub struct Snapshot {
 
 /// The board. Cloning gives another handle to the same board.
 #[derive(Debug, Clone, Default)]
-pub struct StatusBoard(Arc<RwLock<Snapshot>>);
+pub struct StatusBoard(Arc<RwLock<Board>>);
+
+/// A node's place on the board. A node keeps its place.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) report: NodeReport,
+    /// When the report was put up, in reports: larger is later.
+    pub(crate) revision: u64,
+}
+
+/// What is on the board.
+#[derive(Debug, Default)]
+pub(crate) struct Board {
+    pub(crate) progress: Progress,
+    pub(crate) places: Vec<Place>,
+    by_name: BTreeMap<NodeName, usize>,
+    revision: u64,
+    /// How often everything on it was replaced.
+    pub(crate) replaced: u64,
+}
+
+impl Board {
+    fn put(&mut self, report: NodeReport) {
+        self.revision += 1;
+        let revision = self.revision;
+        match self.by_name.get(&report.node) {
+            Some(at) => self.places[*at] = Place { report, revision },
+            None => {
+                self.by_name.insert(report.node.clone(), self.places.len());
+                self.places.push(Place { report, revision });
+            }
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let nodes = self.by_name.values().map(|at| self.places[*at].report.clone()).collect();
+        Snapshot { nodes, progress: self.progress.clone() }
+    }
+}
 
 impl StatusBoard {
     /// An empty board.
@@ -107,37 +159,57 @@ impl StatusBoard {
         Self::default()
     }
 
+    fn write(&self) -> RwLockWriteGuard<'_, Board> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Board> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Puts up what a node says of itself.
     pub fn report(&self, report: NodeReport) {
-        self.update(|snapshot| match snapshot.nodes.iter_mut().find(|n| n.node == report.node) {
-            Some(held) => *held = report,
-            None => {
-                snapshot.nodes.push(report);
-                snapshot.nodes.sort_by(|a, b| a.node.cmp(&b.node));
-            }
-        });
+        self.write().put(report);
     }
 
     /// A node was lost: what it said last is no longer so.
     pub fn lost(&self, node: &NodeName, reason: &str) {
-        self.update(|snapshot| {
-            if let Some(held) = snapshot.nodes.iter_mut().find(|held| held.node == *node) {
-                held.state = NodeState::Stopped;
-                held.tokens_per_s = 0.0;
-                held.activity = format!("lost: {reason}");
-            }
-        });
+        let mut board = self.write();
+        let Some(at) = board.by_name.get(node).copied() else { return };
+        let mut report = board.places[at].report.clone();
+        report.state = NodeState::Stopped;
+        report.tokens_per_s = 0.0;
+        report.activity = format!("lost: {reason}");
+        board.put(report);
     }
 
-    /// Changes the board. Short work only: readers wait.
+    /// Changes how far the run is. Short work only: readers wait.
+    pub fn progress(&self, change: impl FnOnce(&mut Progress)) {
+        change(&mut self.write().progress);
+    }
+
+    /// How far the run is; the history of rewards and the lines are left out.
+    #[must_use]
+    pub fn headline(&self) -> Progress {
+        self.read().progress.headline()
+    }
+
+    /// Changes everything that is on it, at the cost of everything that is on it: viewers begin anew.
     pub fn update(&self, change: impl FnOnce(&mut Snapshot)) {
-        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
+        let mut board = self.write();
+        let mut snapshot = board.snapshot();
+        change(&mut snapshot);
+        let replaced = board.replaced + 1;
+        *board = Board { progress: snapshot.progress, replaced, ..Board::default() };
+        for report in snapshot.nodes {
+            board.put(report);
+        }
     }
 
     /// A copy of the board.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.read().snapshot()
     }
 }
 
@@ -149,7 +221,7 @@ mod tests {
     fn the_history_keeps_the_newest_points() {
         let board = StatusBoard::new();
         for step in 0..HISTORY_MAX as u64 + 5 {
-            board.update(|s| s.progress.push_point(RewardPoint { step, ..Default::default() }));
+            board.progress(|p| p.push_point(RewardPoint { step, ..Default::default() }));
         }
         let history = board.snapshot().progress.history;
         assert_eq!((history.len(), history[0].step), (HISTORY_MAX, 5));

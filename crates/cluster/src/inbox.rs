@@ -44,13 +44,14 @@ pub(crate) async fn spawn(shared: &Arc<Shared>) -> Result<ActorRef<InboxMsg>, Sp
     Ok(actor)
 }
 
-/// The inbox of the peer whose session has this id.
+/// The inbox of the peer whose session has this id. It is taken out of its group: each session that
+/// opens walks through all groups there are.
 pub(crate) fn of_peer(peer: &PeerInfo, node_id: u64) -> Option<ActorRef<InboxMsg>> {
     let is_of_session = |cell: &ActorCell| matches!(cell.get_id(), ActorId::Remote { node_id: id, .. } if id == node_id);
-    pg::get_scoped_members(&SCOPE.into(), &group(&peer.name, peer.incarnation))
-        .into_iter()
-        .find(is_of_session)
-        .map(ActorRef::from)
+    let group = group(&peer.name, peer.incarnation);
+    let found = pg::get_scoped_members(&SCOPE.into(), &group).into_iter().find(is_of_session)?;
+    pg::leave_scoped(SCOPE.into(), group, vec![found.clone()]);
+    Some(ActorRef::from(found))
 }
 
 /// A life has a group of its own, so that nothing of an earlier one is ever found.

@@ -9,6 +9,7 @@
 //! - [`inbox`]: the one actor of a node that peers can reach
 //! - [`bulk`]: blobs to and from peers
 //! - [`board`]: what a run looks like right now
+//! - `picture`: the board as one viewer has it
 //! - [`operator`]: status and shutdown, for people's tools
 //! - [`probe`]: what actors are doing
 //! - [`restart`]: whether and when something that ended is started again
@@ -30,6 +31,7 @@ pub mod join;
 pub mod mesh;
 pub mod operator;
 pub mod peer;
+mod picture;
 pub mod probe;
 pub mod restart;
 pub mod router;

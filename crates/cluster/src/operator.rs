@@ -1,14 +1,16 @@
 //! Status and shutdown, for people's tools.
 //!
 //! A tool with the operator's certificate dials the coordinator. Each request is one stream: a JSON
-//! frame there, one or more JSON frames back.
+//! frame there, a JSON frame back. Where what is looked at follows, it comes in pieces of the board
+//! ([`crate::picture`]): whole at first, then what changed, never more than [`VIEW_BYTES_PER_S`].
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crrl_control::wire::{NodeRole, Wire};
 use crrl_transport::{
-    Connection, Credentials, Endpoint, NetThread, Options, Purpose, read_frame, write_frame,
+    Connection, Credentials, DecodeError, Endpoint, NetThread, Options, Purpose, decode, encode,
+    read_frame, write_frame,
 };
 use crrl_types::fault::Injection;
 use crrl_types::{NodeName, TaskId};
@@ -18,15 +20,27 @@ use serde::{Deserialize, Serialize};
 use crate::board::Snapshot;
 use crate::mesh::roles_of;
 use crate::peer::Shared;
+use crate::picture::{Cursor, Picture, Piece};
 use crate::router::{Inbound, Receipt, Routed, Router};
 use crate::run_dir::{OPERATOR, RunDir};
 
 /// Longest request.
 const REQUEST_BYTES_MAX: usize = 4096;
-/// Longest reply: a board of a thousand nodes.
+/// Longest reply.
 const REPLY_BYTES_MAX: usize = 4 << 20;
-/// Time between two snapshots of a subscription.
-const SNAPSHOT_EVERY: Duration = Duration::from_millis(200);
+/// Viewers that may be attached at once.
+pub const VIEWERS_MAX: usize = 4;
+/// What the changes of the board may cost one viewer, bytes a second. About 3,000 actors fit; of more,
+/// each is shown anew less often than once a second.
+pub const VIEW_BYTES_PER_S: usize = 256 << 10;
+/// Time between two pieces of the board.
+const PIECE_EVERY: Duration = Duration::from_millis(200);
+/// A piece of the changes.
+const PIECE_BYTES_MAX: usize = VIEW_BYTES_PER_S / 5;
+/// A piece of the whole.
+const WHOLE_PIECE_BYTES_MAX: usize = 1 << 20;
+/// What is kept for a tool that does not read. Past it nothing more is written for it.
+const UNREAD_BYTES_MAX: u64 = 512 << 10;
 /// A coordinator that says nothing for this long is hung.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -43,7 +57,8 @@ enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Reply {
-    Snapshot(Box<Snapshot>),
+    /// Pieces of the board follow.
+    Board,
     Stopping,
     Released,
     Injected,
@@ -74,6 +89,7 @@ pub(crate) async fn serve(shared: &Arc<Shared>, connection: &Connection) {
     if !shared.roles.contains(&NodeRole::Coordinator) {
         return connection.close("this node is not the coordinator");
     }
+    connection.quic.set_send_window(UNREAD_BYTES_MAX);
     while let Ok((send, recv)) = connection.quic.accept_bi().await {
         if shared.endpoint.revocations().contains(connection.fingerprint) {
             return connection.close("the certificate was revoked");
@@ -101,12 +117,20 @@ async fn answer(
         .map_err(|_| "no request came".to_owned())?
         .map_err(|error| error.to_string())?;
     match serde_json::from_slice(&request) {
-        Ok(Request::Status) => write_reply(&mut send, &snapshot(shared)).await?,
-        Ok(Request::Subscribe) => loop {
-            write_reply(&mut send, &snapshot(shared)).await?;
-            tokio::select! {
-                () = tokio::time::sleep(SNAPSHOT_EVERY) => {}
-                () = shared.stopped() => break,
+        Ok(Request::Status) => {
+            write_reply(&mut send, &Reply::Board).await?;
+            whole(shared, &mut send, &mut Cursor::default()).await?;
+        }
+        Ok(Request::Subscribe) => match shared.viewers.try_acquire() {
+            Ok(_place) => {
+                write_reply(&mut send, &Reply::Board).await?;
+                view(shared, &from, &mut send).await?;
+            }
+            Err(_) => {
+                let says = format!(
+                    "{VIEWERS_MAX} viewers watch this run already; end one of them and try again"
+                );
+                write_reply(&mut send, &Reply::Refused(says)).await?;
             }
         },
         Ok(Request::Stop { reason }) => {
@@ -174,13 +198,53 @@ fn inject(
     }
 }
 
-fn snapshot(shared: &Shared) -> Reply {
-    Reply::Snapshot(Box::new(shared.board.snapshot()))
+/// Sends the board as it is, at once.
+async fn whole(shared: &Shared, send: &mut SendStream, cursor: &mut Cursor) -> Result<(), String> {
+    loop {
+        let piece = cursor.next(&shared.board, WHOLE_PIECE_BYTES_MAX, 0).map_err(text)?;
+        write(send, &encode(&piece).map_err(text)?).await?;
+        if piece.is_last() {
+            return Ok(());
+        }
+    }
+}
+
+/// Sends the board, and then what changes on it, until the viewer leaves. One that does not read
+/// misses pieces; one that has not read for [`REPLY_TIMEOUT`] is let go of.
+async fn view(shared: &Shared, from: &NodeName, send: &mut SendStream) -> Result<(), String> {
+    let mut cursor = Cursor::default();
+    whole(shared, send, &mut cursor).await?;
+    let (mut skipped, mut skipped_ever) = (0, 0);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(PIECE_EVERY) => {}
+            _ = send.stopped() => break,
+            () = shared.stopped() => break,
+        }
+        let began = Instant::now();
+        let piece = cursor.next(&shared.board, PIECE_BYTES_MAX, skipped).map_err(text)?;
+        let written = write(send, &encode(&piece).map_err(text)?).await;
+        skipped = began.elapsed().div_duration_f64(PIECE_EVERY) as u64;
+        skipped_ever += skipped;
+        if let Err(error) = written {
+            tracing::info!(viewer = %from, skipped = skipped_ever, error, "a viewer is let go of");
+            return Err(error);
+        }
+    }
+    tracing::debug!(viewer = %from, skipped = skipped_ever, "a viewer has left");
+    Ok(())
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
 }
 
 async fn write_reply(send: &mut SendStream, reply: &Reply) -> Result<(), String> {
-    let json = serde_json::to_vec(reply).map_err(|error| error.to_string())?;
-    tokio::time::timeout(REPLY_TIMEOUT, write_frame(send, &json))
+    write(send, &serde_json::to_vec(reply).map_err(text)?).await
+}
+
+async fn write(send: &mut SendStream, frame: &[u8]) -> Result<(), String> {
+    tokio::time::timeout(REPLY_TIMEOUT, write_frame(send, frame))
         .await
         .map_err(|_| "the operator does not read".to_owned())?
         .map_err(|error| error.to_string())
@@ -236,18 +300,22 @@ impl OperatorClient {
     /// [`OperatorError`].
     pub async fn status(&self) -> Result<Snapshot, OperatorError> {
         let mut recv = self.request(&Request::Status).await?;
-        match read_reply(&mut recv).await? {
-            Reply::Snapshot(snapshot) => Ok(*snapshot),
-            other => Err(unexpected(other)),
-        }
+        expect_board(&mut recv).await?;
+        let mut picture = Picture::default();
+        read_whole(&mut recv, &mut picture).await?;
+        Ok(picture.snapshot())
     }
 
-    /// What the run looks like, about five times a second.
+    /// What the run looks like, about five times a second. At most [`VIEWERS_MAX`] may ask for that.
     ///
     /// # Errors
     /// [`OperatorError`].
     pub async fn subscribe(&self) -> Result<Subscription, OperatorError> {
-        Ok(Subscription(self.request(&Request::Subscribe).await?))
+        let mut recv = self.request(&Request::Subscribe).await?;
+        expect_board(&mut recv).await?;
+        let mut picture = Picture::default();
+        read_whole(&mut recv, &mut picture).await?;
+        Ok(Subscription { recv, picture, is_fresh: true })
     }
 
     /// Asks the coordinator to end the run. It answers at once; nodes leave in their own time.
@@ -305,7 +373,12 @@ impl OperatorClient {
 
 /// Snapshots as they come.
 #[derive(Debug)]
-pub struct Subscription(RecvStream);
+pub struct Subscription {
+    recv: RecvStream,
+    picture: Picture,
+    /// Whether what is there was not handed out yet.
+    is_fresh: bool,
+}
 
 impl Subscription {
     /// The next one.
@@ -313,19 +386,50 @@ impl Subscription {
     /// # Errors
     /// The coordinator has left, or hangs.
     pub async fn next(&mut self) -> Result<Snapshot, OperatorError> {
-        match read_reply(&mut self.0).await? {
-            Reply::Snapshot(snapshot) => Ok(*snapshot),
-            other => Err(unexpected(other)),
+        if !std::mem::take(&mut self.is_fresh) {
+            read_piece(&mut self.recv, &mut self.picture).await?;
         }
+        Ok(self.picture.snapshot())
+    }
+
+    /// Pieces that were due while this was not read: the coordinator did not send them.
+    #[must_use]
+    pub fn skipped(&self) -> u64 {
+        self.picture.skipped
     }
 }
 
+async fn expect_board(recv: &mut RecvStream) -> Result<(), OperatorError> {
+    match read_reply(recv).await? {
+        Reply::Board => Ok(()),
+        other => Err(unexpected(other)),
+    }
+}
+
+async fn read_whole(recv: &mut RecvStream, picture: &mut Picture) -> Result<(), OperatorError> {
+    while !read_piece(recv, picture).await? {}
+    Ok(())
+}
+
+/// Adds a piece; whether it was the last for now.
+async fn read_piece(recv: &mut RecvStream, picture: &mut Picture) -> Result<bool, OperatorError> {
+    let refused = |error: DecodeError| OperatorError::Refused(error.to_string());
+    let piece: Piece = decode(&read(recv).await?).map_err(refused)?;
+    let is_last = piece.is_last();
+    picture.add(piece).map_err(refused)?;
+    Ok(is_last)
+}
+
 async fn read_reply(recv: &mut RecvStream) -> Result<Reply, OperatorError> {
-    let frame = tokio::time::timeout(REPLY_TIMEOUT, read_frame(recv, REPLY_BYTES_MAX))
+    let frame = read(recv).await?;
+    serde_json::from_slice(&frame).map_err(|error| OperatorError::Refused(error.to_string()))
+}
+
+async fn read(recv: &mut RecvStream) -> Result<Vec<u8>, OperatorError> {
+    tokio::time::timeout(REPLY_TIMEOUT, read_frame(recv, REPLY_BYTES_MAX))
         .await
         .map_err(|_| OperatorError::Unreachable("it did not answer in time".into()))?
-        .map_err(|error| OperatorError::Unreachable(error.to_string()))?;
-    serde_json::from_slice(&frame).map_err(|error| OperatorError::Refused(error.to_string()))
+        .map_err(|error| OperatorError::Unreachable(error.to_string()))
 }
 
 fn unexpected(reply: Reply) -> OperatorError {

@@ -12,12 +12,13 @@ use crrl_types::{AdapterManifest, NodeName};
 use ractor::ActorRef;
 use ractor_cluster::NodeServerMessage;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, broadcast, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, oneshot, watch};
 
 use crate::board::StatusBoard;
 use crate::bulk::Outgoing;
 use crate::inbox::{self, InboxMsg};
 use crate::mesh::{CastError, DeliverError, MeshError, MeshEvent, MeshOptions, PeerInfo};
+use crate::operator;
 use crate::router::Router;
 use crate::session::{self, SessionState};
 
@@ -247,6 +248,8 @@ pub(crate) struct Shared {
     pub(crate) router: Router,
     pub(crate) board: StatusBoard,
     pub(crate) events: broadcast::Sender<MeshEvent>,
+    /// Places of viewers.
+    pub(crate) viewers: Semaphore,
     /// Bulk connections that a greeted peer was told to open, by the token it was given.
     pub(crate) awaited: Mutex<HashMap<Token, (NodeName, oneshot::Sender<Connection>)>>,
     pub(crate) sessions: ActorRef<NodeServerMessage>,
@@ -279,6 +282,7 @@ impl Shared {
             router,
             board,
             events: broadcast::Sender::new(EVENTS_MAX),
+            viewers: Semaphore::new(operator::VIEWERS_MAX),
             awaited: Mutex::default(),
             sessions,
             session_states,

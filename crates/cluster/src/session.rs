@@ -10,7 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crrl_types::NodeName;
-use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
+use ractor::{
+    Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent, pg,
+    registry,
+};
 use ractor_cluster::node::{NodeConnectionMode, SessionCheckReply};
 use ractor_cluster::{ClusterBidiStream, NetworkStream, NodeServerMessage, NodeSession};
 use tokio::sync::watch;
@@ -173,6 +176,7 @@ impl Sessions {
 
     fn ready(&self, id: ActorId, state: &Open) {
         if let Some(session) = state.sessions.get(&id) {
+            unhook(id);
             self.set(&session.label, SessionState::Ready { node_id: session.node_id });
         }
     }
@@ -193,6 +197,16 @@ impl Sessions {
             states.remove(label);
         }
     }
+}
+
+/// A session tells its peer of every actor and group that comes and goes in this process, and so is
+/// told of each by ractor: with many peers that is every session for every peer that joins or leaves.
+/// A node has one actor its peers can reach, they were told of it before the session was ready, and
+/// it stays as long as the node does: nothing is left to tell.
+fn unhook(id: ActorId) {
+    registry::pid_registry::demonitor(id);
+    pg::demonitor(pg::ALL_GROUPS_NOTIFICATION.to_owned(), id);
+    pg::demonitor_scope(pg::ALL_SCOPES_NOTIFICATION.to_owned(), id);
 }
 
 /// The name inside the session must be the certificate's, which the label begins with.

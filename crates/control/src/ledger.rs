@@ -8,9 +8,11 @@
 //! ```
 //!
 //! Terminal entries leave memory; their numbers stay. Trained ones stay until
-//! [`Ledger::forget_trained_before`], because a checkpoint that does not load brings them back.
+//! [`Ledger::forget_trained`], because a checkpoint that does not load brings them back.
+//!
+//! What is asked on every message is kept beside the entries, so that no answer takes a look at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -290,6 +292,10 @@ impl fmt::Display for Broken {
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     entries: BTreeMap<EpisodeId, Entry>,
+    /// When each lease ends, soonest first.
+    deadlines: BTreeSet<(Duration, EpisodeId)>,
+    /// Evaluations that are not over.
+    evaluations: usize,
     totals: Totals,
     next: EpisodeId,
 }
@@ -301,7 +307,9 @@ impl Ledger {
     pub fn recover(entries: Vec<Entry>, totals: Totals, next: EpisodeId) -> Self {
         let entries: BTreeMap<_, _> = entries.into_iter().map(|e| (e.episode, e)).collect();
         let next = entries.keys().next_back().map_or(next, |last| next.max(last.next()));
-        Self { entries, totals, next }
+        let deadlines = entries.values().filter_map(deadline_of).collect();
+        let evaluations = entries.values().filter(|entry| is_open_evaluation(entry)).count();
+        Self { entries, deadlines, evaluations, totals, next }
     }
 
     /// Enters a new episode, queued.
@@ -317,6 +325,7 @@ impl Ledger {
         self.totals.created += 1;
         let (attempt, node, state) = (0, None, State::Queued);
         let task = task.clone();
+        self.evaluations += usize::from(evaluation);
         self.entries.entry(episode).or_insert(Entry {
             episode,
             group,
@@ -352,6 +361,37 @@ impl Ledger {
     /// Every entry in memory, by id.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()
+    }
+
+    /// Leases that have ended by `now`, by episode.
+    #[must_use]
+    pub fn late(&self, now: Duration) -> Vec<(EpisodeId, Lease)> {
+        let ended = self.deadlines.range(..=(now, EpisodeId(u64::MAX)));
+        let entries = ended.filter_map(|(_, episode)| self.get(*episode));
+        let leases = entries.flat_map(|entry| leases(entry).map(|lease| (entry.episode, lease)));
+        let mut late: Vec<(EpisodeId, Lease)> = leases
+            .filter(|(_, lease)| lease.deadline <= now)
+            .map(|(episode, lease)| (episode, lease.clone()))
+            .collect();
+        late.sort_by_key(|(episode, lease)| (*episode, lease.attempt));
+        late
+    }
+
+    /// Episodes nodes work on; that whose lease ends first comes first.
+    pub fn leased(&self) -> impl Iterator<Item = &Entry> {
+        self.deadlines.iter().filter_map(|(_, episode)| self.get(*episode))
+    }
+
+    /// When the next lease ends.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Evaluations that are not over.
+    #[must_use]
+    pub fn evaluations(&self) -> usize {
+        self.evaluations
     }
 
     /// The numbers.
@@ -436,7 +476,13 @@ impl Ledger {
             *slot += 1;
         }
         let kept = !next.is_terminal() || matches!(next, State::Trained(..));
+        if let Some(ended) = deadline_of(entry) {
+            self.deadlines.remove(&ended);
+        }
+        let was_open = is_open_evaluation(entry);
         entry.state = next;
+        self.evaluations -= usize::from(was_open && !is_open_evaluation(entry));
+        self.deadlines.extend(deadline_of(entry));
         let entry = entry.clone();
         if !kept {
             self.entries.remove(&episode);
@@ -444,10 +490,14 @@ impl Ledger {
         Ok(entry)
     }
 
-    /// Takes trained entries of steps before this one out of memory; they cannot be rolled back
+    /// Takes those of these episodes that were trained on out of memory; they cannot be rolled back
     /// any more.
-    pub fn forget_trained_before(&mut self, step: Step) {
-        self.entries.retain(|_, entry| !matches!(entry.state, State::Trained(at, _) if at < step));
+    pub fn forget_trained(&mut self, episodes: &[EpisodeId]) {
+        for episode in episodes {
+            if self.get(*episode).is_some_and(|entry| matches!(entry.state, State::Trained(..))) {
+                self.entries.remove(episode);
+            }
+        }
     }
 
     /// Checks that every episode is accounted for, and no lease is without a holder.
@@ -459,6 +509,15 @@ impl Ledger {
         let totals = self.totals;
         if totals.created != totals.terminal() + live {
             return Err(Broken(format!("{totals:?} do not add up with {live} in flight")));
+        }
+        let deadlines: BTreeSet<_> = self.entries.values().filter_map(deadline_of).collect();
+        let evaluations = self.entries.values().filter(|entry| is_open_evaluation(entry)).count();
+        if deadlines != self.deadlines || evaluations != self.evaluations {
+            let (known, are) = (self.deadlines.len(), deadlines.len());
+            return Err(Broken(format!(
+                "{known} leases known, {are} there; {} evaluations known, {evaluations} there",
+                self.evaluations
+            )));
         }
         for entry in self.entries.values() {
             let holder = match &entry.state {
@@ -480,6 +539,21 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+/// When the first lease on an episode ends.
+fn deadline_of(entry: &Entry) -> Option<(Duration, EpisodeId)> {
+    leases(entry).map(|lease| (lease.deadline, entry.episode)).min()
+}
+
+/// The leases on an episode.
+pub(crate) fn leases(entry: &Entry) -> impl Iterator<Item = &Lease> {
+    let leases = if let State::Leased(leases) = &entry.state { Some(leases) } else { None };
+    leases.into_iter().flat_map(Leases::iter)
+}
+
+fn is_open_evaluation(entry: &Entry) -> bool {
+    entry.evaluation && !entry.state.is_terminal()
 }
 
 #[cfg(test)]

@@ -114,8 +114,8 @@ fn a_history_that_says_other_than_the_ledger() {
 #[test]
 fn an_episode_in_two_steps() {
     let verdict = spoil(|facts| {
-        let id = facts.batches[0].episodes[0];
-        facts.batches[1].episodes.push(id);
+        let id = facts.setting.batches[0].episodes[0];
+        facts.setting.batches[1].episodes.push(id);
     });
     broken(&verdict, Invariant::I2, "is in the batches of steps 1 and 2");
 }
@@ -124,7 +124,7 @@ fn an_episode_in_two_steps() {
 fn a_step_made_from_what_was_not_in_its_batch() {
     let verdict = spoil(|facts| {
         let id = measured(facts);
-        let held = facts.checkpoints[0].holds.as_mut().expect("loads");
+        let held = facts.setting.checkpoints[0].holds.as_mut().expect("loads");
         held.consumed.push(id);
     });
     broken(&verdict, Invariant::I2, "whose batch does not name it");
@@ -133,8 +133,8 @@ fn a_step_made_from_what_was_not_in_its_batch() {
 #[test]
 fn a_node_that_goes_back_to_an_older_adapter() {
     let verdict = spoil(|facts| {
-        let newest = facts.published.last().copied().expect("some were");
-        let old = facts.published[0];
+        let newest = facts.setting.published.last().copied().expect("some were");
+        let old = facts.setting.published[0];
         let peer: crrl_types::NodeName = "rollout-0".into();
         for (number, serving) in [(90_000, newest), (90_001, old)] {
             let (version, digest) = (serving.version, serving.digest);
@@ -175,17 +175,17 @@ fn tokens_that_are_gone() {
 #[test]
 fn checkpoints_that_do_not_load() {
     let damage = |facts: &mut Facts| {
-        facts.checkpoints[0].holds = Err("moments.safetensors is torn".into());
+        facts.setting.checkpoints[0].holds = Err("moments.safetensors is torn".into());
     };
     broken(&spoil(damage), Invariant::I6, "no checkpoint loads");
     // With an older one left, nothing is lost: the batches are there to make the steps again.
     let verdict = spoil(|facts| {
-        let mut older = facts.checkpoints[0].clone();
+        let mut older = facts.setting.checkpoints[0].clone();
         let held = older.holds.as_mut().expect("loads");
         held.step.0 -= 1;
         held.consumed.clear();
         damage(facts);
-        facts.checkpoints.insert(0, older);
+        facts.setting.checkpoints.insert(0, older);
     });
     assert!(verdict.ok, "{verdict:#?}");
     assert!(verdict.notes.iter().any(|note| note.contains("would go on from step")));
@@ -194,7 +194,7 @@ fn checkpoints_that_do_not_load() {
 #[test]
 fn a_checkpoint_that_is_older_than_what_was_committed() {
     let verdict = spoil(|facts| {
-        let held = facts.checkpoints[0].holds.as_mut().expect("loads");
+        let held = facts.setting.checkpoints[0].holds.as_mut().expect("loads");
         held.step.0 -= 1;
         held.consumed.clear();
     });
@@ -204,7 +204,7 @@ fn a_checkpoint_that_is_older_than_what_was_committed() {
 #[test]
 fn a_batch_of_stale_tokens() {
     let verdict = spoil(|facts| {
-        let batch = facts.batches.last_mut().expect("some");
+        let batch = facts.setting.batches.last_mut().expect("some");
         batch.version = AdapterVersion(batch.version.0 + 7);
     });
     broken(&verdict, Invariant::I7, "2 versions are allowed");
@@ -212,7 +212,8 @@ fn a_batch_of_stale_tokens() {
 
 #[test]
 fn values_that_are_not_finite() {
-    let verdict = spoil(|facts| facts.checkpoints[0].holds.as_mut().expect("loads").finite = false);
+    let verdict =
+        spoil(|facts| facts.setting.checkpoints[0].holds.as_mut().expect("loads").finite = false);
     broken(&verdict, Invariant::I13, "not finite");
     let verdict = spoil(|facts| facts.transcripts[0].finite = false);
     broken(&verdict, Invariant::I13, "log-probability");

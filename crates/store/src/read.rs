@@ -153,30 +153,62 @@ impl Reader {
         self.rows("SELECT * FROM episodes ORDER BY id", [], episode)
     }
 
-    /// What every transcript says of its tokens, without the tokens, by episode.
+    /// Shows every episode, by id, one after the other, until one is refused.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub fn token_rows(&self) -> Rows<TokenRow> {
+    /// [`StoreError`], or what `show` said.
+    pub fn each_episode<E: From<StoreError>>(
+        &self,
+        mut show: impl FnMut(EpisodeRow) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.each("SELECT * FROM episodes ORDER BY id", |row| Ok(show(self.read(episode(row))?)))
+    }
+
+    /// Shows what every transcript says of its tokens, without the tokens, by episode, one after the
+    /// other, until one is refused.
+    ///
+    /// # Errors
+    /// [`StoreError`], or what `show` said.
+    pub fn each_token_row<E: From<StoreError>>(
+        &self,
+        mut show: impl FnMut(TokenRow) -> Result<(), E>,
+    ) -> Result<(), E> {
         let sql =
             "SELECT episode, generated, logprobs, adapters FROM trajectories ORDER BY episode";
-        let rows: Vec<(u64, Vec<u8>, Vec<u8>, String)> =
-            self.rows(sql, [], |row| Ok((uint(row, 0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
-        rows.into_iter()
-            .map(|(id, generated, logprobs, spans)| {
-                let spans = serde_json::from_str(&spans).map_err(|error| {
-                    self.unreadable(format!("the spans of episode {id}"), &error)
-                })?;
-                let finite =
-                    logprobs.as_chunks().0.iter().all(|b| f32::from_le_bytes(*b).is_finite());
-                Ok(TokenRow {
-                    episode: EpisodeId(id),
-                    generated: generated.iter().map(|byte| *byte != 0).collect(),
-                    spans,
-                    finite,
-                })
-            })
-            .collect()
+        self.each(sql, |row| Ok(show(self.token_row(row)?)))
+    }
+
+    fn token_row(&self, row: &Row<'_>) -> Result<TokenRow, StoreError> {
+        let id = self.read(uint(row, 0))?;
+        let (generated, logprobs): (Vec<u8>, Vec<u8>) =
+            (self.read(row.get(1))?, self.read(row.get(2))?);
+        let spans: String = self.read(row.get(3))?;
+        let spans = serde_json::from_str(&spans)
+            .map_err(|error| self.unreadable(format!("the spans of episode {id}"), &error))?;
+        Ok(TokenRow {
+            episode: EpisodeId(id),
+            generated: generated.iter().map(|byte| *byte != 0).collect(),
+            spans,
+            finite: logprobs.as_chunks().0.iter().all(|b| f32::from_le_bytes(*b).is_finite()),
+        })
+    }
+
+    /// Every row of a query, never two at once.
+    fn each<E: From<StoreError>>(
+        &self,
+        sql: &str,
+        mut show: impl FnMut(&Row<'_>) -> Result<Result<(), E>, StoreError>,
+    ) -> Result<(), E> {
+        let mut statement = self.read(self.connection.prepare(sql))?;
+        let mut rows = self.read(statement.query([]))?;
+        while let Some(row) = self.read(rows.next())? {
+            show(row)??;
+        }
+        Ok(())
+    }
+
+    fn read<T>(&self, read: rusqlite::Result<T>) -> Result<T, StoreError> {
+        read.map_err(|error| StoreError::of(&self.path, &error))
     }
 
     /// Episodes of a phase, by id.
@@ -237,6 +269,16 @@ impl Reader {
                     .collect(),
             })
         })
+    }
+
+    /// The last step that is durable at the learner.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn last_committed(&self) -> Result<Option<Step>, StoreError> {
+        let sql = "SELECT max(step) FROM batches WHERE committed";
+        let found = self.connection.query_row(sql, [], |row| row.get::<_, Option<i64>>(0));
+        Ok(self.read(found)?.map(|step| Step(step.max(0) as u64)))
     }
 
     /// Numbers of every step, in order.

@@ -4,30 +4,28 @@ use std::collections::BTreeMap;
 
 use crrl_types::{EpisodeId, Step};
 
-use super::history::Account;
-use super::{Court, Facts, Invariant, Known};
-use crate::coordinator::LEFT_OUT;
-use crate::ledger::State;
+use super::cases::{Cases, Standing};
+use super::{Court, Invariant, Known};
 use crate::plan::Phase;
 
 /// The ledger's file, for evidence.
 const FILE: &str = "run.sqlite";
 
-pub(super) fn judge(facts: &Facts, known: &Known<'_>, account: &Account, court: &mut Court) {
-    accounted_for(facts, known, account, court);
-    once(facts, known, court);
-    fresh(facts, known, court);
+pub(super) fn judge(known: &Known, cases: &Cases, lines: u64, court: &mut Court) {
+    accounted_for(known, cases, lines, court);
+    once(known, cases, court);
+    fresh(known, cases, court);
 }
 
-fn accounted_for(facts: &Facts, known: &Known<'_>, account: &Account, court: &mut Court) {
+fn accounted_for(known: &Known, cases: &Cases, lines: u64, court: &mut Court) {
     let evidence = format!("{FILE} episodes");
-    if known.entries.len() != facts.entries.len() {
+    if cases.ledger().len() as u64 != cases.rows {
         let what = "an episode is in the ledger more than once".to_owned();
         court.against(Invariant::I1, what, evidence.clone());
     }
     // Ids are given out one after the other, and every one is made durable.
     let mut expected = 0;
-    for id in known.entries.keys() {
+    for id in cases.ledger().iter().map(|case| case.episode) {
         if id.0 > expected {
             let what = match id.0 - expected {
                 1 => format!("episode {expected} is missing"),
@@ -38,11 +36,11 @@ fn accounted_for(facts: &Facts, known: &Known<'_>, account: &Account, court: &mu
         expected = id.0 + 1;
     }
     let mut states: BTreeMap<&str, u64> = BTreeMap::new();
-    for entry in known.entries.values() {
-        *states.entry(entry.state.name()).or_default() += 1;
-        if facts.complete && !entry.state.is_terminal() {
-            let what =
-                format!("the run is over and episode {} is {}", entry.episode, entry.state.name());
+    for case in cases.ledger() {
+        let name = case.standing.name();
+        *states.entry(name).or_default() += 1;
+        if known.setting.complete && !case.standing.is_terminal() {
+            let what = format!("the run is over and episode {} is {name}", case.episode);
             court.against(Invariant::I1, what, evidence.clone());
         }
     }
@@ -50,58 +48,71 @@ fn accounted_for(facts: &Facts, known: &Known<'_>, account: &Account, court: &mu
     court.looked_at(
         Invariant::I1,
         format!(
-            "{} episodes ({}); {} of them in {} lines of history",
-            known.entries.len(),
+            "{} episodes ({}); {} of them in {lines} lines of history",
+            cases.ledger().len(),
             if states.is_empty() { "none".to_owned() } else { states.join(", ") },
-            account.len(),
-            facts.history.len()
+            cases.named(),
         ),
     );
 }
 
-fn once(facts: &Facts, known: &Known<'_>, court: &mut Court) {
-    let mut batch_of: BTreeMap<EpisodeId, Step> = BTreeMap::new();
-    for batch in &facts.batches {
-        let evidence = || format!("{FILE} batches, step {}", batch.step);
+/// Every episode of a batch, and the batch; by episode, and in the order of batches.
+fn batched(known: &Known) -> Vec<(EpisodeId, Step)> {
+    let batches = known.setting.batches.iter();
+    let mut batched: Vec<(EpisodeId, Step)> =
+        batches.flat_map(|batch| batch.episodes.iter().map(|id| (*id, batch.step))).collect();
+    batched.sort_by_key(|(id, _)| *id);
+    batched
+}
+
+fn once(known: &Known, cases: &Cases, court: &mut Court) {
+    let batched = batched(known);
+    for pair in batched.windows(2) {
+        if let [(id, other), (again, step)] = pair
+            && id == again
+        {
+            let what = format!("episode {id} is in the batches of steps {other} and {step}");
+            court.against(Invariant::I2, what, format!("{FILE} batches, step {step}"));
+        }
+    }
+    for batch in &known.setting.batches {
         for id in &batch.episodes {
-            if let Some(other) = batch_of.insert(*id, batch.step) {
-                let what =
-                    format!("episode {id} is in the batches of steps {other} and {}", batch.step);
-                court.against(Invariant::I2, what, evidence());
-            }
-            let state = known.entries.get(id).map(|entry| &entry.state);
-            let fits = match state {
-                Some(State::Trained(step, _)) => batch.committed && *step == batch.step,
-                Some(State::Batched(step, _)) => !batch.committed && *step == batch.step,
-                Some(State::Dropped(reason)) => reason == LEFT_OUT,
+            let standing = cases.get(*id).map(|case| case.standing);
+            let fits = match standing {
+                Some(Standing::Trained(step)) => batch.committed && step == batch.step,
+                Some(Standing::Batched(step)) => !batch.committed && step == batch.step,
+                Some(Standing::Dropped { left_out }) => left_out,
                 _ => false,
             };
             if !fits {
                 let committed = if batch.committed { "committed" } else { "open" };
-                let state = state.map_or("missing", State::name);
+                let state = standing.map_or("missing", Standing::name);
                 let what = format!(
                     "episode {id} is {state} and in the {committed} batch of step {}",
                     batch.step
                 );
-                court.against(Invariant::I2, what, evidence());
+                court.against(Invariant::I2, what, format!("{FILE} batches, step {}", batch.step));
             }
         }
     }
-    for entry in known.entries.values() {
-        if let State::Trained(step, _) | State::Batched(step, _) = &entry.state
-            && batch_of.get(&entry.episode) != Some(step)
-        {
-            let what = format!(
-                "episode {} is {} in step {step}, whose batch does not name it",
-                entry.episode,
-                entry.state.name()
-            );
-            court.against(Invariant::I2, what, format!("{FILE} episodes and batches"));
+    for case in cases.ledger() {
+        if let Standing::Trained(step) | Standing::Batched(step) = case.standing {
+            // Of two batches the later one counts.
+            let after = batched.partition_point(|(id, _)| *id <= case.episode);
+            let found = after.checked_sub(1).map(|at| batched[at]);
+            if found != Some((case.episode, step)) {
+                let what = format!(
+                    "episode {} is {} in step {step}, whose batch does not name it",
+                    case.episode,
+                    case.standing.name()
+                );
+                court.against(Invariant::I2, what, format!("{FILE} episodes and batches"));
+            }
         }
     }
     let committed = known.committed();
     for step in (1..=committed.0).map(Step) {
-        match known.batches.get(&step) {
+        match known.batch(step) {
             Some(batch) if batch.committed => {}
             found => {
                 let is = if found.is_some() { "is not committed" } else { "is missing" };
@@ -110,9 +121,9 @@ fn once(facts: &Facts, known: &Known<'_>, court: &mut Court) {
             }
         }
     }
-    for checkpoint in &facts.checkpoints {
+    for checkpoint in &known.setting.checkpoints {
         let Ok(held) = &checkpoint.holds else { continue };
-        let Some(batch) = known.batches.get(&held.step) else {
+        let Some(batch) = known.batch(held.step) else {
             if held.step > Step(0) {
                 let what = format!("step {} has a checkpoint and no batch", held.step);
                 court.against(Invariant::I2, what, format!("checkpoints/{}", checkpoint.name));
@@ -129,17 +140,17 @@ fn once(facts: &Facts, known: &Known<'_>, court: &mut Court) {
         Invariant::I2,
         format!(
             "{} episodes in {} batches, {committed} committed",
-            batch_of.len(),
-            facts.batches.len()
+            batched.chunk_by(|(a, _), (b, _)| a == b).count(),
+            known.setting.batches.len()
         ),
     );
 }
 
-fn fresh(facts: &Facts, known: &Known<'_>, court: &mut Court) {
+fn fresh(known: &Known, cases: &Cases, court: &mut Court) {
     let mut seen = 0_u64;
     let mut worst = 0;
-    for batch in &facts.batches {
-        let bound = match facts.plan.phases.get(batch.phase as usize) {
+    for batch in &known.setting.batches {
+        let bound = match known.setting.plan.phases.get(batch.phase as usize) {
             Some(Phase::Train(train)) => train.staleness_bound(),
             _ => {
                 let what = format!(
@@ -151,8 +162,7 @@ fn fresh(facts: &Facts, known: &Known<'_>, court: &mut Court) {
             }
         };
         for id in &batch.episodes {
-            let outcome = known.entries.get(id).and_then(|entry| entry.state.outcome());
-            let Some(oldest) = outcome.and_then(|outcome| outcome.oldest) else { continue };
+            let Some(oldest) = cases.get(*id).and_then(|case| case.oldest?) else { continue };
             seen += 1;
             let behind = batch.version.0.saturating_sub(oldest.0);
             worst = worst.max(behind);

@@ -2,9 +2,10 @@
 
 use crrl_types::Step;
 
-use super::{Court, Facts, Invariant, Known};
+use super::{Court, Invariant, Known};
 
-pub(super) fn judge(facts: &Facts, known: &Known<'_>, court: &mut Court) {
+pub(super) fn judge(known: &Known, transcripts: u64, court: &mut Court) {
+    let facts = &known.setting;
     let committed = known.committed();
     let mut newest = None;
     for checkpoint in &facts.checkpoints {
@@ -60,9 +61,8 @@ pub(super) fn judge(facts: &Facts, known: &Known<'_>, court: &mut Court) {
     court.looked_at(
         Invariant::I13,
         format!(
-            "{whole} checkpoints, {} adapters, {} transcripts",
-            facts.adapters.len(),
-            facts.transcripts.len()
+            "{whole} checkpoints, {} adapters, {transcripts} transcripts",
+            facts.adapters.len()
         ),
     );
 }

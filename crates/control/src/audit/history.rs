@@ -1,11 +1,9 @@
 //! What the history says of every episode, and whether it says the same as the ledger.
 
-use std::collections::BTreeMap;
+use crrl_types::{EventKind, Step};
 
-use crrl_types::{EpisodeId, EventKind, Step};
-
-use super::{Court, Facts, Invariant, Known};
-use crate::ledger::State;
+use super::cases::{Cases, Standing};
+use super::{Court, Invariant, Line};
 
 /// The file of the history, for evidence.
 const FILE: &str = "events.jsonl";
@@ -37,104 +35,94 @@ impl End {
     }
 }
 
-/// Every episode the history names.
-pub(super) type Account = BTreeMap<EpisodeId, Life>;
-
-/// Reads the history. Contradictions within it, and of the ledger, are violations.
-pub(super) fn read(facts: &Facts, known: &Known<'_>, court: &mut Court) -> Account {
-    let mut account = Account::new();
-    // The coordinator's last start: lines before it may be missing.
-    let mut started = 0;
-    for line in &facts.history {
-        let at = || format!("{FILE}:{}", line.number);
-        let event = match &line.event {
-            Ok(event) => &event.kind,
-            Err(error) => {
-                court.against(Invariant::I1, format!("the line cannot be read: {error}"), at());
-                continue;
-            }
-        };
-        let (episode, end) = match event {
-            EventKind::Started => {
-                started = line.number;
-                continue;
-            }
-            EventKind::Dispatched { episode, attempt, .. } => {
-                let life = account.entry(*episode).or_default();
-                if let Some((end, line)) = life.end {
-                    let what = format!(
-                        "episode {episode} was handed out although it had been {}",
-                        end.name()
-                    );
-                    court.against(Invariant::I1, what, format!("{} after line {line}", at()));
-                }
-                if *attempt <= life.attempt {
-                    let what = format!(
-                        "lease {attempt} on episode {episode} was given out after lease {}",
-                        life.attempt
-                    );
-                    court.against(Invariant::I1, what, at());
-                }
-                life.attempt = *attempt;
-                (*episode, None)
-            }
-            EventKind::Finished { episode, .. } => {
-                let life = account.entry(*episode).or_default();
-                if std::mem::replace(&mut life.finished, true) {
-                    let what = format!("episode {episode} came back with a second result");
-                    court.against(Invariant::I1, what, at());
-                }
-                (*episode, None)
-            }
-            EventKind::Trained { episode, step } => (*episode, Some(End::Trained(*step))),
-            EventKind::Dropped { episode, .. } => (*episode, Some(End::Dropped)),
-            EventKind::Failed { episode, .. } => (*episode, Some(End::Failed)),
-            EventKind::LeaseLost { episode, .. } => (*episode, None),
-            EventKind::RolledBack { step } => {
-                // What was trained on in that step is about to be once more.
-                for life in account.values_mut() {
-                    if matches!(life.end, Some((End::Trained(at), _)) if at == *step) {
-                        life.end = None;
-                    }
-                }
-                continue;
-            }
-            _ => continue,
-        };
-        if !known.entries.contains_key(&episode) {
-            let what = format!("episode {episode} is in the history and not in the ledger");
-            court.against(Invariant::I1, what, at());
+/// Reads a line of the history. Contradictions within it, and of the ledger, are violations.
+pub(super) fn read(line: &Line, cases: &mut Cases, court: &mut Court) {
+    let at = || format!("{FILE}:{}", line.number);
+    let event = match &line.event {
+        Ok(event) => &event.kind,
+        Err(error) => {
+            return court.against(Invariant::I1, format!("the line cannot be read: {error}"), at());
         }
-        let Some(end) = end else { continue };
-        let life = account.entry(episode).or_default();
-        // That the learner fell back to before the step may have been among what is missing.
-        let again = |(before, at): &(End, _)| *before == end && *at < started;
-        if let Some((before, line)) =
-            life.end.filter(|was| !(matches!(end, End::Trained(_)) && again(was)))
-        {
-            let twice = matches!((before, end), (End::Trained(a), End::Trained(b)) if a != b);
-            let invariant = if twice { Invariant::I2 } else { Invariant::I1 };
-            let what =
-                format!("episode {episode} was {} after it had been {}", end.name(), before.name());
-            court.against(invariant, what, format!("{} after line {line}", at()));
+    };
+    let (episode, end) = match event {
+        EventKind::Started => {
+            cases.started = line.number;
+            return;
         }
-        life.end = Some((end, line.number));
+        EventKind::Dispatched { episode, attempt, .. } => {
+            let life = cases.life(*episode);
+            if let Some((end, line)) = life.end {
+                let what =
+                    format!("episode {episode} was handed out although it had been {}", end.name());
+                court.against(Invariant::I1, what, format!("{} after line {line}", at()));
+            }
+            if *attempt <= life.attempt {
+                let what = format!(
+                    "lease {attempt} on episode {episode} was given out after lease {}",
+                    life.attempt
+                );
+                court.against(Invariant::I1, what, at());
+            }
+            life.attempt = *attempt;
+            (*episode, None)
+        }
+        EventKind::Finished { episode, .. } => {
+            if std::mem::replace(&mut cases.life(*episode).finished, true) {
+                let what = format!("episode {episode} came back with a second result");
+                court.against(Invariant::I1, what, at());
+            }
+            (*episode, None)
+        }
+        EventKind::Trained { episode, step } => (*episode, Some(End::Trained(*step))),
+        EventKind::Dropped { episode, .. } => (*episode, Some(End::Dropped)),
+        EventKind::Failed { episode, .. } => (*episode, Some(End::Failed)),
+        EventKind::LeaseLost { episode, .. } => (*episode, None),
+        EventKind::RolledBack { step } => {
+            // What was trained on in that step is about to be once more.
+            for life in cases.lives_mut() {
+                if matches!(life.end, Some((End::Trained(at), _)) if at == *step) {
+                    life.end = None;
+                }
+            }
+            return;
+        }
+        _ => return,
+    };
+    if cases.get(episode).is_none() {
+        let what = format!("episode {episode} is in the history and not in the ledger");
+        court.against(Invariant::I1, what, at());
     }
-    compare(known, &account, court);
-    account
+    let Some(end) = end else { return };
+    let started = cases.started;
+    let life = cases.life(episode);
+    // That the learner fell back to before the step may have been among what is missing.
+    let again = |(before, at): &(End, _)| *before == end && *at < started;
+    let before = life.end.filter(|was| !(matches!(end, End::Trained(_)) && again(was)));
+    if let Some((before, line)) = before {
+        let twice = matches!((before, end), (End::Trained(a), End::Trained(b)) if a != b);
+        let invariant = if twice { Invariant::I2 } else { Invariant::I1 };
+        let what =
+            format!("episode {episode} was {} after it had been {}", end.name(), before.name());
+        court.against(invariant, what, format!("{} after line {line}", at()));
+    }
+    life.end = Some((end, line.number));
 }
 
 /// What the history says last of an episode must be what the ledger says.
-fn compare(known: &Known<'_>, account: &Account, court: &mut Court) {
-    let mut rolled_back = 0;
-    for (id, life) in account {
-        let (Some((end, line)), Some(entry)) = (life.end, known.entries.get(id)) else { continue };
-        let agrees = match (&entry.state, end) {
-            (State::Trained(step, _), End::Trained(said)) => *step == said,
-            (State::Dropped(_) | State::Measured(_), End::Dropped)
-            | (State::Failed(_) | State::Quarantined(_), End::Failed) => true,
+pub(super) fn compare(cases: &Cases, court: &mut Court) {
+    let (mut rolled_back, mut silent) = (0, 0);
+    for case in cases.ledger() {
+        let id = case.episode;
+        let Some((end, line)) = case.life.as_ref().and_then(|life| life.end) else {
+            silent += usize::from(case.standing.is_terminal());
+            continue;
+        };
+        let agrees = match (case.standing, end) {
+            (Standing::Trained(step), End::Trained(said)) => step == said,
+            (Standing::Dropped { .. } | Standing::Measured, End::Dropped)
+            | (Standing::Failed | Standing::Quarantined, End::Failed) => true,
             // The learner fell back, and the coordinator died before it wrote that down here.
-            (State::Batched(step, _), End::Trained(said)) if *step == said => {
+            (Standing::Batched(step), End::Trained(said)) if step == said => {
                 rolled_back += 1;
                 true
             }
@@ -144,7 +132,7 @@ fn compare(known: &Known<'_>, account: &Account, court: &mut Court) {
             let what = format!(
                 "episode {id} was {} by the history and is {} in the ledger",
                 end.name(),
-                entry.state.name()
+                case.standing.name()
             );
             court.against(Invariant::I1, what, format!("{FILE}:{line}, run.sqlite episodes"));
         }
@@ -152,12 +140,6 @@ fn compare(known: &Known<'_>, account: &Account, court: &mut Court) {
     if rolled_back > 0 {
         court.note(format!("{rolled_back} episodes are in a step the learner is making again"));
     }
-    let silent = known
-        .entries
-        .values()
-        .filter(|entry| entry.state.is_terminal())
-        .filter(|entry| account.get(&entry.episode).is_none_or(|life| life.end.is_none()))
-        .count();
     if silent > 0 {
         court.note(format!(
             "the ends of {silent} episodes are in the ledger and not in {FILE}: the coordinator \

@@ -1,12 +1,14 @@
 //! Whether a run kept its promises, from what it left behind: ledger, history, checkpoints.
 //!
-//! Pure: facts in, verdict out. The invariants are those of docs/FAULTS.md that can be judged
+//! Pure: facts in, verdict out. What grows with the run is taken in one by one ([`Audit`]) and only a
+//! few words of it are kept, so that a run of a million episodes fits. The invariants are those of docs/FAULTS.md that can be judged
 //! afterwards. Anything that contradicts one is a [`Violation`] with its evidence; what merely
 //! could not be looked at, or is damaged and not needed, is a note.
 //!
 //! The history is written after the ledger, so a crash may lose the newest lines of it and never
 //! those of the ledger: an event without its row is a violation, a row without its event a note.
 
+mod cases;
 mod episodes;
 mod files;
 mod history;
@@ -26,29 +28,36 @@ use crate::wire::Serving;
 /// Violations of one invariant that are told one by one; the rest is counted.
 pub const TOLD_MAX: usize = 20;
 
-/// What a run left behind.
+/// What a run left behind, but for what there is of every episode.
 #[derive(Debug, Clone)]
-pub struct Facts {
+pub struct Setting {
     /// Its plan.
     pub plan: Plan,
     /// Whether its results say that it carried the plan out.
     pub complete: bool,
-    /// Every episode of the ledger.
-    pub entries: Vec<Entry>,
     /// Every batch.
     pub batches: Vec<BatchRow>,
     /// Every optimizer step, and the adapter it made.
     pub steps: Vec<(Step, AdapterVersion)>,
     /// Every adapter the coordinator heard of.
     pub published: Vec<Serving>,
-    /// The transcripts kept.
-    pub transcripts: Vec<Transcript>,
-    /// The history, line by line.
-    pub history: Vec<Line>,
     /// Checkpoints on disk, oldest first.
     pub checkpoints: Vec<CheckpointFact>,
     /// Adapters on the parameter server's disk.
     pub adapters: Vec<AdapterFact>,
+}
+
+/// What a run left behind, all at once.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// What there is once.
+    pub setting: Setting,
+    /// Every episode of the ledger.
+    pub entries: Vec<Entry>,
+    /// The transcripts kept.
+    pub transcripts: Vec<Transcript>,
+    /// The history, line by line.
+    pub history: Vec<Line>,
 }
 
 /// A line of the history.
@@ -182,38 +191,94 @@ impl Verdict {
     }
 }
 
-/// Judges a run.
+/// Judges a run that is all at hand.
 #[must_use]
 pub fn audit(facts: &Facts) -> Verdict {
-    let known = Known::new(facts);
-    let mut court = Court::default();
-    let account = history::read(facts, &known, &mut court);
-    episodes::judge(facts, &known, &account, &mut court);
-    versions::judge(facts, &known, &mut court);
-    tokens::judge(facts, &known, &mut court);
-    files::judge(facts, &known, &mut court);
-    court.close()
+    let mut audit = Audit::new(facts.setting.clone());
+    facts.entries.iter().for_each(|entry| audit.entry(entry));
+    facts.history.iter().for_each(|line| audit.line(line));
+    facts.transcripts.iter().for_each(|transcript| audit.transcript(transcript));
+    audit.verdict()
 }
 
-/// Facts by what they are looked up by.
-struct Known<'a> {
-    entries: BTreeMap<EpisodeId, &'a Entry>,
-    batches: BTreeMap<Step, &'a BatchRow>,
+/// Judges a run, taken in piece by piece: first the whole ledger, by id; then the history, in order,
+/// and the transcripts.
+pub struct Audit {
+    known: Known,
+    cases: cases::Cases,
+    court: Court,
+    lines: u64,
+    adapters: versions::Versions,
+    tokens: tokens::Tokens,
+}
+
+impl Audit {
+    /// Begins.
+    #[must_use]
+    pub fn new(setting: Setting) -> Self {
+        Self {
+            known: Known::new(setting),
+            cases: cases::Cases::default(),
+            court: Court::default(),
+            lines: 0,
+            adapters: versions::Versions::default(),
+            tokens: tokens::Tokens::default(),
+        }
+    }
+
+    /// Takes in an episode of the ledger.
+    pub fn entry(&mut self, entry: &Entry) {
+        self.cases.enter(entry);
+    }
+
+    /// Takes in a line of the history.
+    pub fn line(&mut self, line: &Line) {
+        self.lines += 1;
+        history::read(line, &mut self.cases, &mut self.court);
+        self.adapters.read(line, &self.known, &mut self.court);
+    }
+
+    /// Takes in what a transcript says of its tokens.
+    pub fn transcript(&mut self, transcript: &Transcript) {
+        self.tokens.read(transcript, &self.known, &mut self.cases, &mut self.court);
+    }
+
+    /// What came of it.
+    #[must_use]
+    pub fn verdict(self) -> Verdict {
+        let Self { known, cases, mut court, lines, adapters, tokens } = self;
+        history::compare(&cases, &mut court);
+        episodes::judge(&known, &cases, lines, &mut court);
+        adapters.judge(&known, &mut court);
+        tokens.judge(&cases, &mut court);
+        files::judge(&known, tokens.transcripts(), &mut court);
+        court.close()
+    }
+}
+
+/// The facts there are once, by what they are looked up by.
+struct Known {
+    setting: Setting,
+    batches: BTreeMap<Step, usize>,
     published: BTreeMap<AdapterVersion, Digest>,
 }
 
-impl<'a> Known<'a> {
-    fn new(facts: &'a Facts) -> Self {
+impl Known {
+    fn new(setting: Setting) -> Self {
         Self {
-            entries: facts.entries.iter().map(|entry| (entry.episode, entry)).collect(),
-            batches: facts.batches.iter().map(|batch| (batch.step, batch)).collect(),
-            published: facts.published.iter().map(|s| (s.version, s.digest)).collect(),
+            batches: setting.batches.iter().zip(0..).map(|(batch, at)| (batch.step, at)).collect(),
+            published: setting.published.iter().map(|s| (s.version, s.digest)).collect(),
+            setting,
         }
+    }
+
+    fn batch(&self, step: Step) -> Option<&BatchRow> {
+        self.batches.get(&step).map(|at| &self.setting.batches[*at])
     }
 
     /// The last step every step up to which is committed.
     fn committed(&self) -> Step {
-        let committed = self.batches.values().filter(|batch| batch.committed);
+        let committed = self.setting.batches.iter().filter(|batch| batch.committed);
         committed.map(|batch| batch.step).max().unwrap_or_default()
     }
 }

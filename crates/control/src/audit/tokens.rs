@@ -1,18 +1,32 @@
 //! Tokens: each generated one under an adapter that was published (I5), and as the ledger has it.
 
-use std::collections::BTreeSet;
-
 use crrl_types::TokenSpan;
 
-use super::{Court, Facts, Invariant, Known, Transcript};
-use crate::ledger::State;
+use super::cases::{Cases, Standing};
+use super::{Court, Invariant, Known, Transcript};
 
-pub(super) fn judge(facts: &Facts, known: &Known<'_>, court: &mut Court) {
-    let mut tokens = 0_u64;
-    let mut with_transcript = BTreeSet::new();
-    for transcript in &facts.transcripts {
-        with_transcript.insert(transcript.episode);
-        tokens += transcript.generated.iter().filter(|g| **g).count() as u64;
+/// What was looked at.
+#[derive(Debug, Default)]
+pub(super) struct Tokens {
+    generated: u64,
+    transcripts: u64,
+}
+
+impl Tokens {
+    pub(super) fn transcripts(&self) -> u64 {
+        self.transcripts
+    }
+
+    /// Looks at a transcript.
+    pub(super) fn read(
+        &mut self,
+        transcript: &Transcript,
+        known: &Known,
+        cases: &mut Cases,
+        court: &mut Court,
+    ) {
+        self.transcripts += 1;
+        self.generated += transcript.generated.iter().filter(|g| **g).count() as u64;
         let evidence = || format!("run.sqlite trajectories, episode {}", transcript.episode);
         if let Some(what) = uncovered(transcript) {
             court.against(Invariant::I5, what, evidence());
@@ -39,36 +53,39 @@ pub(super) fn judge(facts: &Facts, known: &Known<'_>, court: &mut Court) {
             let what = "a log-probability is not finite".to_owned();
             court.against(Invariant::I13, what, evidence());
         }
-        let outcome =
-            known.entries.get(&transcript.episode).and_then(|entry| entry.state.outcome());
+        let Some(case) = cases.get_mut(transcript.episode) else { return };
+        case.has_transcript = true;
         let oldest = transcript.spans.iter().map(|span| span.version).min();
-        if let Some(outcome) = outcome
-            && outcome.oldest != oldest
+        if let Some(told) = case.oldest
+            && told != oldest
         {
             let name = |v: Option<_>| v.map_or("none".to_owned(), |v| format!("{v}"));
             let what = format!(
                 "its oldest token is of adapter {}, the ledger has {}",
                 name(oldest),
-                name(outcome.oldest)
+                name(told)
             );
             court.against(Invariant::I7, what, evidence());
         }
     }
-    for entry in known.entries.values() {
-        let trained = matches!(entry.state, State::Trained(..) | State::Batched(..));
-        if trained && !with_transcript.contains(&entry.episode) {
-            let what = format!(
-                "episode {} is {} and its tokens are not there",
-                entry.episode,
-                entry.state.name()
-            );
-            court.against(Invariant::I5, what, "run.sqlite trajectories");
+
+    /// After all of them: what was trained on must be there.
+    pub(super) fn judge(&self, cases: &Cases, court: &mut Court) {
+        for case in cases.ledger().iter().filter(|case| !case.has_transcript) {
+            if matches!(case.standing, Standing::Trained(_) | Standing::Batched(_)) {
+                let what = format!(
+                    "episode {} is {} and its tokens are not there",
+                    case.episode,
+                    case.standing.name()
+                );
+                court.against(Invariant::I5, what, "run.sqlite trajectories");
+            }
         }
+        court.looked_at(
+            Invariant::I5,
+            format!("{} generated tokens of {} transcripts", self.generated, self.transcripts),
+        );
     }
-    court.looked_at(
-        Invariant::I5,
-        format!("{tokens} generated tokens of {} transcripts", facts.transcripts.len()),
-    );
 }
 
 /// What is wrong with the spans of a transcript: they cover each generated token once, and nothing

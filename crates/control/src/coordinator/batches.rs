@@ -193,9 +193,9 @@ impl Coordinator {
         let first = self.learner.committed.saturating_sub(ROLLBACK_STEPS_MAX) + 1;
         let kept = self.batches.split_off(&first);
         for batch in std::mem::replace(&mut self.batches, kept).into_values() {
+            self.ledger.forget_trained(&batch.episodes);
             out.extend(batch.episodes.into_iter().map(Effect::Forget));
         }
-        self.ledger.forget_trained_before(Step(first));
         // Their tokens leave memory earlier; after a fall-back they are read from the store.
         let last = self.batches.get(&self.learner.committed);
         out.extend(last.iter().flat_map(|b| b.episodes.iter().copied().map(Effect::Forget)));
@@ -230,23 +230,16 @@ impl Coordinator {
         }
         let version = self.current();
         self.drop_stale(version, out)?;
-        let have = self.groups.values().filter(|group| group.ready).count();
-        if have < wanted {
-            self.cut_groups(wanted - have, out)?;
+        if self.ready.len() < wanted {
+            self.cut_groups(wanted - self.ready.len(), out)?;
             self.drop_stale(version, out)?;
         }
-        let mut ready: Vec<(Option<AdapterVersion>, GroupId)> = self
-            .groups
-            .iter()
-            .filter(|(_, group)| group.ready)
-            .map(|(id, _)| (self.oldest(*id), *id))
-            .collect();
-        if ready.len() < wanted || self.is_over() {
+        if self.ready.len() < wanted || self.is_over() {
             return Ok(());
         }
-        ready.sort_unstable();
+        let groups: Vec<GroupId> = self.ready.iter().take(wanted).map(|(_, id)| *id).collect();
         let mut episodes = Vec::new();
-        for (_, id) in ready.into_iter().take(wanted) {
+        for id in groups {
             episodes.extend(self.usable(id).map(|(entry, _)| entry.episode));
             self.take_group(id);
         }

@@ -1,27 +1,14 @@
 //! Which episode goes where; leases, results, and what happens when a lease is lost.
 
-use std::cmp::Reverse;
 use std::time::Duration;
 
 use crrl_types::{EpisodeId, EventKind, NodeName, TaskId};
 
 use super::input::Result as EpisodeResult;
-use super::nodes::Node;
 use super::{Assign, Coordinator, Effect, Record, Stage};
-use crate::ledger::{Broken, Entry, Lease, Leases, State, Transition};
+use crate::ledger::{Broken, Entry, Lease, State, Transition, leases};
 use crate::plan::{Phase, episode_seed};
 use crate::wire::{Held, Serving, Wire};
-
-/// When the first lease on an episode ends.
-pub(super) fn deadline(entry: &Entry) -> Option<Duration> {
-    leases(entry).map(|lease| lease.deadline).min()
-}
-
-/// The leases on an episode.
-pub(super) fn leases(entry: &Entry) -> impl Iterator<Item = &Lease> {
-    let leases = if let State::Leased(leases) = &entry.state { Some(leases) } else { None };
-    leases.into_iter().flat_map(Leases::iter)
-}
 
 impl Coordinator {
     pub(super) fn lease(&self) -> Duration {
@@ -33,14 +20,7 @@ impl Coordinator {
         now: Duration,
         out: &mut Vec<Effect>,
     ) -> Result<(), Broken> {
-        let late: Vec<(EpisodeId, Lease)> = self
-            .ledger
-            .entries()
-            .flat_map(|entry| leases(entry).map(|lease| (entry.episode, lease)))
-            .filter(|(_, lease)| lease.deadline <= now)
-            .map(|(episode, lease)| (episode, lease.clone()))
-            .collect();
-        for (episode, Lease { node, attempt, .. }) in late {
+        for (episode, Lease { node, attempt, .. }) in self.ledger.late(now) {
             let reason = "the lease has ended".to_owned();
             self.release(Held { episode, attempt }, &reason, out)?;
             out.push(Effect::Send(node, Wire::Cancel { episode, attempt, reason }));
@@ -64,7 +44,7 @@ impl Coordinator {
             return Ok(());
         };
         let shared = leases(entry).count() > 1;
-        self.node(&node).leases.remove(&episode);
+        self.nodes.unlease(&node, episode);
         out.push(Effect::Event(EventKind::LeaseLost { episode, from: node }));
         let next = if shared {
             Transition::Release { attempt }
@@ -118,7 +98,7 @@ impl Coordinator {
     pub(super) fn withdraw(&mut self, episode: EpisodeId, reason: &str, out: &mut Vec<Effect>) {
         let Some(entry) = self.ledger.get(episode) else { return };
         for Lease { node, attempt, .. } in leases(entry).cloned().collect::<Vec<_>>() {
-            self.node(&node).leases.remove(&episode);
+            self.nodes.unlease(&node, episode);
             let reason = reason.to_owned();
             out.push(Effect::Send(node, Wire::Cancel { episode, attempt, reason }));
         }
@@ -174,7 +154,7 @@ impl Coordinator {
             return self.failed(from, result.held, &reason, out);
         }
         self.note_pace(from, episode, now);
-        self.node(from).leases.remove(&episode);
+        self.nodes.unlease(from, episode);
         if self.ledger.get(episode).is_some_and(|entry| entry.state == State::Queued) {
             self.transit(episode, Transition::Resume { attempt, deadline: Duration::MAX }, out)?;
         }
@@ -199,7 +179,7 @@ impl Coordinator {
         let Some(entry) = self.ledger.get(episode) else { return };
         let others: Vec<Lease> = leases(entry).filter(|l| l.node != *from).cloned().collect();
         for Lease { node, attempt, .. } in others {
-            self.node(&node).leases.remove(&episode);
+            self.nodes.unlease(&node, episode);
             let reason = format!("{from} was first");
             out.push(Effect::Send(node, Wire::Cancel { episode, attempt, reason }));
         }
@@ -216,7 +196,7 @@ impl Coordinator {
             // What it came to grief over may be in its past.
             self.forget_turns(held.episode, out);
             self.release(held, reason, out)?;
-            self.node(from).leases.remove(&held.episode);
+            self.nodes.unlease(from, held.episode);
         }
         let Held { episode, attempt } = held;
         out.push(Effect::Send(from.clone(), Wire::Ack { episode, attempt }));
@@ -228,9 +208,11 @@ impl Coordinator {
         if !self.may_dispatch() {
             return Ok(());
         }
-        for episode in self.queue.clone() {
-            let Some(entry) = self.ledger.get(episode).cloned() else { continue };
-            let Some(to) = self.choose(&entry) else { break };
+        let mut next = EpisodeId(0);
+        while let Some(episode) = self.queue.range(next..).next().copied() {
+            next = episode.next();
+            let Some(entry) = self.ledger.get(episode) else { continue };
+            let Some(to) = self.choose(entry) else { break };
             let past = self.go_on_from(episode, out);
             self.hand_out(episode, to, past, now, out)?;
         }
@@ -248,7 +230,7 @@ impl Coordinator {
     ) -> Result<(), Broken> {
         let deadline = now + self.lease();
         let entry = self.transit(episode, Transition::Lease { node: to.clone(), deadline }, out)?;
-        self.node(&to).leases.insert(episode);
+        self.nodes.lease(&to, episode);
         let Entry { group, task, attempt, phase, evaluation, sample, ordinal, .. } = entry;
         out.push(Effect::Event(EventKind::Dispatched {
             episode,
@@ -278,20 +260,14 @@ impl Coordinator {
         // A learner that starts from another adapter says so with its first request.
         let expected = self.plan.steps() > 0 && self.learner.version.is_none();
         let in_step = match &self.plan.phases.get(self.phase) {
-            Some(Phase::Train(train)) if train.sync => {
-                let current = self.current();
-                self.nodes
-                    .values()
-                    .filter(|node| node.up)
-                    .all(|node| node.serving.is_some_and(|s| s.version == current))
-            }
+            Some(Phase::Train(train)) if train.sync => self.nodes.all_serve(self.current()),
             _ => true,
         };
         !expected && in_step
     }
 
     /// Whether a node may work on this phase, by the adapter it serves.
-    fn is_eligible(&self, serving: Serving) -> bool {
+    pub(super) fn is_eligible(&self, serving: Serving) -> bool {
         if !self.is_proven(serving) {
             return false;
         }
@@ -309,30 +285,10 @@ impl Coordinator {
     /// Another node than the last; one that works on the same group, which has the task's sandbox
     /// template and the prompt's keys and values already; then the one with most room.
     fn choose(&self, entry: &Entry) -> Option<NodeName> {
-        let knows = |name: &NodeName| {
-            self.groups.get(&entry.group).is_some_and(|group| {
-                let mut members = group.members.iter().filter_map(|id| self.ledger.get(*id));
-                members.any(|member| member.node.as_ref() == Some(name))
-            })
-        };
-        self.eligible()
-            .min_by_key(|(name, node)| {
-                let again = entry.node.as_ref() == Some(*name);
-                (again, !knows(name), Reverse(node.room()), (*name).clone())
-            })
-            .map(|(name, _)| name.clone())
-    }
-
-    /// Nodes that may be handed an episode and have room for it.
-    pub(super) fn eligible(&self) -> impl Iterator<Item = (&NodeName, &Node)> {
-        self.nodes.iter().filter(|(_, node)| {
-            node.room() > 0 && node.serving.is_some_and(|s| self.is_eligible(s))
-        })
-    }
-
-    /// Episodes all nodes that are there could hold at once.
-    pub(super) fn room_total(&self) -> usize {
-        self.nodes.values().filter(|n| n.up).map(|n| n.capacity as usize).sum()
+        let members = self.groups.get(&entry.group).map_or(&[][..], |group| &group.members);
+        let knowing = members.iter().filter_map(|id| self.ledger.get(*id)?.node.as_ref());
+        let is_eligible = |serving| self.is_eligible(serving);
+        self.nodes.choose(entry.node.as_ref(), knowing, is_eligible).cloned()
     }
 
     pub(super) fn check_dispatch(&self) -> Result<(), Broken> {
@@ -349,7 +305,7 @@ impl Coordinator {
                 return broken(format!("a lease its node does not have: {entry:?}"));
             }
         }
-        for (name, node) in &self.nodes {
+        for (name, node) in self.nodes.iter() {
             for id in &node.leases {
                 let entry = self.ledger.get(*id);
                 if !entry.is_some_and(|entry| leases(entry).any(|lease| lease.node == *name)) {
@@ -357,6 +313,6 @@ impl Coordinator {
                 }
             }
         }
-        Ok(())
+        self.nodes.check()
     }
 }

@@ -31,7 +31,7 @@ impl Coordinator {
     pub(super) fn plan_evaluation(&mut self, out: &mut Vec<Effect>) -> Result<(), Broken> {
         self.pin(out)?;
         let phase = self.phase as u32;
-        let spare = self.room_total() + QUEUE_SPARE;
+        let spare = self.nodes.capacity() + QUEUE_SPARE;
         let tasks = self.tasks[self.phase].len();
         loop {
             let Stage::Evaluating(evaluating) = &mut self.stage else { return Ok(()) };
@@ -101,7 +101,7 @@ impl Coordinator {
         let Stage::Evaluating(evaluating) = &self.stage else { return false };
         evaluating.pinned.is_some()
             && evaluating.next_task >= self.tasks[self.phase].len()
-            && !self.ledger.entries().any(|entry| entry.evaluation && !entry.state.is_terminal())
+            && self.ledger.evaluations() == 0
     }
 
     pub(super) fn evaluation_result(&self, wall_ms: u64) -> Option<crate::results::Evaluation> {

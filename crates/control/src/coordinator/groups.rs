@@ -1,5 +1,7 @@
 //! Attempts at one task, until they are ready to be trained on.
 
+use std::collections::BTreeSet;
+
 use crrl_types::{AdapterVersion, EpisodeId, GroupId, TaskId};
 
 use super::{Coordinator, Effect, Stage};
@@ -12,14 +14,17 @@ const EQUAL_REWARD: f64 = 1e-9;
 /// Smallest group that says anything: attempts are compared with each other.
 const USABLE_MIN: usize = 2;
 
+/// Place of a group among those that wait for a batch: those with the oldest token first.
+pub(super) type Ready = (Option<AdapterVersion>, GroupId);
+
 /// A group that is not yet in a batch.
 #[derive(Debug, Clone)]
 pub(super) struct Group {
     pub(super) task: TaskId,
     pub(super) ordinal: u64,
     pub(super) members: Vec<EpisodeId>,
-    /// All its episodes have ended and it has signal.
-    pub(super) ready: bool,
+    /// All its episodes have ended and it has signal: it waits for a batch, with this oldest token.
+    pub(super) ready: Option<Ready>,
     pub(super) refilled: bool,
     /// Members that could not be rolled out.
     pub(super) failed: usize,
@@ -33,7 +38,7 @@ impl Group {
             task,
             ordinal,
             members: Vec::new(),
-            ready: false,
+            ready: None,
             refilled: false,
             failed: 0,
             late: Vec::new(),
@@ -63,7 +68,8 @@ impl Coordinator {
         let mut outstanding = self.groups.len() as u64 + in_training * per_step;
         let phase = self.phase as u32;
         // Groups are entered in the ledger when somebody could work on them soon.
-        let mut queue_room = (self.room_total() + size as usize).saturating_sub(self.queue.len());
+        let mut queue_room =
+            (self.nodes.capacity() + size as usize).saturating_sub(self.queue.len());
         let mut passes = self.tasks[self.phase].len();
         while outstanding < bound && queue_room >= size as usize {
             let Stage::Training(training) = &mut self.stage else { return Ok(()) };
@@ -118,18 +124,15 @@ impl Coordinator {
 
     /// Decides on groups all of whose episodes have ended.
     pub(super) fn settle_groups(&mut self, out: &mut Vec<Effect>) -> Result<(), Broken> {
-        let ended: Vec<GroupId> = self
-            .groups
-            .iter()
-            .filter(|(_, group)| !group.ready)
-            .filter(|(_, group)| {
-                let mut members = group.members.iter().filter_map(|id| self.ledger.get(*id));
-                members.all(|entry| !entry.state.is_open())
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        for id in ended {
-            self.settle(id, out)?;
+        for id in std::mem::take(&mut self.unsettled) {
+            let has_ended =
+                self.groups.get(&id).filter(|group| group.ready.is_none()).is_some_and(|group| {
+                    let mut members = group.members.iter().filter_map(|id| self.ledger.get(*id));
+                    members.all(|entry| !entry.state.is_open())
+                });
+            if has_ended {
+                self.settle(id, out)?;
+            }
         }
         Ok(())
     }
@@ -165,8 +168,10 @@ impl Coordinator {
         training.failed_in_a_row = 0;
         if !(skip && equal) {
             training.equal_in_a_row = 0;
+            let place = (self.oldest(id), id);
             if let Some(group) = self.groups.get_mut(&id) {
-                group.ready = true;
+                group.ready = Some(place);
+                self.ready.insert(place);
             }
             return Ok(());
         }
@@ -245,6 +250,22 @@ impl Coordinator {
         Ok(())
     }
 
+    /// Takes a group out. What was carried of it stays, as a group of its own.
+    pub(super) fn take_group(&mut self, id: GroupId) -> Option<Group> {
+        let mut group = self.groups.remove(&id)?;
+        if let Some(place) = group.ready {
+            self.ready.remove(&place);
+        }
+        let members = std::mem::take(&mut group.late);
+        if !members.is_empty() {
+            let (task, ordinal) = (group.task.clone(), group.ordinal);
+            let rest = Group { members, refilled: true, ..Group::new(task, ordinal) };
+            self.groups.insert(id, rest);
+            self.unsettled.insert(id);
+        }
+        Some(group)
+    }
+
     /// Drops the episodes of ready groups that are too old for a learner at `version`, and decides
     /// what becomes of the rest.
     pub(super) fn drop_stale(
@@ -255,9 +276,16 @@ impl Coordinator {
         let Some(train) = self.train() else { return Ok(()) };
         let policy = train.stale;
         let Some(bound) = train.staleness_bound() else { return Ok(()) };
-        let ready: Vec<GroupId> =
-            self.groups.iter().filter(|(_, group)| group.ready).map(|(id, _)| *id).collect();
-        for id in ready {
+        let is_stale = |oldest: AdapterVersion| version.0.saturating_sub(oldest.0) > bound;
+        // Groups are in order of their oldest token: the stale ones are in front.
+        let mut behind: Vec<GroupId> = self
+            .ready
+            .iter()
+            .take_while(|(oldest, _)| oldest.is_none_or(is_stale))
+            .map(|(_, id)| *id)
+            .collect();
+        behind.sort_unstable();
+        for id in behind {
             let stale: Vec<(EpisodeId, u64)> = self
                 .usable(id)
                 .filter_map(|(entry, outcome)| {
@@ -274,7 +302,9 @@ impl Coordinator {
                 continue;
             }
             let Some(group) = self.groups.get_mut(&id) else { continue };
-            group.ready = false;
+            if let Some(place) = group.ready.take() {
+                self.ready.remove(&place);
+            }
             if policy == StalePolicy::Refill && !group.refilled {
                 group.refilled = true;
                 let (task, ordinal, made) =
@@ -285,6 +315,24 @@ impl Coordinator {
                 }
             } else {
                 self.settle(id, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_groups(&self) -> Result<(), Broken> {
+        let ready = self.groups.values().filter_map(|group| group.ready);
+        if ready.collect::<BTreeSet<_>>() != self.ready {
+            return Err(Broken(format!("groups known as ready: {:?}", self.ready)));
+        }
+        if self.is_over() {
+            return Ok(()); // Nothing is decided any more.
+        }
+        for (id, group) in self.groups.iter().filter(|(id, _)| !self.unsettled.contains(id)) {
+            let mut members = group.members.iter().filter_map(|id| self.ledger.get(*id));
+            let has_ended = members.all(|entry| !entry.state.is_open());
+            if has_ended != group.ready.is_some() {
+                return Err(Broken(format!("group {id} has ended: {has_ended}, {group:?}")));
             }
         }
         Ok(())

@@ -7,6 +7,7 @@
 //!
 //! - `input`: what it is told, and how that is read off a [`crate::wire::Wire`]
 //! - `nodes`: who is there, with what adapter and how much room
+//! - `roster`: the same, sorted by what is asked of it
 //! - `dispatch`: which episode goes where; leases, and what happens when one is lost
 //! - `journals`: episodes that survive the node they were begun on
 //! - `stragglers`: attempts that take far longer than the others
@@ -26,6 +27,7 @@ mod journals;
 mod nodes;
 mod phases;
 mod recovery;
+mod roster;
 mod status;
 mod stragglers;
 
@@ -190,9 +192,13 @@ pub struct Coordinator {
     ordinals: Vec<u64>,
     /// Groups that are not yet in a batch.
     groups: BTreeMap<GroupId, groups::Group>,
+    /// Those of them an episode of which has ended since they were looked at.
+    unsettled: BTreeSet<GroupId>,
+    /// Those of them that wait for a batch.
+    ready: BTreeSet<groups::Ready>,
     /// Episodes without a node.
     queue: BTreeSet<EpisodeId>,
-    nodes: BTreeMap<NodeName, nodes::Node>,
+    nodes: roster::Roster,
     learner: batches::Learner,
     batches: BTreeMap<u64, batches::Batch>,
     published: BTreeMap<AdapterVersion, Digest>,
@@ -236,8 +242,7 @@ impl Coordinator {
     /// When [`Input::Timer`] is due if nothing else happens; `None` if nothing is waited for.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        let leases = self.ledger.entries().filter_map(dispatch::deadline).min();
-        leases.into_iter().chain(self.next_straggler()).min()
+        self.ledger.next_deadline().into_iter().chain(self.next_straggler()).min()
     }
 
     /// Checks the invariants of the ledger and of everything kept beside it.
@@ -247,6 +252,7 @@ impl Coordinator {
     pub fn check(&self) -> Result<(), Broken> {
         self.ledger.check()?;
         self.check_dispatch()?;
+        self.check_groups()?;
         self.check_batches()
     }
 
@@ -334,6 +340,9 @@ impl Coordinator {
             self.queue.insert(episode);
         } else {
             self.queue.remove(&episode);
+        }
+        if !entry.state.is_open() {
+            self.unsettled.insert(entry.group);
         }
         if let Some(event) = status::terminal_event(&entry) {
             out.push(Effect::Event(event));

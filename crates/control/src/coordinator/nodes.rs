@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crrl_types::{AdapterVersion, Digest, EpisodeId, EventKind, NodeName};
+use crrl_types::{AdapterVersion, Digest, EpisodeId, EventKind, NodeName, TaskId};
 
-use super::dispatch::leases;
 use super::{Coordinator, Effect, Record};
-use crate::ledger::{Broken, Lease, Transition};
+use crate::ledger::{Broken, Lease, Transition, leases};
 use crate::wire::{Held, Serving, Wire};
 
 /// Episodes one node may hold at once, whatever it asks for.
@@ -15,22 +14,6 @@ pub(super) const CAPACITY_MAX: u32 = 4096;
 
 /// A message is not longer than this under way on a connection that lives.
 const JOIN_OVERLAP: Duration = Duration::from_secs(2);
-
-/// A rollout node.
-#[derive(Debug, Clone)]
-pub(super) struct Node {
-    pub(super) incarnation: u64,
-    pub(super) up: bool,
-    pub(super) capacity: u32,
-    pub(super) serving: Option<Serving>,
-    pub(super) leases: BTreeSet<EpisodeId>,
-}
-
-impl Node {
-    pub(super) fn room(&self) -> usize {
-        if self.up { (self.capacity as usize).saturating_sub(self.leases.len()) } else { 0 }
-    }
-}
 
 impl Coordinator {
     #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
@@ -44,36 +27,32 @@ impl Coordinator {
         now: Duration,
         out: &mut Vec<Effect>,
     ) -> Result<(), Broken> {
-        let known = self.nodes.entry(from.clone()).or_insert_with(|| Node {
-            incarnation,
-            up: false,
-            capacity: 0,
-            serving: None,
-            leases: BTreeSet::new(),
-        });
-        if incarnation < known.incarnation {
+        let (was_up, life) =
+            self.nodes.get(from).map_or((false, incarnation), |node| (node.up, node.incarnation));
+        if incarnation < life {
             // A message of an earlier life that was under way for long.
             return Ok(());
         }
-        if !known.up || incarnation > known.incarnation {
+        let restarted = incarnation > life;
+        let again = was_up && !restarted;
+        if !again {
             out.push(Effect::Event(EventKind::NodeUp { peer: from.clone(), incarnation }));
         }
-        let restarted = incarnation > known.incarnation;
-        let again = known.up && !restarted;
-        known.incarnation = incarnation;
-        known.up = true;
-        known.capacity = capacity.min(CAPACITY_MAX);
-        if !again {
-            known.serving = None;
-        }
+        let accused = self.nodes.change(from, |node| {
+            node.incarnation = incarnation;
+            node.up = true;
+            node.capacity = capacity.min(CAPACITY_MAX);
+            if !again {
+                node.serving = None;
+            }
+            std::mem::take(&mut node.accused)
+        });
         if let Some(serving) = serving {
             self.activated(from, serving, out);
         }
         if !restarted {
             // It was only out of reach: none of its tasks killed it.
-            for killers in self.kills.values_mut() {
-                killers.remove(&(from.clone(), incarnation));
-            }
+            self.acquit(&accused, &(from.clone(), incarnation));
         }
         let held: BTreeSet<Held> = holding.iter().copied().collect();
         let mut kept = held.clone();
@@ -87,6 +66,17 @@ impl Coordinator {
             self.rejoin_lease(from, held, now, out)?;
         }
         Ok(())
+    }
+
+    fn acquit(&mut self, tasks: &BTreeSet<TaskId>, life: &(NodeName, u64)) {
+        for task in tasks {
+            if let Some(killed) = self.kills.get_mut(task) {
+                killed.remove(life);
+                if killed.is_empty() {
+                    self.kills.remove(task);
+                }
+            }
+        }
     }
 
     /// Leases of a node that were given after `since`.
@@ -119,7 +109,7 @@ impl Coordinator {
         if self.is_current(from, held) {
             let deadline = now + self.lease();
             self.transit(episode, Transition::Resume { attempt, deadline }, out)?;
-            self.node(from).leases.insert(episode);
+            self.nodes.lease(from, episode);
         } else if !self.holds_result(episode, from, attempt) {
             let reason = "the lease is no longer yours".to_owned();
             out.push(Effect::Send(from.clone(), Wire::Cancel { episode, attempt, reason }));
@@ -129,8 +119,8 @@ impl Coordinator {
     }
 
     pub(super) fn set_capacity(&mut self, from: &NodeName, capacity: u32) {
-        if let Some(node) = self.nodes.get_mut(from) {
-            node.capacity = capacity.min(CAPACITY_MAX);
+        if self.nodes.get(from).is_some() {
+            self.nodes.change(from, |node| node.capacity = capacity.min(CAPACITY_MAX));
         }
     }
 
@@ -141,27 +131,32 @@ impl Coordinator {
         out: &mut Vec<Effect>,
     ) -> Result<(), Broken> {
         self.learner_down(name);
-        if !self.nodes.contains_key(name) {
+        if self.nodes.get(name).is_none() {
             out.push(Effect::Event(EventKind::NodeDown {
                 peer: name.clone(),
                 reason: reason.to_owned(),
             }));
         }
-        let Some(node) = self.nodes.get_mut(name).filter(|node| node.up) else { return Ok(()) };
-        node.up = false;
-        node.serving = None;
-        let life = (name.clone(), node.incarnation);
-        let leases = node.leases.clone();
+        if self.nodes.get(name).is_none_or(|node| !node.up) {
+            return Ok(());
+        }
+        let (incarnation, leases) = self.nodes.change(name, |node| {
+            node.up = false;
+            node.serving = None;
+            (node.incarnation, node.leases.clone())
+        });
+        let life = (name.clone(), incarnation);
         out.push(Effect::Event(EventKind::NodeDown {
             peer: name.clone(),
             reason: reason.to_owned(),
         }));
-        let tasks: BTreeSet<_> = leases
+        let tasks: BTreeSet<TaskId> = leases
             .iter()
             .filter_map(|id| self.ledger.get(*id))
             .map(|entry| entry.task.clone())
             .collect();
         self.release_all_but(name, &BTreeSet::new(), reason, out)?;
+        self.nodes.change(name, |node| node.accused.extend(tasks.iter().cloned()));
         for task in tasks {
             let killed = self.kills.entry(task.clone()).or_default();
             killed.insert(life.clone());
@@ -180,7 +175,8 @@ impl Coordinator {
         reason: &str,
         out: &mut Vec<Effect>,
     ) -> Result<(), Broken> {
-        for episode in self.node(name).leases.clone() {
+        let leases = self.nodes.get(name).map(|node| node.leases.clone()).unwrap_or_default();
+        for episode in leases {
             if let Some((lease, _)) = self.lease_of(episode, name)
                 && !held.contains(&lease)
             {
@@ -197,10 +193,10 @@ impl Coordinator {
             self.publish(serving, out);
         }
         // A node never goes back within one life: that is old news.
-        if let Some(node) = self.nodes.get_mut(from)
+        if let Some(node) = self.nodes.get(from)
             && node.serving.is_none_or(|held| held.version < serving.version)
         {
-            node.serving = Some(serving);
+            self.nodes.change(from, |node| node.serving = Some(serving));
             let Serving { version, digest } = serving;
             out.push(Effect::Event(EventKind::Activated { peer: from.clone(), version, digest }));
         }
@@ -238,16 +234,6 @@ impl Coordinator {
     /// Whether a node serves what was published under that version.
     pub(super) fn is_proven(&self, serving: Serving) -> bool {
         self.digest_of(serving.version) == Some(serving.digest)
-    }
-
-    pub(super) fn node(&mut self, name: &NodeName) -> &mut Node {
-        self.nodes.entry(name.clone()).or_insert_with(|| Node {
-            incarnation: 0,
-            up: false,
-            capacity: 0,
-            serving: None,
-            leases: BTreeSet::new(),
-        })
     }
 
     /// Whether the episode ended well in the hands of this lease.

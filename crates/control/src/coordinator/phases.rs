@@ -148,7 +148,7 @@ impl Coordinator {
     }
 
     fn say_stop(&self, out: &mut Vec<Effect>) {
-        let names = self.nodes.keys().chain(&self.learner.name);
+        let names = self.nodes.iter().map(|(name, _)| name).chain(&self.learner.name);
         out.extend(names.map(|name| Effect::Send(name.clone(), self.farewell())));
     }
 }

@@ -5,7 +5,7 @@
 //! What had a result keeps it. A batch not known to be committed is sent again when the learner
 //! asks for its step, and counts as committed when the learner asks for the next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crrl_types::{AdapterVersion, EpisodeId, GroupId, TaskId};
@@ -132,7 +132,9 @@ impl Coordinator {
             next_group: from.next_group,
             groups: BTreeMap::new(),
             queue: Default::default(),
-            nodes: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            nodes: super::roster::Roster::default(),
             learner: Learner { committed: committed.unwrap_or(0), ..Learner::default() },
             batches: BTreeMap::new(),
             published: from.published.into_iter().map(|s| (s.version, s.digest)).collect(),
@@ -189,7 +191,7 @@ impl Coordinator {
                 }
                 State::Leased(leases) => {
                     for lease in leases.iter() {
-                        self.node(&lease.node).leases.insert(entry.episode);
+                        self.nodes.lease(&lease.node, entry.episode);
                     }
                 }
                 State::Finished(_) => {}
@@ -201,6 +203,7 @@ impl Coordinator {
                 // A group is refilled once: attempts beyond its size tell that it was.
                 group.refilled |= entry.sample as usize >= group_size;
                 group.members.push(entry.episode);
+                self.unsettled.insert(entry.group);
             }
         }
     }

@@ -137,8 +137,7 @@ impl Coordinator {
     /// The run at a glance.
     #[must_use]
     pub fn status(&self) -> Status {
-        let ready = self.groups.values().filter(|group| group.ready).count();
-        let leased: usize = self.nodes.values().map(|node| node.leases.len()).sum();
+        let (ready, leased) = (self.ready.len(), self.nodes.leases());
         let evaluated = match &self.stage {
             Stage::Evaluating(evaluating) => Some((
                 evaluating.attempts.len() as u64,
@@ -185,7 +184,7 @@ impl Coordinator {
         match &self.stage {
             Stage::Over { .. } => Waiting::Over,
             _ if self.plan.steps() > 0 && self.learner.version.is_none() => Waiting::Learner,
-            _ if !self.nodes.values().any(|node| node.up) => Waiting::Nodes,
+            _ if self.nodes.up() == 0 => Waiting::Nodes,
             _ if leased == 0 && !self.queue.is_empty() => Waiting::Adapter { version },
             Stage::Evaluating(evaluating) if evaluating.pinned.is_none() => {
                 Waiting::Adapter { version }

@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use crrl_types::{EpisodeId, EventKind, GroupId, Late, NodeName};
 
-use super::dispatch::leases;
-use super::groups::Group;
+use super::roster::Node;
 use super::{Coordinator, Effect, Stage};
-use crate::ledger::{Broken, Entry, Leases, State, Transition};
+use crate::ledger::{Broken, Entry, Lease, Leases, State, Transition, leases};
 
 /// Attempts the median is taken over.
 const PACE_LEN: usize = 64;
@@ -56,9 +55,9 @@ impl Coordinator {
     /// The next time an attempt counts as slow while a second node could take it.
     pub(super) fn next_straggler(&self) -> Option<Duration> {
         let patience = self.patience()?;
-        let free = self.queue.is_empty() && self.nodes.values().any(|node| node.room() > 0);
-        let slow = self.ledger.entries().filter_map(|entry| alone(entry));
-        free.then(|| slow.map(|lease| self.since(lease.deadline) + patience).min())?
+        let free = self.queue.is_empty() && self.nodes.capacity() > self.nodes.leases();
+        let mut slow = self.ledger.leased().filter_map(alone);
+        free.then(|| slow.next().map(|lease| self.since(lease.deadline) + patience))?
     }
 
     /// Hands slow attempts to a second node where one has room and nothing else to do.
@@ -72,15 +71,15 @@ impl Coordinator {
             return Ok(());
         }
         let last = self.plan.limits.attempts_max;
-        let mut slow: Vec<(Duration, EpisodeId)> = self
+        let slow: Vec<EpisodeId> = self
             .ledger
-            .entries()
+            .leased()
             .filter(|entry| entry.attempt < last && !entry.evaluation)
             .filter_map(|entry| Some((self.since(alone(entry)?.deadline), entry.episode)))
-            .filter(|(since, _)| now >= *since + patience)
+            .take_while(|(since, _)| now >= *since + patience)
+            .map(|(_, episode)| episode)
             .collect();
-        slow.sort_unstable();
-        for (_, episode) in slow {
+        for episode in slow {
             let Some(entry) = self.ledger.get(episode).cloned() else { continue };
             let Some(to) = self.choose_second(&entry) else { break };
             let entries = self.go_along_from(episode, entry.attempt + 1);
@@ -93,8 +92,12 @@ impl Coordinator {
 
     /// The node with most room that does not have the episode.
     fn choose_second(&self, entry: &Entry) -> Option<NodeName> {
-        self.eligible()
-            .filter(|(name, _)| leases(entry).all(|lease| lease.node != **name))
+        let fits = |node: &Node| {
+            node.room() > 0 && node.serving.is_some_and(|serving| self.is_eligible(serving))
+        };
+        self.nodes
+            .iter()
+            .filter(|(name, node)| fits(node) && leases(entry).all(|lease| lease.node != **name))
             .max_by_key(|(_, node)| node.room())
             .map(|(name, _)| name.clone())
     }
@@ -114,7 +117,7 @@ impl Coordinator {
         let enough: Vec<GroupId> = self
             .groups
             .iter()
-            .filter(|(id, group)| !group.ready && self.usable(**id).count() >= least)
+            .filter(|(id, group)| group.ready.is_none() && self.usable(**id).count() >= least)
             .map(|(id, _)| *id)
             .take(missing)
             .collect();
@@ -144,18 +147,6 @@ impl Coordinator {
         self.settle(id, out)
     }
 
-    /// Takes a group out. What was carried of it stays, as a group of its own.
-    pub(super) fn take_group(&mut self, id: GroupId) -> Option<Group> {
-        let mut group = self.groups.remove(&id)?;
-        let members = std::mem::take(&mut group.late);
-        if !members.is_empty() {
-            let (task, ordinal) = (group.task.clone(), group.ordinal);
-            let rest = Group { members, refilled: true, ..Group::new(task, ordinal) };
-            self.groups.insert(id, rest);
-        }
-        Some(group)
-    }
-
     /// How long the attempt of a node took, for the median.
     pub(super) fn note_pace(&mut self, from: &NodeName, episode: EpisodeId, now: Duration) {
         if !matches!(self.stage, Stage::Training(_)) {
@@ -172,7 +163,7 @@ impl Coordinator {
 }
 
 /// The lease of an attempt that one node has.
-fn alone(entry: &Entry) -> Option<&crate::ledger::Lease> {
+fn alone(entry: &Entry) -> Option<&Lease> {
     match &entry.state {
         State::Leased(Leases { newest, elder: None }) => Some(newest),
         _ => None,

@@ -7,7 +7,7 @@ mod disk;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crrl_control::audit::{CheckpointFact, Facts, Line, Transcript, audit};
+use crrl_control::audit::{CheckpointFact, Facts, Line, Setting, Transcript, audit};
 use crrl_control::coordinator::{Assign, Coordinator, EpisodeResult, Turns};
 use crrl_control::ledger::{Outcome, State};
 use crrl_control::plan::Plan;
@@ -551,20 +551,23 @@ impl World {
                 finite: true,
             }),
         });
-        Facts {
+        let setting = Setting {
             plan: self.plan.clone(),
             complete: self.disk.results.complete,
-            entries: self.disk.episodes.values().cloned().collect(),
             batches: self.disk.batches.values().cloned().collect(),
             steps: self.disk.steps.iter().map(|(step, version)| (*step, *version)).collect(),
             published: self.disk.published.values().copied().collect(),
+            checkpoints: checkpoints.into_iter().collect(),
+            adapters: Vec::new(),
+        };
+        Facts {
+            setting,
+            entries: self.disk.episodes.values().cloned().collect(),
             transcripts: self.disk.transcripts.values().cloned().collect(),
             history: (1..)
                 .zip(&self.disk.history)
                 .map(|(number, event)| Line { number, event: Ok(event.clone()) })
                 .collect(),
-            checkpoints: checkpoints.into_iter().collect(),
-            adapters: Vec::new(),
         }
     }
 
