@@ -10,6 +10,8 @@ pub mod adapter_shelf;
 pub mod chaos;
 pub mod chat_codec;
 pub mod coordinator;
+pub mod courier;
+mod delta_maker;
 pub mod engine;
 pub mod evidence;
 pub mod learner;
