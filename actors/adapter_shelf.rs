@@ -103,8 +103,8 @@ impl AdapterShelf {
     ///
     /// # Errors
     /// [`ShelfError::Disk`].
-    pub fn put(&self, version: AdapterVersion, bytes: &[u8]) -> Result<(), ShelfError> {
-        let path = self.candidate(version);
+    pub fn put(&self, manifest: &AdapterManifest, bytes: &[u8]) -> Result<(), ShelfError> {
+        let path = self.candidate(manifest);
         let write = || {
             std::fs::create_dir_all(&self.0)?;
             let mut file = File::create(&path)?;
@@ -119,7 +119,7 @@ impl AdapterShelf {
     /// # Errors
     /// [`ShelfError::Disk`].
     pub fn publish(&self, manifest: &AdapterManifest) -> Result<(), ShelfError> {
-        let (from, path) = (self.candidate(manifest.version), self.file(manifest.version));
+        let (from, path) = (self.candidate(manifest), self.file(manifest.version));
         std::fs::rename(from, &path).map_err(|source| ShelfError::Disk {
             what: "write",
             path,
@@ -128,12 +128,28 @@ impl AdapterShelf {
         let text = serde_json::to_vec(manifest).expect("a manifest has string keys only");
         // Syncs the folder too, and with it the renamed file.
         write_atomic(&self.0.join(MANIFEST), &text)?;
-        self.clear();
+        self.clear(manifest.version);
         Ok(())
     }
 
-    fn candidate(&self, version: AdapterVersion) -> PathBuf {
-        self.0.join(format!("{version}.candidate"))
+    /// Its name has the digest: of one version several may be put before one of them is published.
+    fn candidate(&self, manifest: &AdapterManifest) -> PathBuf {
+        let AdapterManifest { version, digest, .. } = manifest;
+        self.0.join(format!("{version}-{digest}.candidate"))
+    }
+
+    /// Files of candidates that were never published, of this version or an earlier one.
+    fn left_over(&self, published: AdapterVersion) -> Vec<PathBuf> {
+        let Ok(entries) = std::fs::read_dir(&self.0) else { return Vec::new() };
+        let version = |path: &Path| -> Option<u64> {
+            path.file_stem()?.to_str()?.split('-').next()?.parse().ok()
+        };
+        entries
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|e| e == "candidate"))
+            .filter(|path| version(path).is_none_or(|version| version <= published.0))
+            .collect()
     }
 
     /// Files of adapters, by version.
@@ -150,10 +166,11 @@ impl AdapterShelf {
     }
 
     /// Removes all but the last adapters. What cannot be removed is tried again next time.
-    fn clear(&self) {
+    fn clear(&self, published: AdapterVersion) {
         let mut versions = self.versions();
         let old = versions.len().saturating_sub(KEPT);
-        for (_, path) in versions.drain(..old) {
+        let old = versions.drain(..old).map(|(_, path)| path);
+        for path in old.chain(self.left_over(published)) {
             let _ = std::fs::remove_file(path);
         }
     }

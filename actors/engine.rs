@@ -71,6 +71,10 @@ pub enum ScoringError {
     Gone(#[from] EngineGone),
 }
 
+/// An adapter that was verified for an engine.
+#[derive(Debug)]
+pub struct Verified(Box<crrl_engine::Adapter>);
+
 /// What one generation gave.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generated {
@@ -206,12 +210,32 @@ impl EngineHandle {
         manifest: AdapterManifest,
         bytes: Vec<u8>,
     ) -> Result<Serving, ActivateError> {
+        let verified = self.verify(manifest, bytes).await?;
+        self.swap(verified).await
+    }
+
+    /// Verifies an adapter beside the running engine; [`EngineHandle::swap`] puts it to use.
+    ///
+    /// # Errors
+    /// When the adapter is refused or the engine is gone.
+    pub async fn verify(
+        &self,
+        manifest: AdapterManifest,
+        bytes: impl AsRef<[u8]> + Send + 'static,
+    ) -> Result<Verified, ActivateError> {
         let loader = self.shared.loader.clone();
-        let verified = tokio::task::spawn_blocking(move || loader.load(&manifest, &bytes)).await;
-        let adapter = match verified {
-            Ok(adapter) => Box::new(adapter?),
-            Err(panic) => return Err(EngineGone { reason: panic.to_string() }.into()),
-        };
+        let load = move || loader.load(&manifest, bytes.as_ref());
+        match tokio::task::spawn_blocking(load).await {
+            Ok(adapter) => Ok(Verified(Box::new(adapter?))),
+            Err(panic) => Err(EngineGone { reason: panic.to_string() }.into()),
+        }
+    }
+
+    /// Swaps an adapter in between two steps and says what is served now.
+    ///
+    /// # Errors
+    /// When the adapter is refused or the engine is gone.
+    pub async fn swap(&self, Verified(adapter): Verified) -> Result<Serving, ActivateError> {
         Ok(self.call(|reply| Command::Activate { adapter, reply }).await??)
     }
 

@@ -1,5 +1,6 @@
 //! The actor of the learner: asks for batches, has them trained on by a thread of its own, and
-//! publishes what came of it. A step is committed in this order: checkpoint on disk, adapter taken
+//! publishes what came of it. The adapter goes to the parameter server as a draft while its
+//! checkpoint is written. A step is committed in this order: checkpoint on disk, adapter published
 //! by the parameter server, coordinator told.
 //!
 //! Restart row: permanent. A new one loads the newest checkpoint that is whole and asks for the
@@ -60,6 +61,8 @@ pub enum Msg {
         /// Its adapter; `None` at version 0.
         adapter: Option<Box<Published>>,
     },
+    /// A step was computed; its checkpoint is being written.
+    Packed(Box<Published>),
     /// A step is durable.
     Stepped(Box<Stepped>),
     /// The thread packed the adapter under another version.
@@ -138,6 +141,8 @@ pub struct State {
     stage: Stage,
     step: Step,
     version: AdapterVersion,
+    /// What the parameter server was given while its checkpoint was written.
+    draft: Option<(AdapterVersion, Digest)>,
 }
 
 impl Actor for LearnerActor {
@@ -154,7 +159,7 @@ impl Actor for LearnerActor {
         let trainer = Trainer::start(&args, myself.clone())?;
         myself.send_interval(TICK, || Msg::Tick);
         let (step, version) = (Step(0), AdapterVersion(0));
-        Ok(State { args, trainer, stage: Stage::Loading, step, version })
+        Ok(State { args, trainer, stage: Stage::Loading, step, version, draft: None })
     }
 
     async fn handle(
@@ -168,6 +173,7 @@ impl Actor for LearnerActor {
             Msg::Peer(MeshEvent::PeerUp { .. }) => state.again(),
             Msg::Peer(MeshEvent::PeerDown { .. }) => {}
             Msg::Ready { step, version, adapter } => state.ready(step, version, adapter),
+            Msg::Packed(adapter) => state.packed(*adapter),
             Msg::Stepped(stepped) => state.stepped(*stepped),
             Msg::Republished(adapter) => state.republished(adapter),
             Msg::Died(reason) => return Err(reason.into()),
@@ -223,6 +229,13 @@ impl State {
         self.trainer.give(Job::Train { step, version: self.version, trajectories });
     }
 
+    /// The adapter of the step is there: it goes ahead of its checkpoint.
+    fn packed(&mut self, Published { manifest, bytes }: Published) {
+        self.draft = Some((manifest.version, manifest.digest));
+        tracing::info!(version = %manifest.version, bytes = manifest.bytes, "packed");
+        self.send(NodeRole::ParameterServer, Wire::AdapterDraft { manifest, payload: bytes });
+    }
+
     fn stepped(&mut self, stepped: Stepped) {
         let Stepped { step, consumed, metrics, adapter } = stepped;
         let version = adapter.manifest.version;
@@ -236,12 +249,15 @@ impl State {
             seen.doing = format!("step {step} done, publishing v{version}");
         });
         self.step = step;
+        tracing::info!(%version, "the checkpoint is on disk");
         let told = Wire::Committed { step, version, consumed, metrics };
-        self.stage = Stage::Publishing {
-            adapter: Box::new(adapter),
-            told: Some(Box::new(told)),
-            offered: None,
-        };
+        // Sent whole after a while if the draft was lost.
+        let offered = (self.draft.take() == Some((version, digest))).then(Instant::now);
+        if offered.is_some() {
+            self.send(NodeRole::ParameterServer, Wire::AdapterKept { version, digest });
+        }
+        self.stage =
+            Stage::Publishing { adapter: Box::new(adapter), told: Some(Box::new(told)), offered };
         self.tick();
     }
 
@@ -269,6 +285,10 @@ impl State {
     /// the bytes were damaged on the way.
     fn refused(&mut self, version: AdapterVersion, newest: AdapterVersion, reason: &str) {
         tracing::warn!(%version, %newest, reason, "the adapter was refused");
+        if self.draft.is_some_and(|(draft, _)| draft == version) {
+            // Offered whole, and as a newer version, once its checkpoint is on disk.
+            self.draft = None;
+        }
         if let Stage::Publishing { adapter, offered, .. } = &mut self.stage
             && adapter.manifest.version == version
         {

@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use crate::chaos::Chaos;
 use crate::chat_codec::ModelCodec;
 use crate::coordinator::{self, Coordinator};
+use crate::courier::Courier;
 use crate::engine::EngineHandle;
 use crate::learner::{self, LearnerActor, LearnerBoard};
 use crate::leave::{Farewell, Leave};
@@ -365,8 +366,9 @@ fn parameter_server(parts: &Parts) -> ChildSpec {
         run: run.clone(),
         options: Default::default(),
         post: coordinator::post(mesh.clone()),
-        deliver: parameter_server::deliver(mesh.clone()),
         find: parameter_server::find(mesh.clone()),
+        host: parameter_server::host(mesh.clone()),
+        depot: mesh.weights().depot().clone(),
     };
     let messages =
         (parameter_server::Msg::Inbound as fn(_) -> _, parameter_server::Msg::Peer as fn(_) -> _);
@@ -424,6 +426,7 @@ fn rollout(parts: &Parts, repairer: Repairer) -> ChildSpec {
         capacity,
         incarnation: mesh.incarnation(),
         outbox: rollout::outbox(mesh.clone()),
+        courier: Courier::of(&mesh),
     };
     let messages = (rollout::Msg::Inbound as fn(_) -> _, rollout::Msg::Peer as fn(_) -> _);
     child(parts, "rollout", || Rollout, args, rollout::takes, messages)

@@ -1,48 +1,32 @@
 //! The actor of the parameter server: carries out what
-//! [`crrl_control::parameter_server::ParameterServer`] decides.
+//! [`crrl_control::parameter_server::ParameterServer`] decides. Engines fetch the bytes from the
+//! node's depot, or from each other.
 //!
 //! Restart row: permanent. A new one reads the newest adapter from disk; engines say what they
 //! have and the learner offers again what it was not told of.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use crrl_cluster::{Inbound, Mesh, MeshEvent, RunDir};
+use crrl_cluster::{Depot, Inbound, Mesh, MeshEvent, RunDir};
 use crrl_control::parameter_server::{Effect, Found, Input, Options, ParameterServer as Machine};
 use crrl_control::wire::{NodeRole, Serving, Wire};
-use crrl_types::{AdapterManifest, Digest, NodeName};
-use futures::future::BoxFuture;
+use crrl_types::{AdapterManifest, NodeName};
+use crrl_weights::{DeltaCost, Offer, Report, Source};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use ractor_cluster::RactorMessage;
 
 use crate::adapter_shelf::{AdapterShelf, ShelfError, inspect};
 use crate::coordinator::Post;
+use crate::delta_maker;
 
 /// Time between two looks at deadlines.
 const TICK: Duration = Duration::from_millis(100);
-/// A delivery that has not ended by then has failed.
-const DELIVERY_MAX: Duration = Duration::from_secs(60);
-
-/// Brings an adapter to an engine and returns once the engine has handled it.
-pub type Deliver = Arc<
-    dyn Fn(NodeName, AdapterManifest, Bytes) -> BoxFuture<'static, Result<(), String>>
-        + Send
-        + Sync,
->;
-
-/// Delivery through a mesh: a blob on the bulk connection.
-#[must_use]
-pub fn deliver(mesh: Mesh) -> Deliver {
-    Arc::new(move |to, manifest, bytes| {
-        let mesh = mesh.clone();
-        Box::pin(async move {
-            let wire = Wire::Adapter { manifest, payload: bytes.to_vec() };
-            mesh.deliver(&to, wire).await.map_err(|error| error.to_string())
-        })
-    })
-}
+/// Adapters between two measurements of what a delta costs.
+const MEASURE_EVERY: u64 = 16;
 
 /// The nodes of a role right now, through a mesh.
 #[must_use]
@@ -53,10 +37,28 @@ pub fn find(mesh: Mesh) -> Find {
 /// Finds the node of a role, if it can be reached.
 pub type Find = Arc<dyn Fn(NodeRole) -> Option<NodeName> + Send + Sync>;
 
+/// The machines of nodes, through a mesh.
+#[must_use]
+pub fn host(mesh: Mesh) -> Host {
+    Arc::new(move |name| mesh.host_of(name))
+}
+
+/// Finds the machine a node is on, as this one sees it.
+pub type Host = Arc<dyn Fn(&NodeName) -> Option<IpAddr> + Send + Sync>;
+
 /// Whether a message is for this actor.
 #[must_use]
 pub fn takes(wire: &Wire) -> bool {
-    matches!(wire, Wire::Adapter { .. } | Wire::AdapterWanted { .. } | Wire::Activated { .. })
+    matches!(
+        wire,
+        Wire::Adapter { .. }
+            | Wire::AdapterDraft { .. }
+            | Wire::AdapterKept { .. }
+            | Wire::AdapterWanted { .. }
+            | Wire::AdapterArrived { .. }
+            | Wire::Activated { .. }
+            | Wire::RelayAt { .. }
+    )
 }
 
 /// What the actor is started with.
@@ -65,12 +67,14 @@ pub struct Args {
     pub run: RunDir,
     /// How patient it is.
     pub options: Options,
-    /// The way out for small messages.
+    /// The way out for messages.
     pub post: Post,
-    /// The way out for adapters.
-    pub deliver: Deliver,
     /// Who is the learner, and who the coordinator.
     pub find: Find,
+    /// Where nodes are.
+    pub host: Host,
+    /// Where engines fetch from.
+    pub depot: Depot,
 }
 
 /// What it is told.
@@ -80,21 +84,46 @@ pub enum Msg {
     Inbound(Box<Inbound>),
     /// A peer came or went.
     Peer(MeshEvent),
-    /// An offered adapter was looked at and is on disk beside the newest.
-    Inspected {
-        /// The learner.
-        from: NodeName,
-        /// What it says.
-        manifest: Box<AdapterManifest>,
-        /// The bytes.
-        payload: Bytes,
-        /// What they are.
-        found: Result<Found, ShelfError>,
-    },
-    /// A delivery has ended.
-    Delivered(Input),
+    /// An offered adapter was looked at.
+    Inspected(Box<Inspected>),
+    /// An adapter is on disk beside the newest.
+    Persisted(Serving, Result<(), ShelfError>),
+    /// What a delta between two adapters cost.
+    Measured(DeltaCost),
     /// Time has passed.
     Tick,
+}
+
+/// What the bytes of an offered adapter are.
+#[derive(Debug)]
+pub struct Inspected {
+    from: NodeName,
+    kept: bool,
+    found: Found,
+    copy: Copy,
+}
+
+/// An adapter and its bytes.
+#[derive(Debug, Clone)]
+struct Copy {
+    offer: Arc<Offer>,
+    bytes: Bytes,
+    /// Where the offer has one.
+    delta: Bytes,
+}
+
+impl Copy {
+    fn serving(&self) -> Serving {
+        let AdapterManifest { version, digest, .. } = self.offer.manifest;
+        Serving { version, digest }
+    }
+
+    fn stock(&self, depot: &Depot) {
+        if let Some(delta) = &self.offer.delta {
+            depot.put(&delta.payload, &self.delta);
+        }
+        depot.put(&self.offer.whole, &self.bytes);
+    }
 }
 
 /// The parameter server's actor.
@@ -106,12 +135,13 @@ pub struct State {
     started: Instant,
     machine: Machine,
     shelf: AdapterShelf,
-    /// Bytes of the newest adapter.
-    newest: Bytes,
-    /// Bytes that were offered and not yet decided on.
-    offered: BTreeMap<Digest, Bytes>,
+    newest: Option<Copy>,
+    /// Taken and not published yet.
+    draft: Option<Copy>,
     /// What the coordinator and the learner were told was published.
     told: BTreeMap<NodeName, Serving>,
+    delta_cost: Option<DeltaCost>,
+    published: u64,
 }
 
 impl Actor for ParameterServer {
@@ -126,15 +156,25 @@ impl Actor for ParameterServer {
     ) -> Result<State, ActorProcessingErr> {
         myself.send_interval(TICK, || Msg::Tick);
         let shelf = AdapterShelf::new(args.run.path());
-        let (manifest, bytes) = shelf.newest()?.unzip();
+        let newest = shelf.newest()?.map(|(manifest, bytes)| {
+            let offer = Arc::new(Offer::whole(manifest, &bytes));
+            Copy { offer, bytes: bytes.into(), delta: Bytes::new() }
+        });
+        if let Some(newest) = &newest {
+            newest.stock(&args.depot);
+            args.depot.announce((*newest.offer).clone());
+        }
+        let manifest = newest.as_ref().map(|newest| newest.offer.manifest.clone());
         Ok(State {
             machine: Machine::new(args.options, manifest),
             args,
             started: Instant::now(),
             shelf,
-            newest: bytes.unwrap_or_default().into(),
-            offered: BTreeMap::new(),
+            newest,
+            draft: None,
             told: BTreeMap::new(),
+            delta_cost: None,
+            published: 0,
         })
     }
 
@@ -147,15 +187,17 @@ impl Actor for ParameterServer {
         match message {
             Msg::Inbound(inbound) => state.inbound(*inbound, &myself),
             Msg::Peer(event) => state.peer(event, &myself),
-            Msg::Inspected { from, manifest, payload, found } => {
-                let found = found?;
-                state.offered.insert(found.digest, payload);
-                let input = Input::Offered { from, manifest, found };
-                let done = state.input(input, &myself);
-                state.offered.clear();
-                done
+            Msg::Inspected(inspected) => state.inspected(*inspected, &myself),
+            Msg::Persisted(serving, result) => {
+                result?;
+                state.input(Input::Persisted(serving), &myself)
             }
-            Msg::Delivered(input) => state.input(input, &myself),
+            Msg::Measured(cost) => {
+                let percent = cost.ratio * 100.0;
+                tracing::info!(?cost, "a delta is {percent:.0} % of an adapter");
+                state.delta_cost = Some(cost);
+                Ok(())
+            }
             Msg::Tick => state.tick(&myself),
         }
     }
@@ -167,53 +209,81 @@ impl State {
         inbound: Inbound,
         myself: &ActorRef<Msg>,
     ) -> Result<(), ActorProcessingErr> {
-        let Inbound { from, roles, wire, receipt } = inbound;
-        match wire {
-            Wire::Adapter { manifest, payload } if roles.contains(&NodeRole::Learner) => {
-                self.inspect(from, manifest, payload.into(), myself);
+        let Inbound { from, wire, receipt, .. } = inbound;
+        let input = match wire {
+            Wire::Adapter { manifest, payload } => {
+                self.inspect(from, manifest, payload.into(), true, myself);
                 receipt.accept();
-                Ok(())
+                return Ok(());
             }
-            // Our own, routed back to us where one node has several roles.
-            Wire::Adapter { .. } => Ok(()),
-            Wire::AdapterWanted { have } => self.input(Input::Wanted { from, have }, myself),
+            Wire::AdapterDraft { manifest, payload } => {
+                self.inspect(from, manifest, payload.into(), false, myself);
+                receipt.accept();
+                return Ok(());
+            }
+            Wire::AdapterKept { version, digest } => Input::Kept(Serving { version, digest }),
+            Wire::AdapterWanted { have } => Input::Wanted { from, have },
+            Wire::AdapterArrived { version, digest, report, error } => {
+                Input::Arrived { from, serving: Serving { version, digest }, report, error }
+            }
             Wire::Activated { version, digest } => {
-                let serving = Serving { version, digest };
-                self.input(Input::Activated { from, serving }, myself)
+                Input::Activated { from, serving: Serving { version, digest } }
             }
-            _ => Ok(()),
-        }
+            Wire::RelayAt { port } => Input::RelayAt { from, port },
+            _ => return Ok(()),
+        };
+        self.input(input, myself)
     }
 
-    /// Looks at every value of the adapter and brings it to the disk, off the actor.
+    /// Looks at every value of the adapter and cuts it into chunks, off the actor.
     fn inspect(
         &self,
         from: NodeName,
         manifest: AdapterManifest,
-        payload: Bytes,
+        bytes: Bytes,
+        kept: bool,
         myself: &ActorRef<Msg>,
     ) {
-        let (shelf, myself) = (self.shelf.clone(), myself.clone());
-        let known = self.machine.serving();
+        let (link, copies) = (self.machine.link(), self.machine.copies());
+        let pays = self.delta_cost.is_some_and(|cost| cost.pays(manifest.bytes, copies, link));
+        let base = self.newest.as_ref().filter(|_| pays).map(|newest| newest.bytes.clone());
+        let myself = myself.clone();
         tokio::task::spawn_blocking(move || {
-            let found = inspect(&payload);
-            // What was published before is on disk already.
-            let again = known.is_some_and(|known| known.version == manifest.version);
-            let found = if again || !found.finite {
-                Ok(found)
-            } else {
-                shelf.put(manifest.version, &payload).map(|()| found)
-            };
-            let manifest = Box::new(manifest);
+            let found = inspect(&bytes);
+            let mut offer = Offer::whole(manifest, &bytes);
+            let made = base.and_then(|base| delta_maker::make(&base, &bytes, &offer.manifest));
+            let (description, delta) = made.unzip();
+            offer.delta = description;
+            let delta = delta.unwrap_or_default();
+            let copy = Copy { offer: Arc::new(offer), bytes, delta };
             // An actor that has stopped is offered the adapter again.
-            let _ = myself.cast(Msg::Inspected { from, manifest, payload, found });
+            let inspected = Inspected { from, kept, found, copy };
+            let _ = myself.cast(Msg::Inspected(Box::new(inspected)));
         });
+    }
+
+    fn inspected(
+        &mut self,
+        Inspected { from, kept, found, copy }: Inspected,
+        myself: &ActorRef<Msg>,
+    ) -> Result<(), ActorProcessingErr> {
+        let manifest = Box::new(copy.offer.manifest.clone());
+        let before = self.draft.replace(copy);
+        let out = self
+            .machine
+            .handle(Input::Offered { from, manifest, found, kept }, self.started.elapsed());
+        let taken = out.iter().any(|effect| matches!(effect, Effect::Persist(_)));
+        if !taken {
+            self.draft = before;
+        }
+        self.carry_out(out, myself)
     }
 
     fn peer(&mut self, event: MeshEvent, myself: &ActorRef<Msg>) -> Result<(), ActorProcessingErr> {
         match event {
             MeshEvent::PeerUp { name, roles, .. } if roles.contains(&NodeRole::Rollout) => {
-                self.input(Input::EngineUp(name), myself)
+                let host = (self.args.host)(&name);
+                self.input(Input::EngineUp { name, host }, myself)
             }
             MeshEvent::PeerUp { .. } => Ok(()),
             MeshEvent::PeerDown { name, .. } => {
@@ -224,39 +294,94 @@ impl State {
     }
 
     fn input(&mut self, input: Input, myself: &ActorRef<Msg>) -> Result<(), ActorProcessingErr> {
-        for effect in self.machine.handle(input, self.started.elapsed()) {
+        let out = self.machine.handle(input, self.started.elapsed());
+        self.carry_out(out, myself)
+    }
+
+    fn carry_out(
+        &mut self,
+        out: Vec<Effect>,
+        myself: &ActorRef<Msg>,
+    ) -> Result<(), ActorProcessingErr> {
+        let mut unsent = Vec::new();
+        for effect in out {
             match effect {
-                Effect::Persist(manifest) => {
-                    self.shelf.publish(&manifest)?;
-                    self.newest = self.offered.remove(&manifest.digest).unwrap_or_default();
-                }
+                Effect::Persist(manifest) => self.persist(*manifest, myself),
+                Effect::Publish(manifest) => self.publish(&manifest, myself)?,
                 Effect::Announce(_) => {
                     self.told.clear();
                     self.tell();
                 }
                 Effect::Send(to, wire) => self.post(&to, wire),
-                Effect::Deliver(to, version) => {
-                    let Some(manifest) = self.machine.newest() else { continue };
-                    let sending =
-                        (self.args.deliver)(to.clone(), manifest.clone(), self.newest.clone());
-                    let myself = myself.clone();
-                    tokio::spawn(async move {
-                        let result = tokio::time::timeout(DELIVERY_MAX, sending).await;
-                        let result = result.unwrap_or_else(|_| Err("it took too long".to_owned()));
-                        // An actor that has stopped starts its deliveries anew.
-                        let _ =
-                            myself.cast(Msg::Delivered(Input::Delivered { to, version, result }));
-                    });
+                Effect::Offer { to, serving, source, published } => {
+                    if let Err(error) = self.offer(&to, serving, source, published) {
+                        let (from, report, error) = (to, Report::default(), Some(error));
+                        unsent.push(Input::Arrived { from, serving, report, error });
+                    }
                 }
                 Effect::Warn(text) => tracing::warn!("{text}"),
             }
         }
+        // Each waits for its backoff then, so this goes one level deep.
+        unsent.into_iter().try_for_each(|input| self.input(input, myself))
+    }
+
+    fn persist(&self, manifest: AdapterManifest, myself: &ActorRef<Msg>) {
+        let Some(draft) = self.draft.clone() else { return };
+        draft.stock(&self.args.depot);
+        let (shelf, myself) = (self.shelf.clone(), myself.clone());
+        tokio::task::spawn_blocking(move || {
+            let put = shelf.put(&manifest, &draft.bytes);
+            // An actor that has stopped is offered the adapter again.
+            let _ = myself.cast(Msg::Persisted(draft.serving(), put));
+        });
+    }
+
+    fn publish(
+        &mut self,
+        manifest: &AdapterManifest,
+        myself: &ActorRef<Msg>,
+    ) -> Result<(), ActorProcessingErr> {
+        self.shelf.publish(manifest)?;
+        tracing::info!(version = %manifest.version, "published");
+        let before = self.newest.take();
+        self.newest = self.draft.take();
+        let Some(newest) = &self.newest else { return Ok(()) };
+        self.args.depot.announce((*newest.offer).clone());
+        let Some(before) = before else { return Ok(()) };
+        if self.published.is_multiple_of(MEASURE_EVERY) {
+            let (newest, myself) = (newest.clone(), myself.clone());
+            tokio::task::spawn_blocking(move || {
+                let (base, manifest) = (&before.bytes, &newest.offer.manifest);
+                if let Some(cost) = delta_maker::measure(base, &newest.bytes, manifest) {
+                    // An actor that has stopped measures again.
+                    let _ = myself.cast(Msg::Measured(cost));
+                }
+            });
+        }
+        self.published += 1;
         Ok(())
+    }
+
+    fn offer(
+        &self,
+        to: &NodeName,
+        serving: Serving,
+        source: Option<Source>,
+        published: bool,
+    ) -> Result<(), String> {
+        let copies = [&self.draft, &self.newest].into_iter().flatten();
+        let Some(copy) = copies.into_iter().find(|copy| copy.serving() == serving) else {
+            return Err("its bytes are not at hand".to_owned());
+        };
+        let offer = Box::new((*copy.offer).clone());
+        let wire = Wire::AdapterOffer { offer, source, published };
+        (self.args.post)(to, wire).map_err(|error| error.to_string())
     }
 
     fn post(&self, to: &NodeName, wire: Wire) {
         if let Err(error) = (self.args.post)(to, wire) {
-            // The learner offers again, and is refused again.
+            // The learner offers again, and is refused again; an engine asks again.
             tracing::debug!(%to, %error, "not sent");
         }
     }

@@ -1,5 +1,6 @@
 //! The actor of a rollout node: takes episodes, rolls each out in a task of its own, sends the
-//! results and keeps them until they are acknowledged; swaps adapters into the engine.
+//! results and keeps them until they are acknowledged; fetches adapters and swaps them into the engine
+//! once they are published.
 //!
 //! Restart row: permanent. It stops with an error when the engine is gone; its supervisor starts
 //! engine and actor anew and the coordinator hands the lost episodes out again. A failed or
@@ -9,16 +10,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crrl_cluster::{Inbound, Mesh, MeshEvent, Receipt};
+use crrl_cluster::{Inbound, Mesh, MeshEvent};
 use crrl_control::wire::{Assignment, Held, NodeRole, Serving, Wire};
 use crrl_telemetry::names;
-use crrl_types::{AdapterManifest, EpisodeId, JournalEntry, Task, Trajectory};
+use crrl_types::{EpisodeId, JournalEntry, NodeName, Task, Trajectory};
+use crrl_weights::{Offer, Report, Source};
 use metrics::{counter, histogram};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use ractor_cluster::RactorMessage;
 use tokio::task::{AbortHandle, JoinError};
 
-use crate::engine::{ActivateError, EngineGone, panic_text};
+use crate::courier::Courier;
+use crate::engine::{EngineGone, EngineHandle, Verified, panic_text};
 use crate::repair::{Attempt, RepairError, Repairer};
 
 /// Time between two looks at what has to be sent again.
@@ -59,7 +62,8 @@ pub fn takes(wire: &Wire) -> bool {
             | Wire::Assign(_)
             | Wire::Cancel { .. }
             | Wire::Ack { .. }
-            | Wire::Adapter { .. }
+            | Wire::AdapterOffer { .. }
+            | Wire::Published { .. }
             | Wire::Drain
     )
 }
@@ -74,6 +78,8 @@ pub struct Args {
     pub incarnation: u64,
     /// The way out.
     pub outbox: Outbox,
+    /// The way of adapters.
+    pub courier: Courier,
 }
 
 /// What it is told.
@@ -97,8 +103,17 @@ pub enum Msg {
         /// What.
         entries: Vec<JournalEntry>,
     },
+    /// An adapter was fetched and verified, or was not.
+    Arrived {
+        /// Which.
+        serving: Serving,
+        /// What came from whom.
+        report: Report,
+        /// Ready for the engine.
+        result: Result<Verified, String>,
+    },
     /// The engine took an adapter, or did not.
-    Activated(Result<Serving, String>),
+    Activated(Serving, Result<Serving, String>),
     /// The engine's thread has ended.
     EngineGone(EngineGone),
     /// Time has passed.
@@ -124,6 +139,22 @@ struct Unacked {
     sent: Instant,
 }
 
+/// An adapter on its way to the engine.
+struct Incoming {
+    serving: Serving,
+    /// Whether it may be served.
+    published: bool,
+    stage: Stage,
+    since: Instant,
+}
+
+enum Stage {
+    /// Being fetched and verified.
+    Fetching(AbortHandle),
+    /// Could be swapped in at once.
+    Ready(Verified),
+}
+
 /// What it knows.
 pub struct State {
     args: Args,
@@ -131,7 +162,7 @@ pub struct State {
     unacked: BTreeMap<EpisodeId, Unacked>,
     serving: Option<Serving>,
     adapter_asked: Option<Instant>,
-    activating: bool,
+    incoming: Option<Incoming>,
     draining: bool,
 }
 
@@ -169,7 +200,10 @@ impl Actor for Rollout {
             Msg::Peer(MeshEvent::PeerDown { .. }) => {}
             Msg::Ended { held, outcome } => state.ended(held, outcome),
             Msg::Turn { held, entries } => state.turn(held, entries),
-            Msg::Activated(result) => state.activated(result),
+            Msg::Arrived { serving, report, result } => {
+                state.arrived(serving, report, result, &myself);
+            }
+            Msg::Activated(serving, result) => state.activated(serving, result),
             Msg::EngineGone(gone) => return Err(Box::new(gone)),
             Msg::Tick => state.tick(),
         }
@@ -184,6 +218,7 @@ impl Actor for Rollout {
         for running in state.running.values() {
             running.abort.abort();
         }
+        state.leave_incoming();
         Ok(())
     }
 }
@@ -196,7 +231,7 @@ impl State {
             running: BTreeMap::new(),
             unacked: BTreeMap::new(),
             adapter_asked: None,
-            activating: false,
+            incoming: None,
             draining: false,
         }
     }
@@ -206,14 +241,17 @@ impl State {
     }
 
     fn inbound(&mut self, inbound: Inbound, myself: &ActorRef<Msg>) {
-        let Inbound { wire, receipt, .. } = inbound;
+        let Inbound { from, wire, .. } = inbound;
         match wire {
             Wire::JoinWanted => self.join(),
             Wire::Assign(assignment) => self.assign(*assignment, myself),
             Wire::Cancel { episode, attempt, reason } => self.cancel(episode, attempt, &reason),
             Wire::Ack { episode, attempt } => self.settled(episode, attempt),
-            Wire::Adapter { manifest, payload } => {
-                self.adapter(manifest, payload, receipt, myself);
+            Wire::AdapterOffer { offer, source, published } => {
+                self.offered(offer, source, published, from, myself);
+            }
+            Wire::Published { version, digest } => {
+                self.published(Serving { version, digest }, myself);
             }
             Wire::Drain => {
                 self.draining = true;
@@ -355,50 +393,136 @@ impl State {
         self.unacked.insert(episode, Unacked { attempt, message, sent: Instant::now() });
     }
 
-    fn adapter(
+    /// An adapter can be fetched. One that is under way is left for it: the parameter server offers
+    /// another only where that one is of no use any more.
+    fn offered(
         &mut self,
-        manifest: AdapterManifest,
-        payload: Vec<u8>,
-        receipt: Receipt,
+        offer: Box<Offer>,
+        source: Option<Source>,
+        published: bool,
+        from: NodeName,
         myself: &ActorRef<Msg>,
     ) {
-        self.activating = true;
-        let engine = self.args.repairer.engine().clone();
-        let myself = myself.clone();
-        tokio::spawn(async move {
-            let began = Instant::now();
-            let result = match engine.activate(manifest, payload).await {
-                Ok(now) => Ok(serving(now)),
-                Err(ActivateError::Gone(gone)) => return receipt.refuse(gone.to_string()),
-                Err(ActivateError::Stage(error)) => Err(error.to_string()),
-            };
-            histogram!(names::ACTIVATION_TIME).record(began.elapsed());
-            counter!(names::ACTIVATIONS, "ok" => result.is_ok().to_string()).increment(1);
-            match &result {
-                Ok(_) => receipt.accept(),
-                Err(reason) => receipt.refuse(reason.clone()),
+        let (version, digest) = (offer.manifest.version, offer.manifest.digest);
+        let serving = Serving { version, digest };
+        if self.serving == Some(serving) {
+            return self.say_serving(serving);
+        }
+        if self.incoming.as_ref().is_some_and(|incoming| incoming.serving == serving) {
+            if published {
+                self.published(serving, myself);
             }
+            return;
+        }
+        self.leave_incoming();
+        let (courier, engine) = (self.args.courier.clone(), self.args.repairer.engine().clone());
+        let myself = myself.clone();
+        let work = tokio::spawn(async move {
+            let manifest = offer.manifest.clone();
+            let (report, bytes) = (courier.fetch)(offer, source, from).await;
+            let result = match bytes {
+                Ok(bytes) => engine.verify(manifest, bytes).await.map_err(|error| {
+                    (courier.forget)(digest);
+                    error.to_string()
+                }),
+                Err(error) => Err(error),
+            };
             // An actor that has stopped needs no answer.
-            let _ = myself.cast(Msg::Activated(result));
+            let _ = myself.cast(Msg::Arrived { serving, report, result });
+        });
+        let stage = Stage::Fetching(work.abort_handle());
+        self.incoming = Some(Incoming { serving, published, stage, since: Instant::now() });
+    }
+
+    /// Leaves what is under way; chunks that have come stay in the depot.
+    fn leave_incoming(&mut self) {
+        if let Some(Incoming { stage: Stage::Fetching(work), .. }) = self.incoming.take() {
+            work.abort();
+        }
+    }
+
+    fn arrived(
+        &mut self,
+        serving: Serving,
+        report: Report,
+        result: Result<Verified, String>,
+        myself: &ActorRef<Msg>,
+    ) {
+        let Some(incoming) = self.incoming.as_mut().filter(|i| i.serving == serving) else {
+            return;
+        };
+        let Serving { version, digest } = serving;
+        let (bytes, ms) = (report.bytes(), incoming.since.elapsed().as_millis());
+        let mut error = None;
+        match result {
+            Ok(verified) => {
+                incoming.stage = Stage::Ready(verified);
+                tracing::info!(%version, bytes, ms, "an adapter is here");
+            }
+            // The one in use goes on serving.
+            Err(reason) => {
+                tracing::warn!(%version, reason, "an adapter was refused");
+                self.incoming = None;
+                self.adapter_asked.get_or_insert_with(Instant::now);
+                error = Some(reason);
+            }
+        }
+        let arrived = Wire::AdapterArrived { version, digest, report, error };
+        self.send(NodeRole::ParameterServer, arrived);
+        self.swap_if_due(myself);
+    }
+
+    /// What was offered may be served.
+    fn published(&mut self, serving: Serving, myself: &ActorRef<Msg>) {
+        if let Some(incoming) = self.incoming.as_mut().filter(|i| i.serving == serving) {
+            incoming.published = true;
+            self.swap_if_due(myself);
+        }
+    }
+
+    fn swap_if_due(&mut self, myself: &ActorRef<Msg>) {
+        let due = |incoming: &mut Incoming| {
+            incoming.published && matches!(incoming.stage, Stage::Ready(_))
+        };
+        let Some(Incoming { serving, stage: Stage::Ready(verified), since, .. }) =
+            self.incoming.take_if(due)
+        else {
+            return;
+        };
+        let (engine, myself): (EngineHandle, _) =
+            (self.args.repairer.engine().clone(), myself.clone());
+        tokio::spawn(async move {
+            let now = engine.swap(verified).await.map(self::serving);
+            histogram!(names::ACTIVATION_TIME).record(since.elapsed());
+            counter!(names::ACTIVATIONS, "ok" => now.is_ok().to_string()).increment(1);
+            // An actor that has stopped needs no answer.
+            let _ = myself.cast(Msg::Activated(serving, now.map_err(|error| error.to_string())));
         });
     }
 
-    fn activated(&mut self, result: Result<Serving, String>) {
-        self.activating = false;
+    fn activated(&mut self, wanted: Serving, result: Result<Serving, String>) {
         match result {
             Ok(now) => {
                 self.serving = Some(now);
                 self.adapter_asked = None;
-                let Serving { version, digest } = now;
-                for role in [NodeRole::ParameterServer, NodeRole::Coordinator] {
-                    self.send(role, Wire::Activated { version, digest });
-                }
+                tracing::info!(version = %now.version, "an adapter is served");
+                self.say_serving(now);
             }
             // The one in use goes on serving; a fresh copy is asked for at the next look.
             Err(reason) => {
                 tracing::warn!(reason, "an adapter was refused");
                 self.adapter_asked.get_or_insert_with(Instant::now);
+                let Serving { version, digest } = wanted;
+                let (report, error) = (Report::default(), Some(reason));
+                let arrived = Wire::AdapterArrived { version, digest, report, error };
+                self.send(NodeRole::ParameterServer, arrived);
             }
+        }
+    }
+
+    fn say_serving(&self, Serving { version, digest }: Serving) {
+        for role in [NodeRole::ParameterServer, NodeRole::Coordinator] {
+            self.send(role, Wire::Activated { version, digest });
         }
     }
 
@@ -406,6 +530,9 @@ impl State {
         self.adapter_asked = Some(Instant::now());
         let have = self.args.repairer.engine().status().serving.version;
         self.send(NodeRole::ParameterServer, Wire::AdapterWanted { have });
+        if let Some(port) = self.args.courier.relay_port {
+            self.send(NodeRole::ParameterServer, Wire::RelayAt { port });
+        }
     }
 
     fn tick(&mut self) {
@@ -415,7 +542,12 @@ impl State {
             (args.outbox)(NodeRole::Coordinator, waiting.message.clone());
         }
         let asked_long_ago = self.adapter_asked.is_some_and(|at| at.elapsed() >= ADAPTER_RETRY);
-        if asked_long_ago && !self.activating {
+        // One that is here and waits for the word that it may be served: that may have been lost.
+        let waits_long = self.incoming.as_ref().is_some_and(|incoming| {
+            matches!(incoming.stage, Stage::Ready(_)) && incoming.since.elapsed() >= ADAPTER_RETRY
+        });
+        if (asked_long_ago && self.incoming.is_none()) || waits_long {
+            self.incoming.iter_mut().for_each(|incoming| incoming.since = Instant::now());
             self.ask_for_adapter();
         }
     }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use crrl_config::{ClusterConfig, Objective};
 use crrl_learner::checkpoint::Progress;
+use crrl_learner::publish::Published;
 use crrl_learner::{Checkpoints, Episode, Learner, LearnerError};
 use crrl_model::{FileDtype, peft};
 use crrl_rl::advantage::{Scale, advantages};
@@ -99,8 +100,12 @@ fn work(
                 if poison.take() {
                     learner.spoil_next_update();
                 }
-                let stepped =
-                    train(config, checkpoints, &mut learner, &mut progress, step, &trajectories)?;
+                let ahead = |adapter: &Published| {
+                    // An actor that is gone is noticed at the end of the step.
+                    let _ = actor.cast(Msg::Packed(Box::new(adapter.clone())));
+                };
+                let kept = (config, checkpoints);
+                let stepped = train(kept, &mut learner, &mut progress, step, &trajectories, ahead)?;
                 Msg::Stepped(Box::new(stepped))
             }
             Job::Republish { version } => {
@@ -136,13 +141,14 @@ fn resume(
     Ok(Progress { version: AdapterVersion(1), ..Progress::default() })
 }
 
+/// One step. `ahead` gets its adapter before the checkpoint is written.
 fn train(
-    config: &ClusterConfig,
-    checkpoints: &Checkpoints,
+    (config, checkpoints): (&ClusterConfig, &Checkpoints),
     learner: &mut Learner,
     progress: &mut Progress,
     step: Step,
     trajectories: &[Trajectory],
+    ahead: impl FnOnce(&Published),
 ) -> Result<Stepped, LearnerError> {
     let began = Instant::now();
     let episodes = episodes(config, trajectories, progress.version);
@@ -156,6 +162,7 @@ fn train(
     // Packed first: values that are not finite must not be in the newest checkpoint either, or the
     // run could never be resumed.
     let adapter = learner.publish(progress.version, TRAVEL)?;
+    ahead(&adapter);
     checkpoints.save(learner, progress)?;
     metrics::histogram!(crrl_telemetry::names::STEP_TIME).record(began.elapsed());
     Ok(Stepped { step, consumed, metrics, adapter })

@@ -42,6 +42,8 @@ enum Command {
     Tasks(commands::tasks::Args),
     /// Check, merge and export models.
     Model(commands::model::Args),
+    /// Follow the adapters a running cluster publishes, for tools outside it.
+    Adapters(commands::adapters::Args),
     /// Watch a running cluster: nodes, actors, episodes, curves, faults; say what is wrong with it.
     Inspect(commands::inspect::Args),
     /// Make things go wrong in a running cluster, and see what became of it.
@@ -89,6 +91,7 @@ fn main() -> ExitCode {
         Command::Sft(args) => commands::sft::run(&args),
         Command::Tasks(args) => commands::tasks::run(args),
         Command::Model(args) => commands::model::run(args),
+        Command::Adapters(args) => commands::adapters::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Chaos(args) => commands::chaos::run(args),
         Command::Audit(args) => commands::audit::run(&args),

@@ -82,10 +82,24 @@ impl Stage {
         }
     }
 
-    /// The offer of this version; offers of earlier ones may still be under way.
+    /// The offer of this version, with its checkpoint on disk; offers of earlier ones may still be
+    /// under way.
     async fn offers(&mut self, version: u64) -> AdapterManifest {
+        let mut draft = None;
         loop {
             match self.next().await {
+                (NodeRole::ParameterServer, Wire::AdapterDraft { manifest, payload }) => {
+                    assert_eq!(Digest::of(&payload), manifest.digest);
+                    draft = Some(manifest);
+                }
+                (NodeRole::ParameterServer, Wire::AdapterKept { version: kept, digest }) => {
+                    assert!(Checkpoints::new(self.run().checkpoints(), 3).holds_any());
+                    let draft = draft.take().expect("said of a draft that was sent");
+                    assert_eq!((draft.version, draft.digest), (kept, digest));
+                    if kept.0 == version {
+                        return draft;
+                    }
+                }
                 (NodeRole::ParameterServer, Wire::Adapter { manifest, payload }) => {
                     assert_eq!(Digest::of(&payload), manifest.digest);
                     if manifest.version.0 == version {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crrl_actors::parameter_server::{Args, Msg, ParameterServer};
-use crrl_cluster::{Inbound, MeshEvent, Receipt, RunDir};
+use crrl_cluster::{Depot, Inbound, MeshEvent, Receipt, RunDir};
 use crrl_control::wire::{NodeRole, Wire};
 use crrl_types::{AdapterManifest, AdapterVersion, Digest, NodeName};
 use ractor::{Actor, ActorRef};
@@ -35,27 +35,55 @@ fn adapter(version: u64, value: f32) -> Wire {
     Wire::Adapter { manifest, payload }
 }
 
-async fn start(run: &RunDir) -> (ActorRef<Msg>, Receiver<(NodeName, Wire)>) {
+struct Server {
+    actor: ActorRef<Msg>,
+    sent: Receiver<(NodeName, Wire)>,
+    depot: Depot,
+}
+
+async fn start(run: &RunDir) -> Server {
     let (sender, sent) = channel();
     let sender = Arc::new(Mutex::new(sender));
-    let (posts, deliveries) = (sender.clone(), sender);
+    let depot = Depot::default();
     let args = Args {
         run: run.clone(),
         options: Default::default(),
         post: Arc::new(move |to, wire| {
             // At the end the test listens no more.
-            let _ = posts.lock().expect("no panic under it").send((to.clone(), wire));
+            let _ = sender.lock().expect("no panic under it").send((to.clone(), wire));
             Ok(())
         }),
-        deliver: Arc::new(move |to, manifest, payload| {
-            let wire = Wire::Adapter { manifest, payload: payload.to_vec() };
-            let _ = deliveries.lock().expect("no panic under it").send((to, wire));
-            Box::pin(async { Ok(()) })
-        }),
         find: Arc::new(|role| (role == NodeRole::Learner).then(|| "learner".into())),
+        host: Arc::new(|_| Some([127, 0, 0, 1].into())),
+        depot: depot.clone(),
     };
     let (actor, _) = Actor::spawn(None, ParameterServer, args).await.expect("a writable folder");
-    (actor, sent)
+    Server { actor, sent, depot }
+}
+
+fn engine_up(actor: &ActorRef<Msg>) {
+    let (name, roles) = (NodeName::from("rollout-0"), vec![NodeRole::Rollout]);
+    let up = MeshEvent::PeerUp { name, roles, incarnation: 1 };
+    actor.cast(Msg::Peer(up)).expect("it lives");
+}
+
+/// What the engine is offered, and whether it may serve it.
+fn offered(server: &Server, wanted: u64) -> (Digest, bool) {
+    until(&server.sent, |to, wire| match wire {
+        Wire::AdapterOffer { offer, published, .. } if offer.manifest.version.0 == wanted => {
+            assert_eq!(to.as_str(), "rollout-0");
+            Some((offer.whole.digest, *published))
+        }
+        _ => None,
+    })
+}
+
+fn is_published(server: &Server, wanted: u64) {
+    until(&server.sent, |to, wire| {
+        let learner = to.as_str() == "learner";
+        let this = matches!(wire, Wire::Published { version, .. } if version.0 == wanted);
+        (learner && this).then_some(())
+    });
 }
 
 fn say(actor: &ActorRef<Msg>, from: &str, role: NodeRole, wire: Wire) {
@@ -76,35 +104,56 @@ fn until<T>(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_adapter_is_delivered_kept_and_never_followed_by_an_older_one() {
+async fn an_adapter_is_offered_kept_and_never_followed_by_an_older_one() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let run = RunDir::new(folder.path());
-    let (actor, sent) = start(&run).await;
-    say(&actor, "learner", NodeRole::Learner, adapter(2, 0.5));
-    until(&sent, |_, wire| {
-        matches!(wire, Wire::Published { version, .. } if version.0 == 2).then_some(())
-    });
+    let server = start(&run).await;
+    say(&server.actor, "learner", NodeRole::Learner, adapter(2, 0.5));
+    is_published(&server, 2);
     for refused in [adapter(1, 0.25), adapter(3, f32::NAN)] {
-        say(&actor, "learner", NodeRole::Learner, refused);
-        let newest = until(&sent, |to, wire| match wire {
+        say(&server.actor, "learner", NodeRole::Learner, refused);
+        let newest = until(&server.sent, |to, wire| match wire {
             Wire::AdapterRefused { newest, .. } if to.as_str() == "learner" => Some(*newest),
             _ => None,
         });
         assert_eq!(newest, AdapterVersion(2));
     }
-    actor.stop_and_wait(None, None).await.expect("it stops");
+    server.actor.stop_and_wait(None, None).await.expect("it stops");
 
-    let (actor, sent) = start(&run).await;
-    let (name, roles) = (NodeName::from("rollout-0"), vec![NodeRole::Rollout]);
-    let up = MeshEvent::PeerUp { name, roles, incarnation: 1 };
-    actor.cast(Msg::Peer(up)).expect("it lives");
-    let payload = until(&sent, |to, wire| match wire {
-        Wire::Adapter { manifest, payload } if manifest.version.0 == 2 => {
-            assert_eq!(to.as_str(), "rollout-0");
-            Some(payload.clone())
-        }
-        _ => None,
-    });
-    assert_eq!(payload, bytes(0.5), "not what was published before the restart");
-    actor.stop_and_wait(None, None).await.expect("it stops");
+    let server = start(&run).await;
+    engine_up(&server.actor);
+    let (digest, published) = offered(&server, 2);
+    assert!(published);
+    let held = server.depot.whole(digest).expect("to be fetched");
+    assert_eq!(held, bytes(0.5), "not what was published before the restart");
+    server.actor.stop_and_wait(None, None).await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_draft_goes_ahead_and_is_published_when_its_checkpoint_is_there() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let run = RunDir::new(folder.path());
+    let server = start(&run).await;
+    engine_up(&server.actor);
+    let Wire::Adapter { manifest, payload } = adapter(1, 0.5) else { unreachable!("it is one") };
+    let (version, digest) = (manifest.version, manifest.digest);
+    let draft = Wire::AdapterDraft { manifest, payload };
+    say(&server.actor, "learner", NodeRole::Learner, draft);
+    assert_eq!(offered(&server, 1), (digest, false));
+    // A server that ends here has published nothing.
+    server.actor.stop_and_wait(None, None).await.expect("it stops");
+    let server = start(&run).await;
+    engine_up(&server.actor);
+    say(
+        &server.actor,
+        "rollout-0",
+        NodeRole::Rollout,
+        Wire::AdapterWanted { have: AdapterVersion(0) },
+    );
+    let Wire::Adapter { manifest, payload } = adapter(1, 0.5) else { unreachable!("it is one") };
+    say(&server.actor, "learner", NodeRole::Learner, Wire::AdapterDraft { manifest, payload });
+    assert_eq!(offered(&server, 1), (digest, false), "published by a restart");
+    say(&server.actor, "learner", NodeRole::Learner, Wire::AdapterKept { version, digest });
+    is_published(&server, 1);
+    server.actor.stop_and_wait(None, None).await.expect("it stops");
 }

@@ -1,6 +1,7 @@
 //! One file per subcommand. A file parses its arguments, calls the crate that does the work, and
 //! prints what came of it.
 
+pub(crate) mod adapters;
 pub(crate) mod audit;
 pub(crate) mod chaos;
 pub(crate) mod cluster;

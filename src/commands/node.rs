@@ -32,6 +32,10 @@ pub(crate) struct Args {
     /// Threads of its tensor work; 0 takes one for each core. Without it, as configured.
     #[arg(long, value_name = "N", requires = "join")]
     threads: Option<usize>,
+    /// Pass adapters on to other rollout nodes at this address of this machine, as 10.0.0.7:7420:
+    /// they then need not come from the parameter server once for each node.
+    #[arg(long, value_name = "ADDRESS", requires = "join")]
+    relay: Option<std::net::SocketAddr>,
     /// Folder of the run (used by the host).
     #[arg(long, hide = true, requires = "name", conflicts_with = "join")]
     run_dir: Option<PathBuf>,
@@ -44,7 +48,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     super::logging::to_stderr();
     match (&args.join, args.run_dir, args.name) {
         (Some(file), ..) => {
-            let (dir, name) = join(file, &args.dir, args.model, args.device, args.threads)?;
+            let here = Here {
+                model: args.model,
+                device: args.device,
+                threads: args.threads,
+                relay: args.relay,
+            };
+            let (dir, name) = join(file, &args.dir, here)?;
             run_node(&dir, &name)
         }
         (None, Some(dir), Some(name)) => run_node(&dir, &name.into()),
@@ -52,13 +62,19 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// What is other on this machine than the run's configuration says.
+struct Here {
+    model: Option<PathBuf>,
+    device: Option<String>,
+    threads: Option<usize>,
+    relay: Option<std::net::SocketAddr>,
+}
+
 /// Unpacks an invitation; gives the folder and the name to run under.
 fn join(
     file: &Path,
     dir: &Option<PathBuf>,
-    model: Option<PathBuf>,
-    device: Option<String>,
-    threads: Option<usize>,
+    Here { model, device, threads, relay }: Here,
 ) -> anyhow::Result<(PathBuf, NodeName)> {
     let refused = |error: &dyn std::fmt::Display| Coded::usage(error.to_string());
     let invitation = Invitation::load(file).map_err(|error| refused(&error))?;
@@ -73,6 +89,9 @@ fn join(
         }
         if let Some(device) = device {
             config.model.device = device;
+        }
+        if let Some(relay) = relay {
+            config.cluster.relay = relay.to_string();
         }
         let nodes = config.node.iter_mut().filter(|node| node.name == name.as_str());
         for node in nodes {

@@ -1,6 +1,7 @@
 //! The life and death of a run on one machine: whatever is killed, stopped or full, the run goes on
 //! or can be resumed, and its ledger accounts for every episode.
 
+mod adapters;
 mod chaos;
 mod guests;
 mod ledger;

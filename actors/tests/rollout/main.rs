@@ -38,6 +38,7 @@ fn main() {
         a_result_is_sent_until_it_is_acknowledged,
         a_panicking_episode_hurts_nobody_else,
         an_adapter_is_served_once_it_is_verified,
+        a_draft_is_made_ready_and_served_only_once_it_is_published,
         a_cancelled_episode_leaves_nothing_behind,
         what_is_said_of_an_earlier_lease_leaves_a_later_one_alone,
         what_cannot_be_rolled_out_is_reported,
@@ -117,7 +118,8 @@ async fn an_adapter_is_served_once_it_is_verified() {
     let (manifest, payload) = world.adapter(3);
     let mut broken = payload.clone();
     *broken.last_mut().expect("not empty") ^= 1;
-    world.send(Wire::Adapter { manifest: manifest.clone(), payload: broken });
+    world.offer(&manifest, broken, true);
+    assert!(world.arrived().await.is_some(), "a broken adapter was taken");
     world.assign(1, 1, "the answer is wrong", 60_000);
     let Wire::Finished { trajectory, .. } = world.next(NodeRole::Coordinator).await else {
         panic!("a broken adapter stopped an episode")
@@ -125,7 +127,7 @@ async fn an_adapter_is_served_once_it_is_verified() {
     assert_eq!(trajectory.oldest_version(), Some(AdapterVersion(0)));
     world.send(Wire::Ack { episode: EpisodeId(1), attempt: 1 });
 
-    world.send(Wire::Adapter { manifest: manifest.clone(), payload });
+    world.offer(&manifest, payload, true);
     let served = Wire::Activated { version: AdapterVersion(3), digest: manifest.digest };
     assert_eq!(world.next(NodeRole::Coordinator).await, served);
     world.assign(2, 1, "the answer is wrong", 60_000);
@@ -134,6 +136,29 @@ async fn an_adapter_is_served_once_it_is_verified() {
     };
     assert!(trajectory.adapters.iter().all(|span| span.digest == manifest.digest));
     assert_eq!(trajectory.oldest_version(), Some(AdapterVersion(3)));
+}
+
+async fn a_draft_is_made_ready_and_served_only_once_it_is_published() {
+    let mut world = World::new(4).await;
+    let (manifest, payload) = world.adapter(3);
+    world.offer(&manifest, payload, false);
+    assert_eq!(world.arrived().await, None);
+    world.assign(1, 1, "the answer is wrong", 60_000);
+    let Wire::Finished { trajectory, .. } = world.next(NodeRole::Coordinator).await else {
+        panic!("no result")
+    };
+    assert_eq!(trajectory.oldest_version(), Some(AdapterVersion(0)), "served too early");
+    let (version, digest) = (manifest.version, manifest.digest);
+    world.send(Wire::Published { version, digest });
+    assert_eq!(world.next(NodeRole::Coordinator).await, Wire::Activated { version, digest });
+
+    // Drafts that are never published give way; what is served stays.
+    for version in [4, 5] {
+        let (manifest, payload) = world.adapter(version);
+        world.offer(&manifest, payload, false);
+        assert_eq!(world.arrived().await, None);
+    }
+    assert_eq!(world.engine.status().serving.version, AdapterVersion(3));
 }
 
 async fn a_cancelled_episode_leaves_nothing_behind() {

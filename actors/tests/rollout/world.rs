@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use crrl_actors::chat_codec::ModelCodec;
+use crrl_actors::courier::Courier;
 use crrl_actors::engine::EngineHandle;
 use crrl_actors::repair::Repairer;
 use crrl_actors::rollout::{Args, Msg, Rollout};
@@ -16,9 +18,10 @@ use crrl_control::wire::{Assignment, NodeRole, Wire};
 use crrl_model::{ChatTokenizer, Cpu, Decoder, FileDtype, Lora, LoraConfig, ModelConfig, ModelDir};
 use crrl_sandbox::LocalBackend;
 use crrl_types::{
-    AdapterManifest, AdapterVersion, Base, EpisodeId, GroupId, JournalEntry, Message, NodeName,
-    Sampling, Task,
+    AdapterManifest, AdapterVersion, Base, Digest, EpisodeId, GroupId, JournalEntry, Message,
+    NodeName, Sampling, Task,
 };
+use crrl_weights::{Offer, Payload, Report};
 use ractor::{Actor, ActorRef};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -43,6 +46,8 @@ pub(crate) struct World {
     pub(crate) journals: BTreeMap<EpisodeId, Vec<JournalEntry>>,
     pub(crate) codec: Arc<dyn ChatCodec>,
     model: ModelConfig,
+    /// What can be fetched, by the digest that is asked for.
+    fetchable: Arc<Mutex<HashMap<Digest, Bytes>>>,
     _folder: tempfile::TempDir,
 }
 
@@ -82,17 +87,41 @@ impl World {
             Default::default(),
             NodeName::from("rollout-0"),
         );
+        let fetchable: Arc<Mutex<HashMap<Digest, Bytes>>> = Arc::default();
+        let (fetching, forgetting) = (fetchable.clone(), fetchable.clone());
+        let courier = Courier {
+            fetch: Arc::new(move |offer, _, _| {
+                let bytes = fetching.lock().expect("no panic").get(&offer.whole.digest).cloned();
+                Box::pin(async { (Report::default(), bytes.ok_or("nobody has it".to_owned())) })
+            }),
+            forget: Arc::new(move |digest| {
+                forgetting.lock().expect("no panic").remove(&digest);
+            }),
+            relay_port: None,
+        };
         let (outbox, sent) = mpsc::unbounded_channel();
         let args = Args {
             repairer: repairer.expect("good options"),
             capacity,
             incarnation: 1,
             outbox: Arc::new(move |role, wire| drop(outbox.send((role, wire)))),
+            courier,
         };
         let (actor, _) = Actor::spawn(None, Rollout, args).await.expect("it starts");
         let early = HashMap::new();
         let journals = BTreeMap::new();
-        Self { engine, sandboxes, actor, sent, early, journals, codec, model, _folder: folder }
+        Self {
+            engine,
+            sandboxes,
+            actor,
+            sent,
+            early,
+            journals,
+            codec,
+            model,
+            fetchable,
+            _folder: folder,
+        }
     }
 
     pub(crate) fn peer_up(&self, role: NodeRole) {
@@ -164,6 +193,23 @@ impl World {
                 return wire;
             }
             self.early.entry(name(to)).or_default().push_back(wire);
+        }
+    }
+
+    /// Offers an adapter; whoever fetches it gets these bytes.
+    pub(crate) fn offer(&self, manifest: &AdapterManifest, bytes: Vec<u8>, published: bool) {
+        let payload = Payload { digest: manifest.digest, ..Payload::of(&bytes) };
+        let offer = Offer { manifest: manifest.clone(), whole: payload, delta: None };
+        self.fetchable.lock().expect("no panic").insert(manifest.digest, bytes.into());
+        self.send(Wire::AdapterOffer { offer: Box::new(offer), source: None, published });
+    }
+
+    /// What it says of the fetch of an adapter.
+    pub(crate) async fn arrived(&mut self) -> Option<String> {
+        loop {
+            if let Wire::AdapterArrived { error, .. } = self.next(NodeRole::ParameterServer).await {
+                return error;
+            }
         }
     }
 

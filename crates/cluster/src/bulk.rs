@@ -28,11 +28,13 @@ enum Head {
     Message,
     /// The safetensors bytes of an adapter.
     Adapter(AdapterManifest),
+    /// The same, while the learner's checkpoint of it is not on disk yet.
+    Draft(AdapterManifest),
 }
 
 enum Content {
     Message(Wire),
-    Adapter(AdapterManifest, Bytes),
+    Adapter { manifest: AdapterManifest, payload: Bytes, draft: bool },
 }
 
 /// A blob on its way to a peer.
@@ -44,18 +46,23 @@ pub(crate) struct Outgoing {
 impl Outgoing {
     pub(crate) fn new(wire: Wire, done: Option<oneshot::Sender<Result<(), BlobError>>>) -> Self {
         let content = match wire {
-            Wire::Adapter { manifest, payload } => Content::Adapter(manifest, payload.into()),
+            Wire::Adapter { manifest, payload } => {
+                Content::Adapter { manifest, payload: payload.into(), draft: false }
+            }
+            Wire::AdapterDraft { manifest, payload } => {
+                Content::Adapter { manifest, payload: payload.into(), draft: true }
+            }
             other => Content::Message(other),
         };
         Self { content, done }
     }
 
     pub(crate) fn adapter(manifest: AdapterManifest, payload: Bytes) -> Self {
-        Self { content: Content::Adapter(manifest, payload), done: None }
+        Self { content: Content::Adapter { manifest, payload, draft: false }, done: None }
     }
 
     pub(crate) fn is_adapter(&self) -> bool {
-        matches!(self.content, Content::Adapter(..))
+        matches!(self.content, Content::Adapter { .. })
     }
 
     pub(crate) fn is_awaited(&self) -> bool {
@@ -70,8 +77,9 @@ impl Outgoing {
                 let body = Bytes::from(encode(wire)?);
                 Ok((encode(&Head::Message)?, Digest::of(&body), body))
             }
-            Content::Adapter(manifest, payload) => {
-                Ok((encode(&Head::Adapter(manifest.clone()))?, manifest.digest, payload.clone()))
+            Content::Adapter { manifest, payload, draft } => {
+                let head = if *draft { Head::Draft } else { Head::Adapter };
+                Ok((encode(&head(manifest.clone()))?, manifest.digest, payload.clone()))
             }
         }
     }
@@ -79,7 +87,7 @@ impl Outgoing {
     fn what(&self) -> String {
         match &self.content {
             Content::Message(wire) => kind(wire),
-            Content::Adapter(manifest, _) => format!("adapter {}", manifest.version),
+            Content::Adapter { manifest, .. } => format!("adapter {}", manifest.version),
         }
     }
 }
@@ -138,10 +146,11 @@ pub(crate) async fn receive_from(shared: Arc<Shared>, peer: Arc<Peer>) {
 fn judge(peer: &Peer, head: &[u8], length: u64) -> Result<(), String> {
     match decode(head).map_err(|error: DecodeError| error.to_string())? {
         Head::Message => Ok(()),
-        Head::Adapter(manifest) if manifest.bytes != length => {
+        Head::Adapter(manifest) | Head::Draft(manifest) if manifest.bytes != length => {
             Err(format!("the manifest says {} bytes, the blob has {length}", manifest.bytes))
         }
-        Head::Adapter(manifest) => {
+        // Who may send the one may send the other.
+        Head::Adapter(manifest) | Head::Draft(manifest) => {
             let wire = Wire::Adapter { manifest, payload: Vec::new() };
             let allowed = Router::allows(&wire, &peer.info.roles);
             if allowed { Ok(()) } else { Err("this peer may not send adapters".into()) }
@@ -176,10 +185,11 @@ async fn handle(shared: &Shared, peer: &Peer, blob: ReceivedBlob, deadline: std:
 fn message(head: &[u8], digest: Digest, body: &Bytes) -> Result<Wire, String> {
     match decode(head).map_err(|error| error.to_string())? {
         Head::Message => decode(body).map_err(|error| error.to_string()),
-        Head::Adapter(manifest) if manifest.digest != digest => {
+        Head::Adapter(manifest) | Head::Draft(manifest) if manifest.digest != digest => {
             Err("the adapter does not match its manifest".into())
         }
         Head::Adapter(manifest) => Ok(Wire::Adapter { manifest, payload: body.to_vec() }),
+        Head::Draft(manifest) => Ok(Wire::AdapterDraft { manifest, payload: body.to_vec() }),
     }
 }
 

@@ -30,6 +30,7 @@ use crate::operator;
 use crate::peer::{Peer, Shared, Token, lock};
 use crate::restart::Backoff;
 use crate::session::SessionState;
+use crate::weights::serve::serve;
 
 /// Longest greeting.
 const GREETING_BYTES_MAX: usize = 4096;
@@ -65,7 +66,7 @@ enum Answer {
 
 /// Starts accepting and dialling.
 pub(crate) fn start(shared: &Arc<Shared>) {
-    if shared.options.listen.is_some() {
+    if shared.options.listen.or(shared.options.relay).is_some() {
         tokio::spawn(accept_all(Arc::clone(shared)));
     }
     tokio::spawn(cut_revoked(Arc::clone(shared)));
@@ -190,7 +191,21 @@ async fn accept(
     slot: tokio::sync::OwnedSemaphorePermit,
 ) -> Result<(), String> {
     let connection = handshake.finish().await.map_err(text)?;
+    if shared.options.listen.is_none() && connection.purpose != Purpose::Weights {
+        let reason = "this node passes adapters on and takes no peers";
+        connection.close(reason);
+        return Err(format!("{}: {reason}", connection.peer.name));
+    }
     match connection.purpose {
+        Purpose::Weights => {
+            drop(slot);
+            let stopped = shared.stopped();
+            tokio::select! {
+                () = serve(&shared.weights, &connection) => {}
+                () = stopped => connection.close("leaving"),
+            }
+            Ok(())
+        }
         Purpose::Control => {
             let greeted = within(welcome(shared, &connection)).await;
             drop(slot);

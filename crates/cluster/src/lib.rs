@@ -16,6 +16,7 @@
 //! - [`supervisor`]: a supervisor of actors
 //! - [`invitation`]: what a node on another machine needs to join
 //! - [`changes`]: what has to be done to bring a run's processes to a configuration
+//! - [`weights`]: adapters from node to node
 //! - [`host`]: the process that starts, watches and stops nodes
 //!
 //! Messages are [`crrl_control::wire::Wire`] and nothing else. Who a message comes from is what the
@@ -38,6 +39,7 @@ pub mod router;
 pub mod run_dir;
 pub mod session;
 pub mod supervisor;
+pub mod weights;
 
 pub use board::{Progress, Snapshot, StatusBoard};
 pub use mesh::{CastError, Mesh, MeshError, MeshEvent, MeshOptions, PeerInfo};
@@ -47,3 +49,4 @@ pub use restart::{Backoff, Intensity, Restarts, Strategy, Verdict};
 pub use router::{Inbound, Receipt, Router};
 pub use run_dir::RunDir;
 pub use supervisor::{ChildSpec, Supervisor, SupervisorArgs, SupervisorMsg};
+pub use weights::{AdapterFeed, Depot, FetchError, Weights};

@@ -7,7 +7,7 @@
 //! Casting to a peer that died a moment ago may still succeed: whatever matters carries an id, is
 //! acknowledged by its receiver once durable, and is sent again until then.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,7 @@ use crate::join;
 use crate::peer::Shared;
 use crate::router::{Inbound, Receipt, Routed, Router};
 use crate::run_dir::{RunDir, RunDirError};
+use crate::weights::Weights;
 
 /// How a node joins the mesh.
 #[derive(Debug, Clone)]
@@ -40,6 +41,9 @@ pub struct MeshOptions {
     pub tls: PathBuf,
     /// Where to accept peers; `None` only dials.
     pub listen: Option<SocketAddr>,
+    /// Where to give chunks of adapters to others, for a node that accepts no peers; `None` gives
+    /// none.
+    pub relay: Option<SocketAddr>,
     /// Peers this node dials, and dials again whenever they are lost.
     pub dial: Vec<(NodeName, SocketAddr)>,
     /// QUIC.
@@ -158,6 +162,7 @@ impl MeshOptions {
             incarnation,
             tls,
             listen: None,
+            relay: None,
             dial: Vec::new(),
             transport: crrl_transport::Options::default(),
             heartbeat: Duration::from_secs(1),
@@ -202,6 +207,10 @@ impl MeshOptions {
             }
         }
         let cluster = &config.cluster;
+        if this.roles.contains(&Role::Rollout) && options.listen.is_none() {
+            options.relay = relay_address(&cluster.relay, &options.dial)?;
+        }
+        options.transport.bulk_bytes_per_s = cluster.bulk_mib_per_s << 20;
         options.transport.keep_alive = Duration::from_millis(cluster.keep_alive_ms);
         options.transport.idle_timeout = Duration::from_millis(cluster.idle_timeout_ms);
         options.heartbeat_timeout = Duration::from_millis(cluster.heartbeat_timeout_ms);
@@ -235,8 +244,12 @@ impl Mesh {
         }
         let net = NetThread::start(options.name.as_str())
             .map_err(|error| MeshError::Start(error.to_string()))?;
-        let endpoint =
-            Endpoint::bind(&net, &credentials, options.listen, options.transport.clone())?;
+        let endpoint = Endpoint::bind(
+            &net,
+            &credentials,
+            options.listen.or(options.relay),
+            options.transport.clone(),
+        )?;
         let roles = roles_of(&credentials.identity.roles);
         let shared = Shared::start(options, roles, endpoint, router, board).await?;
         join::start(&shared);
@@ -330,6 +343,35 @@ impl Mesh {
         peer.cast_adapter(manifest.clone(), payload.clone())
     }
 
+    /// Adapters between nodes: what this one holds, and how it fetches.
+    #[must_use]
+    pub fn weights(&self) -> &Weights {
+        &self.0.weights
+    }
+
+    /// Whether this node gives chunks of adapters to others, and at which port.
+    #[must_use]
+    pub fn relay_port(&self) -> Option<u16> {
+        self.0.options.relay.or(self.0.options.listen)?;
+        self.local_addr().ok().map(|address| address.port())
+    }
+
+    /// The machine a connected peer is on, as this node sees it.
+    #[must_use]
+    pub fn host_of(&self, name: &NodeName) -> Option<IpAddr> {
+        if name == self.name() {
+            return self.local_addr().ok().map(|address| address.ip());
+        }
+        self.0.peer(name).map(|peer| peer.control.quic.remote_address().ip())
+    }
+
+    /// Where this node dials another.
+    #[must_use]
+    pub fn dialled(&self, name: &NodeName) -> Option<SocketAddr> {
+        let dial = &self.0.options.dial;
+        dial.iter().find(|(peer, _)| peer == name).map(|(_, address)| *address)
+    }
+
     /// Every connected peer, by name.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerInfo> {
@@ -385,6 +427,25 @@ impl Mesh {
 impl std::fmt::Debug for Mesh {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Mesh").field("name", self.name()).field("peers", &self.peers()).finish()
+    }
+}
+
+/// Where a rollout node gives chunks to others. Without a word on it, on loopback if everyone it
+/// dials is on this machine: what listens elsewhere is for people to say.
+fn relay_address(
+    relay: &str,
+    dial: &[(NodeName, SocketAddr)],
+) -> Result<Option<SocketAddr>, MeshError> {
+    match relay {
+        "off" => Ok(None),
+        "auto" => {
+            let here = dial.iter().all(|(_, address)| address.ip().is_loopback());
+            Ok(here.then_some(SocketAddr::from(([127, 0, 0, 1], 0))))
+        }
+        address => address
+            .parse()
+            .map(Some)
+            .map_err(|_| MeshError::Node(format!("cluster.relay is {address:?}, no address"))),
     }
 }
 

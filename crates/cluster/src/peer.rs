@@ -21,6 +21,7 @@ use crate::mesh::{CastError, DeliverError, MeshError, MeshEvent, MeshOptions, Pe
 use crate::operator;
 use crate::router::Router;
 use crate::session::{self, SessionState};
+use crate::weights::Weights;
 
 /// What a peer shows with every message so that the inbox knows whose it is: agreed on inside the
 /// peer's own verified connection, and worth nothing once that connection is gone.
@@ -103,7 +104,10 @@ impl Peer {
     }
 
     pub(crate) fn cast(&self, wire: Wire) -> Result<(), CastError> {
-        if matches!(wire, Wire::Adapter { .. } | Wire::Batch { .. }) {
+        let as_blob = |wire: &Wire| {
+            matches!(wire, Wire::Adapter { .. } | Wire::AdapterDraft { .. } | Wire::Batch { .. })
+        };
+        if as_blob(&wire) {
             return self.queue(Outgoing::new(wire, None));
         }
         let bytes = self.packet(Some(&wire))?;
@@ -247,6 +251,7 @@ pub(crate) struct Shared {
     pub(crate) endpoint: Endpoint,
     pub(crate) router: Router,
     pub(crate) board: StatusBoard,
+    pub(crate) weights: Weights,
     pub(crate) events: broadcast::Sender<MeshEvent>,
     /// Places of viewers.
     pub(crate) viewers: Semaphore,
@@ -275,12 +280,14 @@ impl Shared {
             .handle()
             .spawn(session::spawn(options.name.clone(), session_states.clone()));
         let sessions = spawning.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
+        let weights = Weights::new(options.name.clone(), endpoint.clone());
         let shared = Arc::new(Self {
             options,
             roles,
             endpoint,
             router,
             board,
+            weights,
             events: broadcast::Sender::new(EVENTS_MAX),
             viewers: Semaphore::new(operator::VIEWERS_MAX),
             awaited: Mutex::default(),

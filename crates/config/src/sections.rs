@@ -399,6 +399,11 @@ pub struct ClusterSection {
     pub backoff_min_ms: u64,
     /// Longest wait before a restart.
     pub backoff_max_ms: u64,
+    /// Whether rollout nodes pass adapters on: `auto` (those on the parameter server's machine),
+    /// `off`, or the address and port to do so at.
+    pub relay: String,
+    /// How fast a node sends weights and batches.
+    pub bulk_mib_per_s: u64,
 }
 
 impl Default for ClusterSection {
@@ -412,6 +417,8 @@ impl Default for ClusterSection {
             restart_window_s: 60.0,
             backoff_min_ms: 200,
             backoff_max_ms: 5_000,
+            relay: "auto".into(),
+            bulk_mib_per_s: 1_024,
         }
     }
 }

@@ -151,6 +151,16 @@ pub fn validate(config: &ClusterConfig) -> Vec<String> {
         ),
     );
     check(
+        matches!(cluster.relay.as_str(), "auto" | "off")
+            || cluster.relay.parse::<std::net::SocketAddr>().is_ok(),
+        format!(
+            "cluster.relay is {:?}: it is \"auto\", \"off\", or an address and a port, such as \
+             10.0.0.7:7420",
+            cluster.relay
+        ),
+    );
+    check(cluster.bulk_mib_per_s >= 1, "cluster.bulk_mib_per_s is 0: nothing would arrive".into());
+    check(
         cluster.keep_alive_ms * 2 <= cluster.idle_timeout_ms,
         format!(
             "cluster.idle_timeout_ms ({}) must be at least twice cluster.keep_alive_ms ({})",

@@ -2,38 +2,54 @@
 //! engine that is behind.
 //!
 //! A pure state machine. Versions strictly increase; digest, length, base and finiteness are
-//! checked before anything is published. To each engine one adapter is under way at a time, and
-//! always the newest: versions in between are skipped. Delivery counts once the engine says it
-//! serves the digest; until then it is repeated, with backoff. Never holds an adapter's bytes.
+//! checked before anything is handed out. What was taken is a *draft*: engines fetch and verify it
+//! while it is still being written to disk here and while the learner still writes its checkpoint.
+//! It is *published*, and only then served by any engine, once both are durable. A draft that never
+//! gets there was never used and may be replaced by another of its version.
+//!
+//! Engines fetch along a tree ([`crrl_weights::tree`]); one that failed fetches from the server
+//! itself, and a relay that was blamed is left out for a while. Each engine is offered one adapter
+//! at a time, and always the newest: versions in between are skipped. An offer counts once the
+//! engine says it serves the digest; until then it is repeated, with backoff. Never holds an
+//! adapter's bytes.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crrl_types::{AdapterManifest, AdapterVersion, Digest, NodeName};
+use crrl_weights::tree::{self, EGRESS_MAX, Member, Shape};
+use crrl_weights::{Link, Report, Source};
 
 use crate::wire::{Serving, Wire};
+
+/// Chunks of an adapter are of about this size: what depth costs in the tree.
+const CHUNK_BYTES: u32 = 256 * 1024;
 
 /// How patient it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// An engine that has the bytes must serve them within this. Default 30 s.
+    /// An engine that may serve what it was offered must do so within this. Default 60 s.
     pub activation_timeout: Duration,
     /// Wait after the first failed delivery; doubles. Default 100 ms.
     pub backoff_min: Duration,
     /// Longest wait. Default 5 s.
     pub backoff_max: Duration,
-    /// An engine that came up and has not said within this what it has, is sent the newest
+    /// An engine that came up and has not said within this what it has, is offered the newest
     /// unasked. Default 500 ms.
     pub greeting: Duration,
+    /// A relay that was blamed passes nothing on for this long. Default 30 s.
+    pub relay_rest: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
-            activation_timeout: Duration::from_secs(30),
+            activation_timeout: Duration::from_secs(60),
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(5),
             greeting: Duration::from_millis(500),
+            relay_rest: Duration::from_secs(30),
         }
     }
 }
@@ -60,17 +76,46 @@ pub enum Input {
         manifest: Box<AdapterManifest>,
         /// What came with it.
         found: Found,
+        /// Whether the learner's checkpoint of it is on disk.
+        kept: bool,
     },
+    /// The learner's checkpoint of a draft is on disk.
+    Kept(Serving),
+    /// The bytes of a draft are on this server's disk.
+    Persisted(Serving),
     /// An engine can be reached (again).
-    EngineUp(NodeName),
+    EngineUp {
+        /// Who.
+        name: NodeName,
+        /// The machine it is on, as far as is known.
+        host: Option<IpAddr>,
+    },
+    /// Others may fetch from an engine's node, at this port of its machine.
+    RelayAt {
+        /// Who.
+        from: NodeName,
+        /// Its UDP port.
+        port: u16,
+    },
     /// A peer was lost.
     Down(NodeName),
-    /// A peer wants to know what is newest: an engine gets the bytes, the learner the version.
+    /// A peer wants to know what is newest: an engine gets an offer, the learner the version.
     Wanted {
         /// Who.
         from: NodeName,
         /// What it has.
         have: AdapterVersion,
+    },
+    /// An engine has fetched and verified what it was offered, or why not.
+    Arrived {
+        /// Who.
+        from: NodeName,
+        /// What.
+        serving: Serving,
+        /// From whom the bytes came, and who was blamed.
+        report: Report,
+        /// Why it failed.
+        error: Option<String>,
     },
     /// An engine says what it serves.
     Activated {
@@ -79,15 +124,6 @@ pub enum Input {
         /// What.
         serving: Serving,
     },
-    /// A delivery has ended: the engine has the bytes, or why not.
-    Delivered {
-        /// To whom.
-        to: NodeName,
-        /// Of which version.
-        version: AdapterVersion,
-        /// How it ended.
-        result: Result<(), String>,
-    },
     /// The deadline has passed.
     Timer,
 }
@@ -95,26 +131,43 @@ pub enum Input {
 /// What is to be done, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Make the offered bytes and manifest durable before going on.
+    /// Bring the offered bytes to the disk, and say [`Input::Persisted`].
     Persist(Box<AdapterManifest>),
+    /// Make what was persisted the newest, durably, before going on.
+    Publish(Box<AdapterManifest>),
     /// Tell the learner and the coordinator.
     Announce(Serving),
     /// Send a message.
     Send(NodeName, Wire),
-    /// Send the newest bytes and report with [`Input::Delivered`].
-    Deliver(NodeName, AdapterVersion),
+    /// Offer an adapter to an engine.
+    Offer {
+        /// To whom.
+        to: NodeName,
+        /// What.
+        serving: Serving,
+        /// Where it is to go first; none: to the server.
+        source: Option<Source>,
+        /// Whether it may be served at once.
+        published: bool,
+    },
     /// For the log: something a person should know.
     Warn(String),
+}
+
+/// What was taken and not published yet.
+#[derive(Debug, Clone)]
+struct Draft {
+    manifest: AdapterManifest,
+    persisted: bool,
+    kept: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Delivery {
     /// Nothing is under way.
     Idle,
-    /// Bytes are under way.
-    Sending(AdapterVersion),
-    /// The bytes are there; the engine has not said that it serves them.
-    Activating { version: AdapterVersion, deadline: Duration },
+    /// The engine was told, and has not said that it serves it. No deadline before it may.
+    Offered { serving: Serving, deadline: Option<Duration> },
     /// The last delivery failed.
     Backoff { until: Duration },
 }
@@ -124,33 +177,48 @@ struct Engine {
     serves: Option<Serving>,
     delivery: Delivery,
     failures: u32,
+    host: Option<IpAddr>,
+    relay: Option<SocketAddr>,
+    /// Not before then is it a relay again.
+    rests_until: Duration,
+    /// What it was last offered, and where it was sent for it.
+    route: Option<(Digest, Option<NodeName>)>,
 }
 
-/// Decides what is published and who gets it.
+/// Decides what is published and who gets it from whom.
 #[derive(Debug, Clone)]
 pub struct ParameterServer {
     options: Options,
     newest: Option<AdapterManifest>,
+    draft: Option<Draft>,
+    /// What the learner said last to be on its disk.
+    kept_ahead: Option<Serving>,
     engines: BTreeMap<NodeName, Engine>,
+    link: Link,
+}
+
+fn serving_of(manifest: &AdapterManifest) -> Serving {
+    Serving { version: manifest.version, digest: manifest.digest }
 }
 
 impl ParameterServer {
     /// A server whose newest adapter is this one (from disk), or that has none yet.
     #[must_use]
     pub fn new(options: Options, newest: Option<AdapterManifest>) -> Self {
-        Self { options, newest, engines: BTreeMap::new() }
+        let (engines, link) = (BTreeMap::new(), Link::default());
+        Self { options, newest, draft: None, kept_ahead: None, engines, link }
     }
 
-    /// The newest adapter.
+    /// The newest adapter that was published.
     #[must_use]
     pub fn newest(&self) -> Option<&AdapterManifest> {
         self.newest.as_ref()
     }
 
-    /// The newest adapter, as engines report it.
+    /// The newest adapter that was published, as engines report it.
     #[must_use]
     pub fn serving(&self) -> Option<Serving> {
-        self.newest.as_ref().map(|m| Serving { version: m.version, digest: m.digest })
+        self.newest.as_ref().map(serving_of)
     }
 
     /// Engines that can be reached and do not serve the newest adapter.
@@ -160,15 +228,27 @@ impl ParameterServer {
         self.engines.values().filter(|engine| newest.is_some() && engine.serves != newest).count()
     }
 
+    /// How fast nodes were seen to send.
+    #[must_use]
+    pub fn link(&self) -> Link {
+        self.link
+    }
+
+    /// Copies of an adapter that leave the server at once.
+    #[must_use]
+    pub fn copies(&self) -> usize {
+        self.engines.len().min(EGRESS_MAX)
+    }
+
     /// When [`Input::Timer`] is due if nothing else happens.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
         self.engines
             .values()
             .filter_map(|engine| match engine.delivery {
-                Delivery::Activating { deadline, .. } => Some(deadline),
+                Delivery::Offered { deadline, .. } => deadline,
                 Delivery::Backoff { until } => Some(until),
-                Delivery::Idle | Delivery::Sending(_) => None,
+                Delivery::Idle => None,
             })
             .min()
     }
@@ -177,26 +257,44 @@ impl ParameterServer {
     pub fn handle(&mut self, input: Input, now: Duration) -> Vec<Effect> {
         let mut out = Vec::new();
         match input {
-            Input::Offered { from, manifest, found } => {
-                self.offered(&from, *manifest, found, &mut out);
+            Input::Offered { from, manifest, found, kept } => {
+                self.offered(&from, *manifest, found, kept, &mut out);
             }
-            Input::EngineUp(name) => {
+            Input::Kept(serving) => {
+                // It may overtake the adapter it speaks of.
+                self.kept_ahead = Some(serving);
+                self.advance(serving, |draft| draft.kept = true);
+            }
+            Input::Persisted(serving) => self.advance(serving, |draft| draft.persisted = true),
+            Input::EngineUp { name, host } => {
                 let until = now + self.options.greeting;
                 let delivery = Delivery::Backoff { until };
-                self.engines.insert(name, Engine { delivery, ..Engine::new() });
+                self.engines.insert(name, Engine { delivery, host, ..Engine::new() });
             }
-            Input::Down(name) => {
-                self.engines.remove(&name);
+            Input::RelayAt { from, port } => {
+                if let Some(engine) = self.engines.get_mut(&from) {
+                    engine.relay = engine.host.map(|host| SocketAddr::new(host, port));
+                }
             }
+            Input::Down(name) => self.down(&name),
             Input::Wanted { from, have } => self.wanted(&from, have, &mut out),
-            Input::Activated { from, serving } => self.activated(&from, serving, now, &mut out),
-            Input::Delivered { to, version, result } => {
-                self.delivered(&to, version, result, now, &mut out);
+            Input::Arrived { from, serving, report, error } => {
+                self.arrived(&from, serving, &report, error, now, &mut out);
             }
+            Input::Activated { from, serving } => self.activated(&from, serving, now, &mut out),
             Input::Timer => {}
         }
+        self.publish(now, &mut out);
         self.deliver(now, &mut out);
         out
+    }
+
+    fn advance(&mut self, serving: Serving, change: impl FnOnce(&mut Draft)) {
+        if let Some(draft) = &mut self.draft
+            && serving_of(&draft.manifest) == serving
+        {
+            change(draft);
+        }
     }
 
     fn offered(
@@ -204,9 +302,10 @@ impl ParameterServer {
         from: &NodeName,
         manifest: AdapterManifest,
         found: Found,
+        kept: bool,
         out: &mut Vec<Effect>,
     ) {
-        let serving = Serving { version: manifest.version, digest: manifest.digest };
+        let serving = serving_of(&manifest);
         if self.serving() == Some(serving) && found.digest == manifest.digest {
             // The learner did not hear the first time.
             out.push(Effect::Announce(serving));
@@ -220,13 +319,23 @@ impl ParameterServer {
             out.push(Effect::Send(from.clone(), refused));
             return;
         }
-        out.push(Effect::Persist(Box::new(manifest.clone())));
-        self.newest = Some(manifest);
-        out.push(Effect::Announce(serving));
+        if let Some(draft) = &mut self.draft
+            && serving_of(&draft.manifest) == serving
+        {
+            draft.kept |= kept;
+            return;
+        }
+        let kept = kept || self.kept_ahead == Some(serving);
+        let before =
+            self.draft.replace(Draft { manifest: manifest.clone(), persisted: false, kept });
+        out.push(Effect::Persist(Box::new(manifest)));
+        let before = before.map(|draft| serving_of(&draft.manifest));
         for engine in self.engines.values_mut() {
+            let replaced = matches!(engine.delivery, Delivery::Offered { serving, .. } if Some(serving) == before);
             // A new adapter is a new chance for an engine that refused the last.
-            if matches!(engine.delivery, Delivery::Backoff { .. } | Delivery::Activating { .. }) {
-                *engine = Engine { serves: engine.serves, ..Engine::new() };
+            if replaced || matches!(engine.delivery, Delivery::Backoff { .. }) {
+                engine.delivery = Delivery::Idle;
+                engine.failures = 0;
             }
         }
     }
@@ -261,19 +370,85 @@ impl ParameterServer {
         })
     }
 
+    /// A draft that is durable on both sides becomes the newest.
+    fn publish(&mut self, now: Duration, out: &mut Vec<Effect>) {
+        let Some(Draft { manifest, .. }) =
+            self.draft.take_if(|draft| draft.persisted && draft.kept)
+        else {
+            return;
+        };
+        let newest = serving_of(&manifest);
+        out.push(Effect::Publish(Box::new(manifest.clone())));
+        out.push(Effect::Announce(newest));
+        self.newest = Some(manifest);
+        let until = now + self.options.activation_timeout;
+        for (name, engine) in &mut self.engines {
+            if let Delivery::Offered { serving, deadline } = &mut engine.delivery
+                && *serving == newest
+            {
+                *deadline = Some(until);
+                let Serving { version, digest } = newest;
+                out.push(Effect::Send(name.clone(), Wire::Published { version, digest }));
+            }
+        }
+    }
+
+    fn down(&mut self, name: &NodeName) {
+        self.engines.remove(name);
+        for engine in self.engines.values_mut() {
+            // Whoever was sent to it finds its own way to the server.
+            if let Some((_, from)) = &mut engine.route
+                && from.as_ref() == Some(name)
+            {
+                *from = None;
+            }
+        }
+    }
+
     fn wanted(&mut self, from: &NodeName, have: AdapterVersion, out: &mut Vec<Effect>) {
-        let Some(newest) = self.serving() else { return };
+        let newest = self.serving();
         let Some(engine) = self.engines.get_mut(from) else {
-            let Serving { version, digest } = newest;
-            out.push(Effect::Send(from.clone(), Wire::Published { version, digest }));
+            if let Some(Serving { version, digest }) = newest {
+                out.push(Effect::Send(from.clone(), Wire::Published { version, digest }));
+            }
             return;
         };
         // Version 0 may also mean that it has none at all.
-        let has_it = have == newest.version && have != AdapterVersion(0);
+        let has_it = have != AdapterVersion(0) && newest.is_some_and(|n| n.version == have);
         // It asks because it lacks it, whatever it said before.
-        engine.serves = has_it.then_some(newest);
-        if !matches!(engine.delivery, Delivery::Sending(_)) {
-            engine.delivery = Delivery::Idle;
+        engine.serves = newest.filter(|_| has_it);
+        engine.delivery = Delivery::Idle;
+    }
+
+    fn arrived(
+        &mut self,
+        from: &NodeName,
+        serving: Serving,
+        report: &Report,
+        error: Option<String>,
+        now: Duration,
+        out: &mut Vec<Effect>,
+    ) {
+        let engines = &self.engines;
+        self.link.learn(report, |node| {
+            let node = engines.contains_key(node).then(|| node.clone());
+            let route = Some((serving.digest, node));
+            engines.values().filter(|engine| engine.route == route).count()
+        });
+        let rests_until = now + self.options.relay_rest;
+        for blame in &report.blamed {
+            let text = format!("{from} left {}: {}", blame.node, blame.reason);
+            out.push(Effect::Warn(text));
+            if let Some(relay) = self.engines.get_mut(&blame.node) {
+                relay.rests_until = rests_until;
+            }
+        }
+        let options = self.options;
+        if let (Some(engine), Some(error)) = (self.engines.get_mut(from), error)
+            && matches!(engine.delivery, Delivery::Offered { serving: offered, .. } if offered == serving)
+        {
+            engine.fail(options, now);
+            out.push(Effect::Warn(format!("adapter {} to {from}: {error}", serving.version)));
         }
     }
 
@@ -290,57 +465,27 @@ impl ParameterServer {
         engine.serves = Some(serving);
         if Some(serving) == newest {
             engine.failures = 0;
-            if !matches!(engine.delivery, Delivery::Sending(_)) {
-                engine.delivery = Delivery::Idle;
-            }
-        } else if newest.is_some_and(|newest| newest.version == serving.version) {
+        }
+        if newest.is_some_and(|newest| newest.version == serving.version && newest != serving) {
             out.push(Effect::Warn(format!(
                 "{from} serves version {} with another digest, {}",
                 serving.version,
                 serving.digest.short()
             )));
             engine.fail(options, now);
-        } else if let Delivery::Activating { version, .. } = engine.delivery
-            && version == serving.version
+        } else if Some(serving) == newest
+            || matches!(engine.delivery, Delivery::Offered { serving: offered, .. } if offered == serving)
         {
             engine.delivery = Delivery::Idle;
         }
     }
 
-    fn delivered(
-        &mut self,
-        to: &NodeName,
-        version: AdapterVersion,
-        result: Result<(), String>,
-        now: Duration,
-        out: &mut Vec<Effect>,
-    ) {
-        let options = self.options;
-        let Some(engine) = self.engines.get_mut(to) else { return };
-        if engine.delivery != Delivery::Sending(version) {
-            return;
-        }
-        match result {
-            Ok(()) if engine.serves.is_some_and(|serving| serving.version == version) => {
-                engine.delivery = Delivery::Idle;
-            }
-            Ok(()) => {
-                let deadline = now + options.activation_timeout;
-                engine.delivery = Delivery::Activating { version, deadline };
-            }
-            Err(reason) => {
-                engine.fail(options, now);
-                out.push(Effect::Warn(format!("adapter {version} to {to}: {reason}")));
-            }
-        }
-    }
-
     fn deliver(&mut self, now: Duration, out: &mut Vec<Effect>) {
-        let Some(newest) = self.serving() else { return };
         let options = self.options;
         for (name, engine) in &mut self.engines {
             match engine.delivery {
-                Delivery::Activating { version, deadline } if deadline <= now => {
+                Delivery::Offered { serving, deadline: Some(deadline) } if deadline <= now => {
+                    let version = serving.version;
                     let reason = format!("{name} did not activate adapter {version} in time");
                     out.push(Effect::Warn(reason));
                     engine.fail(options, now);
@@ -348,17 +493,53 @@ impl ParameterServer {
                 Delivery::Backoff { until } if until <= now => engine.delivery = Delivery::Idle,
                 _ => {}
             }
-            if engine.delivery == Delivery::Idle && engine.serves != Some(newest) {
-                engine.delivery = Delivery::Sending(newest.version);
-                out.push(Effect::Deliver(name.clone(), newest.version));
-            }
+        }
+        let (manifest, published) = match (&self.draft, &self.newest) {
+            (Some(draft), _) => (&draft.manifest, false),
+            (None, Some(newest)) => (newest, true),
+            (None, None) => return,
+        };
+        let (target, bytes) = (serving_of(manifest), manifest.bytes);
+        let members: Vec<Member> =
+            self.engines.iter().map(|(name, engine)| engine.member(name, target, now)).collect();
+        let at_once = members.iter().filter(|m| m.state != tree::State::Has).count();
+        let shape = Shape::best(at_once, bytes, CHUNK_BYTES, self.link);
+        for (to, source) in tree::plan(&members, shape) {
+            let Some(engine) = self.engines.get_mut(&to) else { continue };
+            // One that failed is served directly.
+            let source = source.filter(|_| engine.failures == 0);
+            engine.route = Some((target.digest, source.as_ref().map(|s| s.name.clone())));
+            let deadline = published.then(|| now + options.activation_timeout);
+            engine.delivery = Delivery::Offered { serving: target, deadline };
+            out.push(Effect::Offer { to, serving: target, source, published });
         }
     }
 }
 
 impl Engine {
     fn new() -> Self {
-        Self { serves: None, delivery: Delivery::Idle, failures: 0 }
+        Self {
+            serves: None,
+            delivery: Delivery::Idle,
+            failures: 0,
+            host: None,
+            relay: None,
+            rests_until: Duration::ZERO,
+            route: None,
+        }
+    }
+
+    fn member(&self, name: &NodeName, target: Serving, now: Duration) -> Member {
+        let state = match self.delivery {
+            _ if self.serves == Some(target) => tree::State::Has,
+            Delivery::Offered { serving, .. } if serving == target => {
+                tree::State::Fetching(self.route.as_ref().and_then(|(_, from)| from.clone()))
+            }
+            Delivery::Idle => tree::State::Wants,
+            Delivery::Offered { .. } | Delivery::Backoff { .. } => tree::State::Aside,
+        };
+        let relay = self.relay.filter(|_| self.rests_until <= now);
+        Member { name: name.clone(), host: self.host, relay, state }
     }
 
     fn fail(&mut self, options: Options, now: Duration) {
@@ -369,118 +550,5 @@ impl Engine {
 }
 
 #[cfg(test)]
-mod tests {
-    use rand::{Rng, SeedableRng};
-    use rand_chacha::ChaCha8Rng;
-
-    use super::*;
-
-    fn offer(version: u64) -> Input {
-        let bytes = version.to_le_bytes();
-        let digest = Digest::of(&bytes);
-        let manifest = AdapterManifest {
-            version: AdapterVersion(version),
-            digest,
-            base_digest: Digest::of(b"base"),
-            bytes: 8,
-            rank: 1,
-            alpha_milli: 1000,
-            tensors: Vec::new(),
-            finite: true,
-        };
-        let found = Found { digest, bytes: 8, finite: true };
-        Input::Offered { from: "learner".into(), manifest: Box::new(manifest), found }
-    }
-
-    fn serving(version: u64) -> Serving {
-        let version = AdapterVersion(version);
-        Serving { version, digest: Digest::of(&version.0.to_le_bytes()) }
-    }
-
-    #[test]
-    fn what_may_not_be_published_is_refused_with_the_newest_version() {
-        let mut server = ParameterServer::new(Options::default(), None);
-        assert!(matches!(server.handle(offer(3), Duration::ZERO)[0], Effect::Persist(_)));
-        let spoil: [fn(&mut AdapterManifest, &mut Found); 5] = [
-            |manifest, _| manifest.version = AdapterVersion(2),
-            |_, found| found.digest = Digest::of(b"flipped"),
-            |_, found| found.bytes = 7,
-            |_, found| found.finite = false,
-            |manifest, _| manifest.base_digest = Digest::of(b"other"),
-        ];
-        for (spoil, index) in spoil.into_iter().zip(0..) {
-            let Input::Offered { from, mut manifest, mut found } = offer(4) else { panic!() };
-            spoil(&mut manifest, &mut found);
-            let out = server.handle(Input::Offered { from, manifest, found }, Duration::ZERO);
-            let refused = out.iter().any(|effect| {
-                matches!(effect, Effect::Send(_, Wire::AdapterRefused { newest, .. })
-                    if *newest == AdapterVersion(3))
-            });
-            assert!(refused && out.len() == 2, "{index}: {out:?}");
-            assert_eq!(server.serving(), Some(serving(3)));
-        }
-        let again = server.handle(offer(3), Duration::ZERO);
-        assert_eq!(again, [Effect::Announce(serving(3))], "a repeated offer is not an error");
-    }
-
-    /// Engines that come, go, fail and lag; afterwards everybody must have the newest adapter.
-    #[test]
-    fn every_engine_ends_up_with_the_newest_adapter() {
-        for seed in 0..200 {
-            let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            let mut server = ParameterServer::new(Options::default(), None);
-            let names: Vec<NodeName> = (0..3).map(|i| format!("rollout-{i}").into()).collect();
-            let mut under_way: Vec<(NodeName, AdapterVersion)> = Vec::new();
-            let mut up = std::collections::BTreeSet::new();
-            let mut now = Duration::ZERO;
-            let mut version = 0;
-            for round in 0..600 {
-                let healed = round >= 400;
-                now += Duration::from_millis(rng.random_range(0..400));
-                let name = names[rng.random_range(0..names.len())].clone();
-                let input = match rng.random_range(0..10) {
-                    0 if !healed => {
-                        version += rng.random_range(1..3);
-                        offer(version)
-                    }
-                    1 if !healed => {
-                        up.remove(&name);
-                        under_way.retain(|(to, _)| *to != name);
-                        Input::Down(name)
-                    }
-                    2 if up.insert(name.clone()) => Input::EngineUp(name),
-                    3..=8 if !under_way.is_empty() => {
-                        let (to, version) =
-                            under_way.swap_remove(rng.random_range(0..under_way.len()));
-                        let ok = healed || rng.random_bool(0.6);
-                        let result = if ok { Ok(()) } else { Err("lost".to_owned()) };
-                        let mut out = server
-                            .handle(Input::Delivered { to: to.clone(), version, result }, now);
-                        if ok {
-                            let serving = serving(version.0);
-                            out.extend(server.handle(Input::Activated { from: to, serving }, now));
-                        }
-                        note(&mut under_way, out, seed);
-                        continue;
-                    }
-                    _ => Input::Timer,
-                };
-                let out = server.handle(input, now);
-                note(&mut under_way, out, seed);
-            }
-            assert_eq!(server.behind(), 0, "seed {seed}: {server:?}");
-        }
-    }
-
-    fn note(under_way: &mut Vec<(NodeName, AdapterVersion)>, out: Vec<Effect>, seed: u64) {
-        for effect in out {
-            if let Effect::Deliver(to, version) = effect {
-                assert!(
-                    !under_way.iter().any(|(other, _)| *other == to),
-                    "seed {seed}: two deliveries to {to}"
-                );
-                under_way.push((to, version));
-            }
-        }
-    }
-}
+#[path = "parameter_server_tests.rs"]
+mod tests;

@@ -10,6 +10,7 @@ use crrl_types::{
     AdapterManifest, AdapterVersion, Digest, EpisodeId, GroupId, JournalEntry, NodeName, Sampling,
     Step, TaskId, Trajectory,
 };
+use crrl_weights::{Offer, Report, Source};
 use serde::{Deserialize, Serialize};
 
 /// Senders keep control messages under this; ractor's stream carries frames of 4 MiB at most.
@@ -189,13 +190,13 @@ pub enum Wire {
     Release { task: TaskId },
 
     // Adapters.
-    /// Learner to parameter server, parameter server to engines: travels as a blob whose payload
-    /// is the safetensors bytes and whose header is this manifest.
+    /// Learner to parameter server: travels as a blob whose payload is the safetensors bytes and
+    /// whose header is this manifest.
     Adapter { manifest: AdapterManifest, payload: Vec<u8> },
     /// An engine asks for the newest adapter (after a start or a rejected one).
     AdapterWanted { have: AdapterVersion },
     /// Parameter server to learner and coordinator: this adapter is durable and being handed out.
-    /// Sent again on every (re)join.
+    /// Sent again on every (re)join. To engines: what they were offered may be served.
     Published { version: AdapterVersion, digest: Digest },
     /// Parameter server to learner: this adapter was not taken. `newest` is the newest version
     /// published; a version must be greater.
@@ -204,6 +205,24 @@ pub enum Wire {
     /// Rollout node to coordinator: what has happened in an episode, from entry `first` (0-based)
     /// of its journal on. Kept, so that another node can go on from there; never answered.
     Turns { episode: EpisodeId, attempt: u32, first: u32, entries: Vec<JournalEntry> },
+    /// Learner to parameter server: as [`Wire::Adapter`], while its checkpoint is still being
+    /// written. Engines may fetch and verify it; nobody serves it before it is published.
+    AdapterDraft { manifest: AdapterManifest, payload: Vec<u8> },
+    /// Learner to parameter server: the checkpoint of that draft is on disk.
+    AdapterKept { version: AdapterVersion, digest: Digest },
+    /// Parameter server to engines: fetch this, from `source` first where one is named, else from
+    /// the sender. It may be served at once if `published`, else once [`Wire::Published`] says so.
+    AdapterOffer { offer: Box<Offer>, source: Option<Source>, published: bool },
+    /// Engine to parameter server: a fetch has ended, and how; the error where it failed, or where
+    /// the engine refused what came.
+    AdapterArrived {
+        version: AdapterVersion,
+        digest: Digest,
+        report: Report,
+        error: Option<String>,
+    },
+    /// Rollout node to parameter server: others may fetch from it, at this UDP port.
+    RelayAt { port: u16 },
 }
 
 impl Wire {
@@ -227,8 +246,12 @@ impl Wire {
             | Self::Ack { .. }
             | Self::Batch { .. } => role == Coordinator,
             Self::Drain | Self::Stop { .. } => matches!(role, Coordinator | Operator),
-            Self::Adapter { .. } => matches!(role, Learner | ParameterServer),
+            Self::Adapter { .. } | Self::AdapterDraft { .. } | Self::AdapterKept { .. } => {
+                role == Learner
+            }
             Self::Published { .. } | Self::AdapterRefused { .. } => role == ParameterServer,
+            Self::AdapterOffer { .. } => role == ParameterServer,
+            Self::AdapterArrived { .. } | Self::RelayAt { .. } => role == Rollout,
         }
     }
 }

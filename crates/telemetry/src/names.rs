@@ -67,7 +67,7 @@ metrics_table! {
     TOOL_TIME = "crrl_tool_seconds", Histogram, Some(Unit::Seconds), "tool", "Wall time of a tool call";
     PLACES_TIME = "crrl_episode_wait_seconds", Histogram, Some(Unit::Seconds), "", "Wait of an episode for its sandbox and its place in the engine";
     ACTIVATIONS = "crrl_adapter_activations_total", Counter, None, "ok", "Adapters the engine took, or refused";
-    ACTIVATION_TIME = "crrl_adapter_activation_seconds", Histogram, Some(Unit::Seconds), "", "From an adapter's bytes to the first token under it being possible";
+    ACTIVATION_TIME = "crrl_adapter_activation_seconds", Histogram, Some(Unit::Seconds), "", "From an adapter's offer to its being served";
     // Learner.
     STEP_TIME = "crrl_step_seconds", Histogram, Some(Unit::Seconds), "", "Wall time of an optimizer step, its checkpoint included";
     // Parameter server.

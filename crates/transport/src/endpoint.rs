@@ -36,16 +36,19 @@ pub enum Purpose {
     Bulk,
     /// A person's tool.
     Operator,
+    /// Adapters, chunk by chunk.
+    Weights,
 }
 
 impl Purpose {
-    const ALL: [Self; 3] = [Self::Control, Self::Bulk, Self::Operator];
+    const ALL: [Self; 4] = [Self::Control, Self::Bulk, Self::Operator, Self::Weights];
 
     fn alpn(self) -> &'static [u8] {
         match self {
             Self::Control => b"crrl/1 control",
             Self::Bulk => b"crrl/1 bulk",
             Self::Operator => b"crrl-operator/1",
+            Self::Weights => b"crrl/1 weights",
         }
     }
 }
@@ -238,8 +241,10 @@ impl Endpoint {
         let crypto = QuicClientConfig::try_from(tls).map_err(|error| refused(error.to_string()))?;
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
         let loopback = self.loopback && address.ip().is_loopback();
-        let window =
-            if purpose == Purpose::Bulk { BULK_WINDOW_BYTES } else { CONTROL_WINDOW_BYTES };
+        let window = match purpose {
+            Purpose::Bulk | Purpose::Weights => BULK_WINDOW_BYTES,
+            Purpose::Control | Purpose::Operator => CONTROL_WINDOW_BYTES,
+        };
         config.transport_config(Arc::new(transport(&self.options, loopback, window)));
         let connecting = self
             .quic

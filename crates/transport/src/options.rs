@@ -18,8 +18,8 @@ pub struct Options {
     /// Blobs on their way to one peer at once; also how many a peer may have on its way here.
     /// Default 4.
     pub blobs_at_once: u32,
-    /// How fast blobs are sent to one peer, in bytes per second. Leaves the network thread time for
-    /// control messages. Default 1 GiB/s.
+    /// How fast blobs are sent to one peer, and chunks of adapters to all together, in bytes per
+    /// second. Leaves the network thread time for control messages. Default 1 GiB/s.
     pub bulk_bytes_per_s: u64,
     /// How long the receiver of a blob may take to say that it was handled. Default 30 s.
     pub blob_ack_timeout: Duration,

@@ -1,0 +1,257 @@
+//! The chunks a node holds: of the adapter it serves, of the one before (a delta's base), and of
+//! those it is fetching.
+//!
+//! What an interrupted transfer has brought stays here, and the next begins where it ended. A chunk
+//! whose hash is wrong does not come in.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use crrl_types::Digest;
+use crrl_weights::{Offer, Payload};
+use tokio::sync::watch;
+
+use crate::peer::lock;
+
+/// Payloads held at once: an adapter and its difference, of two versions. The one that was not
+/// touched for longest goes first.
+const PAYLOADS_MAX: usize = 4;
+
+/// The chunks of one node. Cloning gives another handle to the same.
+#[derive(Debug, Clone, Default)]
+pub struct Depot(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// Least recently touched first.
+    items: Mutex<VecDeque<Item>>,
+    /// Counts what has come in.
+    changed: watch::Sender<u64>,
+    announced: watch::Sender<Option<Arc<Offer>>>,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self {
+            items: Mutex::default(),
+            changed: watch::Sender::new(0),
+            announced: watch::Sender::new(None),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Item {
+    payload: Payload,
+    chunks: Vec<Option<Bytes>>,
+    /// All of them in one piece, once somebody has asked.
+    whole: Option<Bytes>,
+}
+
+impl Item {
+    fn missing(&self) -> Vec<usize> {
+        let chunks = self.chunks.iter().enumerate();
+        chunks.filter(|(_, chunk)| chunk.is_none()).map(|(index, _)| index).collect()
+    }
+
+    fn fill(&mut self, bytes: &Bytes) {
+        for (index, chunk) in self.chunks.iter_mut().enumerate() {
+            *chunk = Some(bytes.slice(self.payload.range(index)));
+        }
+        self.whole = Some(bytes.clone());
+    }
+}
+
+impl Depot {
+    /// Takes a whole payload in.
+    pub fn put(&self, payload: &Payload, bytes: &Bytes) {
+        if bytes.len() as u64 == payload.bytes {
+            self.touch(payload, |item| item.fill(bytes));
+        }
+    }
+
+    /// Makes room for a payload whose chunks are about to come; those held already stay.
+    pub fn expect(&self, payload: &Payload) {
+        self.touch(payload, |_| {});
+    }
+
+    /// Takes one chunk in, if it is what the payload says of it.
+    #[must_use]
+    pub fn add(&self, payload: &Payload, index: usize, chunk: Bytes) -> bool {
+        let fits = payload.fits(index, &chunk);
+        if fits {
+            self.touch(payload, |item| {
+                if let Some(place) = item.chunks.get_mut(index) {
+                    *place = Some(chunk);
+                }
+            });
+        }
+        fits
+    }
+
+    /// Lets a payload go.
+    pub fn forget(&self, digest: Digest) {
+        lock(&self.0.items).retain(|item| item.payload.digest != digest);
+    }
+
+    /// Chunks that are not here, ascending; all of them if the payload is not known.
+    #[must_use]
+    pub fn missing(&self, payload: &Payload) -> Vec<usize> {
+        let items = lock(&self.0.items);
+        items
+            .iter()
+            .find(|item| item.payload == *payload)
+            .map_or_else(|| (0..payload.count()).collect(), Item::missing)
+    }
+
+    /// The bytes of a payload that is here whole. The first time they are copied into one piece.
+    #[must_use]
+    pub fn whole(&self, digest: Digest) -> Option<Bytes> {
+        let item = |items: &VecDeque<Item>| items.iter().position(|i| i.payload.digest == digest);
+        let chunks: Option<Vec<Bytes>> = {
+            let items = lock(&self.0.items);
+            let item = &items[item(&items)?];
+            if item.whole.is_some() {
+                return item.whole.clone();
+            }
+            item.chunks.iter().cloned().collect()
+        };
+        // Others go on meanwhile.
+        let whole = joined(&chunks?);
+        let mut items = lock(&self.0.items);
+        if let Some(at) = item(&items) {
+            // The chunks become parts of it, or it would be held twice.
+            items[at].fill(&whole);
+        }
+        Some(whole)
+    }
+
+    /// Tells whoever follows what is published now.
+    pub fn announce(&self, offer: Offer) {
+        self.0.announced.send_replace(Some(Arc::new(offer)));
+    }
+
+    pub(crate) fn announced(&self) -> watch::Receiver<Option<Arc<Offer>>> {
+        self.0.announced.subscribe()
+    }
+
+    /// How many chunks a payload has, once it is known here.
+    pub(crate) async fn known(&self, digest: Digest, within: Duration) -> Option<usize> {
+        self.wait(within, |items| {
+            items.iter().find(|item| item.payload.digest == digest).map(|i| i.payload.count())
+        })
+        .await
+    }
+
+    /// A chunk, once it is here.
+    pub(crate) async fn chunk(&self, digest: Digest, at: usize, within: Duration) -> Option<Bytes> {
+        self.wait(within, |items| {
+            let item = items.iter().find(|item| item.payload.digest == digest)?;
+            item.chunks.get(at)?.clone()
+        })
+        .await
+    }
+
+    async fn wait<T>(
+        &self,
+        within: Duration,
+        look: impl Fn(&VecDeque<Item>) -> Option<T>,
+    ) -> Option<T> {
+        let mut changed = self.0.changed.subscribe();
+        let found = async {
+            loop {
+                if let Some(found) = look(&lock(&self.0.items)) {
+                    return Some(found);
+                }
+                changed.changed().await.ok()?;
+            }
+        };
+        tokio::time::timeout(within, found).await.ok().flatten()
+    }
+
+    fn touch(&self, payload: &Payload, change: impl FnOnce(&mut Item)) {
+        let mut items = lock(&self.0.items);
+        let at = items.iter().position(|item| item.payload.digest == payload.digest);
+        // The same digest in other chunks is another description: what was held does not fit it.
+        let held = at.and_then(|at| items.remove(at)).filter(|item| item.payload == *payload);
+        let mut item = held.unwrap_or_else(|| Item {
+            payload: payload.clone(),
+            chunks: vec![None; payload.count()],
+            whole: None,
+        });
+        change(&mut item);
+        items.push_back(item);
+        while items.len() > PAYLOADS_MAX {
+            items.pop_front();
+        }
+        drop(items);
+        self.0.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+/// Chunks as one piece.
+fn joined(chunks: &[Bytes]) -> Bytes {
+    if let [only] = chunks {
+        return only.clone();
+    }
+    let mut joined = BytesMut::with_capacity(chunks.iter().map(Bytes::len).sum());
+    for chunk in chunks {
+        joined.extend_from_slice(chunk);
+    }
+    joined.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(seed: u8) -> Bytes {
+        (0..600_000u32).map(|n| (n % 251) as u8 ^ seed).collect::<Vec<u8>>().into()
+    }
+
+    #[test]
+    fn what_came_stays_and_only_the_rest_is_missing() {
+        let (depot, bytes) = (Depot::default(), bytes(0));
+        let payload = Payload::of(&bytes);
+        assert_eq!(depot.missing(&payload), [0, 1, 2]);
+        assert!(depot.add(&payload, 1, bytes.slice(payload.range(1))));
+        assert!(!depot.add(&payload, 0, bytes.slice(payload.range(1))), "another chunk");
+        depot.expect(&payload);
+        assert_eq!(depot.missing(&payload), [0, 2]);
+        assert_eq!(depot.whole(payload.digest), None);
+        for index in [0, 2] {
+            assert!(depot.add(&payload, index, bytes.slice(payload.range(index))));
+        }
+        assert_eq!(depot.whole(payload.digest), Some(bytes));
+    }
+
+    #[test]
+    fn it_holds_only_so_many_and_lets_the_oldest_go() {
+        let depot = Depot::default();
+        let payloads: Vec<Payload> = (0..=PAYLOADS_MAX as u8)
+            .map(|seed| {
+                let payload = Payload::of(&bytes(seed));
+                depot.put(&payload, &bytes(seed));
+                // The first is in use all the time.
+                depot.expect(&Payload::of(&bytes(0)));
+                payload
+            })
+            .collect();
+        assert!(depot.whole(payloads[0].digest).is_some(), "in use");
+        assert!(depot.whole(payloads[1].digest).is_none(), "the oldest");
+    }
+
+    #[tokio::test]
+    async fn a_chunk_is_waited_for() {
+        let (depot, bytes) = (Depot::default(), bytes(0));
+        let payload = Payload::of(&bytes);
+        let soon = Duration::from_millis(1);
+        assert_eq!(depot.chunk(payload.digest, 0, soon).await, None);
+        let waiting = depot.chunk(payload.digest, 0, Duration::from_secs(20));
+        let adding = async { depot.add(&payload, 0, bytes.slice(payload.range(0))) };
+        let (chunk, _) = tokio::join!(waiting, adding);
+        assert_eq!(chunk, Some(bytes.slice(payload.range(0))));
+    }
+}
