@@ -31,11 +31,11 @@ pub struct Reader {
 
 type Rows<T> = Result<Vec<T>, StoreError>;
 
-fn uint(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+pub(crate) fn uint(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(column).map(|value| value.max(0) as u64)
 }
 
-fn episode(row: &Row<'_>) -> rusqlite::Result<EpisodeRow> {
+pub(crate) fn episode(row: &Row<'_>) -> rusqlite::Result<EpisodeRow> {
     Ok(EpisodeRow {
         episode: EpisodeId(uint(row, 0)?),
         group: GroupId(uint(row, 1)?),
@@ -71,7 +71,7 @@ impl Reader {
         Ok(Self { path: path.to_owned(), connection })
     }
 
-    fn rows<T>(
+    pub(crate) fn rows<T>(
         &self,
         sql: &str,
         parameters: impl rusqlite::Params,
