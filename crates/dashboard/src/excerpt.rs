@@ -34,6 +34,15 @@ pub fn more(text: &str, from: usize) -> Excerpt {
     piece(text, from, MORE_CHARS)
 }
 
+/// Characters of a text that stands in a list.
+const LISTED_CHARS_MAX: usize = 400;
+
+/// A text for a list: its beginning.
+#[must_use]
+pub fn listed(text: &str) -> String {
+    text.chars().take(LISTED_CHARS_MAX).collect()
+}
+
 fn piece(text: &str, from: usize, chars_max: usize) -> Excerpt {
     let from = (from..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
     let rest = &text[from..];

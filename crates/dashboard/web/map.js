@@ -80,12 +80,12 @@ export class ClusterMap {
     const wire = ({ box: other, tone }) => {
       const left = other.right <= centre.left;
       const right = other.left >= centre.right;
+      // Cards below each other need no line: their order says as much.
+      if (!left && !right) return null;
       const [x0, y0, x1, y1] = left ? [other.right, other.top + 22, centre.left, centre.top + 22]
-        : right ? [centre.right, centre.top + 22, other.left, other.top + 22]
-          : [other.left + 24, Math.min(other.bottom, centre.bottom), centre.left + 24, Math.max(other.top, centre.top)];
+        : [centre.right, centre.top + 22, other.left, other.top + 22];
       const [a, b, c, d] = [x0 - box.left, y0 - box.top, x1 - box.left, y1 - box.top];
-      const bend = left || right ? `C${(a + c) / 2} ${b} ${(a + c) / 2} ${d} ${c} ${d}` : `L${c} ${d}`;
-      return s("path", { class: "wire", "data-tone": tone, d: `M${a} ${b}${bend}` });
+      return s("path", { class: "wire", "data-tone": tone, d: `M${a} ${b}C${(a + c) / 2} ${b} ${(a + c) / 2} ${d} ${c} ${d}` });
     };
     fill(this.lines, [...places.rollouts, ...places.learner].map(wire));
   }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Answer, Asked, Json, Problem, asked, reading};
+use crate::excerpt;
 use crate::server::Shared;
 
 /// Marks of the history that are told.
@@ -43,8 +44,8 @@ pub(crate) async fn faults(State(shared): State<Arc<Shared>>, Path(number): Path
                 "at_s": at_s,
                 "kind": mark.kind,
                 "name": mark.kind.name(),
-                "node": mark.node,
-                "detail": mark.detail,
+                "node": excerpt::listed(&mark.node),
+                "detail": excerpt::listed(&mark.detail),
                 "times": mark.times,
             })).collect::<Vec<_>>(),
             "left_out": left_out,

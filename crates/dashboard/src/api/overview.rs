@@ -7,6 +7,7 @@ use axum::response::IntoResponse;
 use serde_json::json;
 
 use super::{Answer, Json, Problem, reading};
+use crate::excerpt;
 use crate::pulse;
 use crate::server::Shared;
 
@@ -43,6 +44,8 @@ pub(crate) async fn run(State(shared): State<Arc<Shared>>, Path(number): Path<us
             .configuration
             .as_deref()
             .map(|text| text.chars().take(CONFIGURATION_CHARS_MAX).collect::<String>());
+        let quarantined = model.quarantined.iter();
+        let quarantined = quarantined.map(|(task, why)| (task, excerpt::listed(why)));
         Json::of(&json!({
             "run": number,
             "name": run.name(),
@@ -52,7 +55,7 @@ pub(crate) async fn run(State(shared): State<Arc<Shared>>, Path(number): Path<us
             "summary": summary,
             "phases": model.phases.iter().take(LISTED_MAX).collect::<Vec<_>>(),
             "nodes": model.host.as_ref().map(|host| &host.nodes),
-            "quarantined": model.quarantined.iter().take(LISTED_MAX).collect::<Vec<_>>(),
+            "quarantined": quarantined.take(LISTED_MAX).collect::<Vec<_>>(),
             "configuration": configuration,
             "notes": model.notes.iter().take(LISTED_MAX).collect::<Vec<_>>(),
         }))

@@ -10,12 +10,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Answer, Asked, Json, Problem, asked, reading};
+use crate::excerpt;
 use crate::server::Shared;
 
 /// Episodes under way that are told.
 const LIVE_MAX: usize = 200;
-/// Characters of a reason in a list.
-const REASON_CHARS_MAX: usize = 300;
 /// Orders by name.
 const ORDERS: [(&str, Order); 5] = [
     ("episode", Order::Episode),
@@ -133,7 +132,6 @@ pub(crate) async fn list(
 
 /// An episode as the ledger has it.
 pub(super) fn row(row: &EpisodeRow) -> Value {
-    let reason = row.reason.as_deref();
     json!({
         "episode": row.episode.0,
         "group": row.group.0,
@@ -144,7 +142,7 @@ pub(super) fn row(row: &EpisodeRow) -> Value {
         "attempt": row.attempt,
         "node": row.node.as_ref().map(|node| node.as_str()),
         "state": row.state,
-        "reason": reason.map(|text| text.chars().take(REASON_CHARS_MAX).collect::<String>()),
+        "reason": row.reason.as_deref().map(excerpt::listed),
         "reward": row.reward.filter(|reward| reward.is_finite()),
         "success": row.success,
         "version": row.oldest.map(|version| version.0),

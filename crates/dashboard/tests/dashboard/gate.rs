@@ -27,8 +27,8 @@ async fn without_the_token_nothing_is_told_and_every_answer_is_locked_down() {
             assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"));
             assert_eq!(response.header("cache-control"), Some("no-store"), "{path}");
         }
-        let response = client.get(&format!("{path}?token={}", "0".repeat(64))).await;
-        assert_ne!(response.status, 401, "the header suffices");
+        let status = client.get_head(&format!("{path}?token={}", "0".repeat(64))).await;
+        assert_ne!(status, 401, "the header suffices");
     }
 }
 

@@ -8,7 +8,7 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 #[tokio::test]
 async fn hostile_text_is_data_and_long_text_is_cut_and_given_piece_by_piece() {
     let nasty = "</script><img src=x onerror=alert(1)>\u{202e}\u{200b}\u{1b}[31m\0\u{fffe}\n";
-    let text = format!("{nasty}{}", "x".repeat(3_000_000));
+    let text = format!("{nasty}{}", "x".repeat(150_000));
     let world = world::World {
         steps: 1,
         groups: 1,
@@ -32,11 +32,8 @@ async fn hostile_text_is_data_and_long_text_is_cut_and_given_piece_by_piece() {
         let piece = client.json(&path).await;
         whole += piece["text"].as_str().expect("a text");
         next = piece["next"].as_u64();
-        if whole.len() > 200_000 {
-            break;
-        }
     }
-    assert!(whole.len() > 200_000 && text.starts_with(&whole), "pieces follow each other");
+    assert!(whole.len() > text.len() && whole.starts_with(&text), "pieces follow each other");
     for path in ["episodes", "faults", "history", "now", ""] {
         let response = client.get(format!("/api/runs/0/{path}").trim_end_matches('/')).await;
         assert_eq!(response.status, 200, "{path}");
