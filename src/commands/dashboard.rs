@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crrl_config::Overrides;
 use crrl_dashboard::{Dashboard, StartError, opener};
@@ -10,6 +11,9 @@ use crrl_dashboard::{Dashboard, StartError, opener};
 use super::failure::{Coded, say};
 use crate::interrupt::Interrupt;
 use crate::run::absolute;
+
+/// How long a reading that is under way may hold the end up.
+const READING_MAX: Duration = Duration::from_secs(2);
 
 /// Serves a page about a run, under way or over, to a browser of this machine: cluster map, actors,
 /// curves, rollouts with their patches, faults. Several runs are compared. Prints the page's address,
@@ -52,7 +56,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let folders = args.folders()?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let mut interrupt = Interrupt::listen()?;
         let dashboard =
             Dashboard::start(&folders, args.port).await.map_err(|error| coded(&error))?;
@@ -68,7 +72,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         });
         dashboard.serve(async { interrupt.said().await }).await?;
         Ok(ExitCode::SUCCESS)
-    })
+    });
+    runtime.shutdown_timeout(READING_MAX);
+    served
 }
 
 fn coded(error: &StartError) -> anyhow::Error {

@@ -26,6 +26,7 @@ async fn the_page_is_used_with_mouse_and_keyboard() {
     let hostile = "<img src=x onerror=\"window.hacked=1\">\u{202e}desrever\u{200b}\u{1b}[31m";
     let over = folder.path().join("over");
     world::World { text: hostile.into(), ..world::World::default() }.write(&over);
+    world::World { steps: 9, ..world::World::default() }.write(&folder.path().join("up"));
     let up = coordinator::prepared(&folder.path().join("up"));
     let (mesh, board) = coordinator::start(&up).await;
     let stop = Arc::new(AtomicBool::new(false));

@@ -25,13 +25,13 @@ export function mount(root, at) {
   let until = at.values.until ? Number(at.values.until) : null;
   let total = 0;
 
-  const text = h("input", { type: "search", id: "task", "data-filter": true, value: chosen.task, placeholder: "part of a task's name", spellcheck: "false", autocomplete: "off" });
-  const number = (name, title) => h("div", {}, h("label", { for: name }, title),
-    h("input", { type: "number", id: name, step: "0.05", value: chosen[name], class: "small", oninput: later(250, (event) => set(name, event.target.value)) }));
+  const text = h("input", { type: "search", id: "f-task", "data-filter": true, value: chosen.task, placeholder: "part of a task's name", spellcheck: "false", autocomplete: "off" });
+  const number = (name, title) => h("div", {}, h("label", { for: `f-${name}` }, title),
+    h("input", { type: "number", id: `f-${name}`, step: "0.05", value: chosen[name], class: "small", oninput: later(250, (event) => set(name, event.target.value)) }));
   const selects = {};
   const select = (name, title) => {
-    selects[name] = h("select", { id: name, onchange: (event) => set(name, event.target.value) }, h("option", { value: "" }, "all"));
-    return h("div", {}, h("label", { for: name }, title), selects[name]);
+    selects[name] = h("select", { id: `f-${name}`, onchange: (event) => set(name, event.target.value) }, h("option", { value: "" }, "all"));
+    return h("div", {}, h("label", { for: `f-${name}` }, title), selects[name]);
   };
   const says = h("p", { class: "quiet small", role: "status" });
   const newer = h("button", { type: "button", class: "newer", hidden: true, onclick: () => { until = null; offset = 0; keep(); load(); } });
@@ -39,7 +39,7 @@ export function mount(root, at) {
   const live = h("details", { class: "live", hidden: true }, h("summary", {}));
   fill(root, h("h1", {}, "Rollouts"),
     h("div", { class: "tools" },
-      h("div", { class: "grow" }, h("label", { for: "task" }, "Task"), text),
+      h("div", { class: "grow" }, h("label", { for: "f-task" }, "Task"), text),
       select("outcome", "Outcome"), select("state", "State"), select("node", "Node"), select("version", "Version"), select("phase", "Phase"),
       number("reward_min", "Reward from"), number("reward_max", "to"),
       h("div", {}, h("span", { class: "label", "aria-hidden": "true" }, "\u00a0"), h("button", { type: "button", onclick: clear }, "Clear"))),
@@ -94,7 +94,7 @@ export function mount(root, at) {
     for (const name of FIELDS) chosen[name] = "";
     text.value = "";
     for (const one of Object.values(selects)) one.value = "";
-    for (const name of ["reward_min", "reward_max"]) document.getElementById(name).value = "";
+    for (const name of ["reward_min", "reward_max"]) document.getElementById(`f-${name}`).value = "";
     set("task", "");
   }
 
