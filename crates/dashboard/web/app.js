@@ -58,8 +58,10 @@ function drawTabs(view) {
     (item, [name]) => {
       const link = item.firstElementChild;
       link.setAttribute("href", href(name));
-      if (name === shown) link.setAttribute("aria-current", "page");
-      else link.removeAttribute("aria-current");
+      if (name === shown) {
+        link.setAttribute("aria-current", "page");
+        link.scrollIntoView?.({ block: "nearest", inline: "nearest" });
+      } else link.removeAttribute("aria-current");
     });
 }
 
