@@ -46,6 +46,8 @@ enum Command {
     Adapters(commands::adapters::Args),
     /// Watch a running cluster: nodes, actors, episodes, curves, faults; say what is wrong with it.
     Inspect(commands::inspect::Args),
+    /// A web page about runs, under way or over: cluster, actors, curves, rollouts, comparison.
+    Dashboard(commands::dashboard::Args),
     /// Make things go wrong in a running cluster, and see what became of it.
     Chaos(commands::chaos::Args),
     /// Whether a run lost or doubled anything: its ledger against its history and checkpoints.
@@ -93,6 +95,7 @@ fn main() -> ExitCode {
         Command::Model(args) => commands::model::run(args),
         Command::Adapters(args) => commands::adapters::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
+        Command::Dashboard(args) => commands::dashboard::run(&args),
         Command::Chaos(args) => commands::chaos::run(args),
         Command::Audit(args) => commands::audit::run(&args),
         Command::Report(args) => commands::report::run(&args),

@@ -6,6 +6,7 @@ pub(crate) mod audit;
 pub(crate) mod chaos;
 pub(crate) mod cluster;
 pub(crate) mod config;
+pub(crate) mod dashboard;
 pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod export;

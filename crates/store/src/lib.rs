@@ -5,6 +5,7 @@
 //! - [`writer`]: one thread that writes, in batches, and says so when it is durable
 //! - [`read`]: for reports, and for a run that goes on
 //! - [`journal`]: what has happened in episodes that are under way
+//! - [`page`]: for people who leaf through episodes
 //! - [`event_log`]: the history, in `events.jsonl`
 //! - [`schema`]: tables and their version
 //! - [`error`]: what can go wrong with a disk, and what to do
@@ -14,6 +15,7 @@
 pub mod error;
 pub mod event_log;
 pub mod journal;
+pub mod page;
 pub mod read;
 pub mod row;
 pub mod schema;
@@ -23,6 +25,7 @@ pub mod writer;
 pub use error::StoreError;
 pub use event_log::EventLog;
 pub use journal::JournalRow;
+pub use page::{EpisodePage, EpisodeQuery, Facet, Order};
 pub use read::{Reader, StateCount};
 pub use row::{BatchRow, EpisodeRow, Op, StepRow};
 pub use writer::{Options, Writer, WriterClosed};

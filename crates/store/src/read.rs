@@ -31,11 +31,11 @@ pub struct Reader {
 
 type Rows<T> = Result<Vec<T>, StoreError>;
 
-fn uint(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+pub(crate) fn uint(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(column).map(|value| value.max(0) as u64)
 }
 
-fn episode(row: &Row<'_>) -> rusqlite::Result<EpisodeRow> {
+pub(crate) fn episode(row: &Row<'_>) -> rusqlite::Result<EpisodeRow> {
     Ok(EpisodeRow {
         episode: EpisodeId(uint(row, 0)?),
         group: GroupId(uint(row, 1)?),

@@ -77,6 +77,22 @@ pub enum ReadError {
 /// # Errors
 /// [`ReadError`]: no folder of a run, or a file of it is damaged.
 pub fn read(folder: &Path) -> Result<Facts, ReadError> {
+    read_with(folder, look_into)
+}
+
+/// As [`read`], without a look at the transcripts: what takes the time, and what curves and tables of
+/// episodes do not need. No episode has a conduct, and none is shown.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_ledger(folder: &Path) -> Result<Facts, ReadError> {
+    read_with(folder, |_, _, _| Ok(()))
+}
+
+/// What fills in the conduct of episodes.
+type Look = fn(&Reader, &mut [EpisodeFact], &mut Vec<String>) -> Result<(), StoreError>;
+
+fn read_with(folder: &Path, look: Look) -> Result<Facts, ReadError> {
     if !folder.is_dir() {
         return Err(ReadError::NoFolder { path: folder.to_owned() });
     }
@@ -96,7 +112,7 @@ pub fn read(folder: &Path) -> Result<Facts, ReadError> {
     reader.hold()?;
     let mut episodes: Vec<EpisodeFact> =
         reader.episodes()?.into_iter().map(EpisodeFact::of).collect();
-    look_into(&reader, &mut episodes, &mut notes)?;
+    look(&reader, &mut episodes, &mut notes)?;
     let shown = picks::choose(&episodes)
         .into_iter()
         .filter_map(|choice| {

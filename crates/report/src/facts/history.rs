@@ -87,6 +87,8 @@ pub struct History {
     pub ended_ms: Option<u64>,
     /// When each episode came back, the first time it did.
     pub returned: BTreeMap<EpisodeId, Returned>,
+    /// When each optimizer step was made, the last time it was.
+    pub stepped: BTreeMap<u64, u64>,
     /// What went wrong, in order.
     pub marks: Vec<Mark>,
     /// Marks past [`MARKS_MAX`].
@@ -108,7 +110,10 @@ impl History {
                 let step = self.step + 1;
                 self.returned.entry(*episode).or_insert(Returned { at_ms, step });
             }
-            EventKind::Stepped { step, .. } => self.step = step.0,
+            EventKind::Stepped { step, .. } => {
+                self.step = step.0;
+                self.stepped.insert(step.0, at_ms);
+            }
             EventKind::RolledBack { step } => {
                 self.step = step.0.saturating_sub(1);
                 self.mark(at_ms, MarkKind::RolledBack, "", format!("step {step} is made again"));

@@ -22,7 +22,7 @@ use crrl_types::{TaskId, Trajectory};
 use serde::{Deserialize, Serialize};
 
 pub use episode::{Conduct, EpisodeFact};
-pub use folder::{ReadError, read};
+pub use folder::{ReadError, read, read_ledger};
 pub use history::{History, Mark, MarkKind};
 pub use task::TaskFact;
 

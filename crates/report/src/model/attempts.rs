@@ -16,7 +16,13 @@ const GROUPS_MIN: usize = 5;
 /// Reward and success of every attempt, whether it was trained on or not.
 #[must_use]
 pub fn charts(facts: &Facts) -> Vec<Chart> {
-    let window = window(facts.steps.len());
+    charts_over(facts, window(facts.steps.len()))
+}
+
+/// As [`charts`], the lines being means of so many steps.
+#[must_use]
+pub fn charts_over(facts: &Facts, window: usize) -> Vec<Chart> {
+    let window = window.max(1);
     let about = format!(
         "Dots: mean of all attempts that came back between two steps, those in groups without signal \
          included. Line: mean of the attempts of the last {window} steps. Band: 95 % interval of the \

@@ -80,8 +80,8 @@ pub struct Setting {
 }
 
 impl Comparison {
-    pub(crate) fn of(facts: &[Facts], runs: &[Model]) -> Self {
-        let rows = facts.iter().zip(runs).map(|(own, run)| {
+    pub(crate) fn of(facts: &[&Facts], runs: &[Model]) -> Self {
+        let rows = facts.iter().zip(runs).map(|(&own, run)| {
             let end = |id: &str| Some(chart(run, id)?.series.first()?.line.last()?.y);
             let last = last(own).map(|evaluation| evaluation.label.as_str());
             Row {
@@ -98,7 +98,7 @@ impl Comparison {
                     .iter()
                     .find(|m| Some(m.label.as_str()) == last)
                     .cloned(),
-                against_first: against(&facts[0], own),
+                against_first: against(facts[0], own),
             }
         });
         Self { rows: rows.collect(), charts: overlay(runs), settings: settings(facts) }
@@ -172,7 +172,7 @@ fn overlay(runs: &[Model]) -> Vec<Chart> {
         .collect()
 }
 
-fn settings(facts: &[Facts]) -> Vec<Setting> {
+fn settings(facts: &[&Facts]) -> Vec<Setting> {
     let tables: Vec<BTreeMap<String, String>> = facts
         .iter()
         .map(|facts| {

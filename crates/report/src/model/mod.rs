@@ -113,15 +113,16 @@ pub struct Report {
 impl Report {
     /// A report of these runs. Runs of one name are told apart by a number.
     #[must_use]
-    pub fn of(facts: &[Facts]) -> Self {
-        let mut runs: Vec<Model> = facts.iter().map(Model::of).collect();
+    pub fn of<F: std::borrow::Borrow<Facts>>(facts: &[F]) -> Self {
+        let facts: Vec<&Facts> = facts.iter().map(std::borrow::Borrow::borrow).collect();
+        let mut runs: Vec<Model> = facts.iter().map(|facts| Model::of(facts)).collect();
         for at in 1..runs.len() {
             let twins = runs[..at].iter().filter(|run| run.name == facts[at].name).count();
             if facts[..at].iter().any(|before| before.name == facts[at].name) {
                 runs[at].name = format!("{} ({})", facts[at].name, twins + 1);
             }
         }
-        let comparison = (runs.len() > 1).then(|| Comparison::of(facts, &runs));
+        let comparison = (runs.len() > 1).then(|| Comparison::of(&facts, &runs));
         Self { comparison, runs }
     }
 }

@@ -144,12 +144,21 @@ fn points(facts: &Facts, name: &str) -> Vec<Point> {
 /// The charts that have something to show, and the titles of those that were 0 throughout.
 #[must_use]
 pub fn charts(facts: &Facts) -> (Vec<Chart>, Vec<String>) {
-    let (mut charts, mut all_zero) = (attempts::charts(facts), Vec::new());
+    charts_over(facts, None)
+}
+
+/// As [`charts`], the lines being means of so many steps; where none are said, of as many as suit the
+/// length of the run.
+#[must_use]
+pub fn charts_over(facts: &Facts, steps: Option<usize>) -> (Vec<Chart>, Vec<String>) {
+    let attempts =
+        steps.map_or_else(|| attempts::charts(facts), |n| attempts::charts_over(facts, n));
+    let (mut charts, mut all_zero) = (attempts, Vec::new());
     for plan in PLANS {
         let series: Vec<Series> = plan
             .lines
             .iter()
-            .map(|(name, label)| series(label, &points(facts, name), plan.keep))
+            .map(|(name, label)| series(label, &points(facts, name), plan.keep, steps))
             .filter(|series| !series.line.is_empty())
             .collect();
         if series.is_empty() {
@@ -164,11 +173,11 @@ pub fn charts(facts: &Facts) -> (Vec<Chart>, Vec<String>) {
             title: plan.title.to_owned(),
             x_name: STEP_AXIS.to_owned(),
             unit: plan.unit,
-            about: if smoothed(facts.steps.len(), plan.keep) {
-                let window = window(facts.steps.len());
-                format!("{}{AS_STORED} Line: mean of the last {window} steps.", plan.about)
-            } else {
-                plan.about.to_owned()
+            about: match smoothed_over(facts.steps.len(), plan.keep, steps) {
+                Some(window) => {
+                    format!("{}{AS_STORED} Line: mean of the last {window} steps.", plan.about)
+                }
+                None => plan.about.to_owned(),
             },
             series,
         });
@@ -180,20 +189,25 @@ pub fn charts(facts: &Facts) -> (Vec<Chart>, Vec<String>) {
 pub(crate) const AS_STORED: &str = " Dots: as stored.";
 
 /// Whether a curve of so many steps is smoothed.
-fn smoothed(steps: usize, keep: Keep) -> bool {
-    steps > SMOOTHED_MIN && keep != Keep::Last
+/// Steps that a line is the mean of; `None` where it is what was stored.
+fn smoothed_over(steps: usize, keep: Keep, chosen: Option<usize>) -> Option<usize> {
+    match chosen {
+        _ if keep == Keep::Last => None,
+        Some(chosen) => (chosen > 1).then_some(chosen),
+        None => (steps > SMOOTHED_MIN).then(|| window(steps)),
+    }
 }
 
 /// A line through what was stored; of a long run, a smoothed line and what was stored as dots.
-fn series(label: &str, points: &[Point], keep: Keep) -> Series {
+fn series(label: &str, points: &[Point], keep: Keep, chosen: Option<usize>) -> Series {
     let (label, band) = (label.to_owned(), Vec::new());
     let stored = thin(points, keep);
-    if !smoothed(points.len(), keep) {
+    let Some(window) = smoothed_over(points.len(), keep, chosen) else {
         return Series { label, raw: Vec::new(), line: stored, band };
-    }
+    };
     let alike = |point: &Point| Weighted { x: point.x, y: point.y, weight: 1.0 };
     let alike: Vec<Weighted> = points.iter().map(alike).collect();
-    let line = sample(&smooth(&alike, window(points.len())));
+    let line = sample(&smooth(&alike, window));
     Series { label, raw: stored, line, band }
 }
 
@@ -242,6 +256,7 @@ mod tests {
         let points = |n: u32| -> Vec<Point> {
             (1..=n).map(|x| Point { x: f64::from(x), y: f64::from(x % 2) }).collect()
         };
+        let series = |name, points: &[Point], keep| series(name, points, keep, None);
         let short = series("a", &points(30), Keep::Mean);
         assert!(short.raw.is_empty() && short.line[1].y == 0.0);
         let long = series("a", &points(200), Keep::Mean);
@@ -251,5 +266,15 @@ mod tests {
             "a schedule is no measurement"
         );
         assert!(long.line[100..].iter().all(|point| (point.y - 0.5).abs() < 0.11));
+    }
+
+    #[test]
+    fn a_chosen_window_beats_the_length_of_the_run() {
+        let points: Vec<Point> =
+            (1..=30_u32).map(|x| Point { x: f64::from(x), y: f64::from(x % 2) }).collect();
+        let smoothed = series("a", &points, Keep::Mean, Some(10));
+        assert_eq!((smoothed.raw.len(), smoothed.line[29].y), (30, 0.5));
+        let stored = series("a", &points, Keep::Mean, Some(1));
+        assert!(stored.raw.is_empty() && stored.line == points);
     }
 }

@@ -1,0 +1,91 @@
+//! What went wrong and was mended, and the run's history as it grows.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use crrl_inspect::filter::Filter;
+use crrl_inspect::state::history::EventRow;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Answer, Asked, Json, Problem, asked, reading};
+use crate::excerpt;
+use crate::server::Shared;
+
+/// Marks of the history that are told.
+const MARKS_MAX: usize = 1_000;
+/// Faults that are told.
+const FAULTS_MAX: usize = 200;
+/// Events of one answer.
+const EVENTS_MAX: usize = 500;
+
+/// `GET /api/runs/N/faults`
+pub(crate) async fn faults(State(shared): State<Arc<Shared>>, Path(number): Path<usize>) -> Answer {
+    let run = super::run(&shared, number)?;
+    reading(&shared, move || {
+        // The run's files may be on another machine; what is seen of its cluster is told all the same.
+        let (read, problem) = match run.read() {
+            Ok(read) => (Some(read), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let timeline = read.as_ref().map(|read| &read.model.timeline);
+        let summary = read.as_ref().map(|read| &read.model.summary);
+        let marks = timeline.map_or(&[][..], |timeline| &timeline.marks);
+        let left_out = timeline.map_or(0, |timeline| timeline.left_out)
+            + marks.len().saturating_sub(MARKS_MAX) as u64;
+        let seen = run.seen();
+        Json::of(&json!({
+            "revision": read.as_ref().map(|read| read.revision),
+            "problem": problem,
+            "began_ms": summary.and_then(|summary| summary.began_ms),
+            "wall_ms": summary.and_then(|summary| summary.wall_ms),
+            "counts": timeline.map(|timeline| &timeline.counts),
+            "marks": marks.iter().take(MARKS_MAX).map(|(at_s, mark)| json!({
+                "at_s": at_s,
+                "kind": mark.kind,
+                "name": mark.kind.name(),
+                "node": excerpt::listed(&mark.node),
+                "detail": excerpt::listed(&mark.detail),
+                "times": mark.times,
+            })).collect::<Vec<_>>(),
+            "left_out": left_out,
+            "throughput": timeline.and_then(|timeline| timeline.throughput.as_ref()),
+            "processes": read.as_ref().and_then(|read| read.model.host.as_ref()).map(|h| &h.nodes),
+            "active": seen.world.faults().iter().take(FAULTS_MAX).collect::<Vec<_>>(),
+        }))
+    })
+    .await
+}
+
+/// Which events.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Events {
+    filter: String,
+    limit: usize,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { filter: String::new(), limit: 100 }
+    }
+}
+
+/// `GET /api/runs/N/history`
+pub(crate) async fn history(
+    State(shared): State<Arc<Shared>>,
+    Path(number): Path<usize>,
+    events: Asked<Events>,
+) -> Answer {
+    let (run, events) = (super::run(&shared, number)?, asked(events)?);
+    let filter = Filter::parse::<EventRow>(&events.filter)
+        .map_err(|error| Problem::usage(format!("filter: {error}")))?;
+    let seen = run.seen();
+    let history = &seen.world.history;
+    let rows = history.rows().rev().filter(|row| filter.shows(*row));
+    Json::of(&json!({
+        "kept": history.len(),
+        "unreadable": history.unreadable,
+        "rows": rows.take(events.limit.min(EVENTS_MAX)).collect::<Vec<_>>(),
+    }))
+}

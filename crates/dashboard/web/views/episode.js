@@ -1,0 +1,191 @@
+// One episode: what it was to repair, turn by turn what it said and did, what it changed beside what
+// the reference changes, what that earned.
+
+import { h, fill } from "/dom.js";
+import { query } from "/link.js";
+import { count, duration, fixed, value } from "/format.js";
+import { block, short, visible } from "/text.js";
+import { badge } from "/table.js";
+import { patch } from "/patch.js";
+import { outcome } from "/views/rollouts.js";
+
+const FINISHES = { done: "said it was done", call_limit: "out of calls", token_limit: "out of tokens", time_limit: "out of time", failed: "the harness failed" };
+// Natural logarithms of probability: below 1 in 150, 1 in 20, 1 in 5, 2 in 3.
+const SURE = [-5, -3, -1.6, -0.4];
+const LEGEND = ["under 1 %", "under 5 %", "under 20 %", "under 67 %", "surer"];
+const TURNS_OPEN = 12;
+
+export function mount(root, at) {
+  const id = at.rest[0];
+  let data = null;
+  let colour = at.values.colour ?? "";
+  const head = h("div", { class: "title" });
+  const body = h("div", {});
+  fill(root, head, body);
+  const textOf = (of, more = {}) => (from) => `runs/${at.run}/episodes/${id}/text${query({ of, ...more, from })}`;
+
+  async function load() {
+    fill(head, h("h1", {}, `Episode ${id}`));
+    fill(body, h("p", { class: "quiet" }, "Reading …"));
+    try {
+      data = await at.api(`episodes/${encodeURIComponent(id)}`);
+      draw();
+    } catch (error) {
+      if (error.name !== "AbortError") fill(body, h("p", { class: "empty" }, error.message));
+    }
+  }
+
+  function draw() {
+    const { row, left } = data;
+    const go = (to, title, key) => to === null ? h("span", { class: "button off" }, title) : h("a", { class: "button", href: at.href("episode", [to]), title: `key ${key}` }, title);
+    fill(head,
+      h("div", {}, h("p", { class: "quiet small crumbs" }, h("a", { href: at.href("rollouts") }, "Rollouts"), " / ", short(row.task, 80)),
+        h("h1", {}, `Episode ${row.episode} `, badge(...outcome(row)))),
+      h("div", { class: "buttons" }, go(data.before, "← Previous", "p"), go(data.after, "Next →", "n")));
+    const facts = [
+      ["Reward", fixed(row.reward)],
+      ["Phase", `${short(data.phase ?? `phase ${row.phase}`, 40)}${row.step === null ? "" : `, step ${count(row.step)}`}`],
+      ["Node", short(row.node ?? "–", 40)],
+      ["Adapter", left?.adapters.length ? versions().map((v) => `v${v}`).join(", ") : row.version === null ? "–" : `v${row.version}`],
+      left && ["Ended", FINISHES[left.finish] ?? left.finish],
+      left && ["Tokens", `${count(left.generated)} generated of ${count(left.tokens)}`],
+      left && ["Took", duration(left.wall_ms)],
+      left && ["Temperature", String(Number(left.temperature.toFixed(3)))],
+      ["State", `${row.evaluation ? "evaluation, " : ""}${row.state}${row.attempt > 1 ? `, lease ${row.attempt}` : ""}`],
+      row.reason && ["Reason", short(row.reason, 200)],
+      data.task && ["Kind of bug", short(data.task.kind, 40)],
+    ].filter(Boolean);
+    fill(body,
+      h("dl", { class: "facts small" }, facts.map(([title, text]) => h("div", {}, h("dt", {}, title), h("dd", {}, h("b", {}, text))))),
+      group(),
+      left ? [reward(), patches(), data.task && h("section", {}, h("h2", {}, "What it was told"), block(data.task.statement, "Task statement", textOf("statement"), "prose")), turns()]
+        : h("p", { class: "empty" }, "It left no transcript: it is under way, failed, or waits to be handed out again."));
+  }
+
+  function group() {
+    if (data.group.length < 2) return null;
+    return h("section", { class: "group" }, h("h2", {}, `The ${count(data.group.length)} attempts of its group`),
+      h("ul", { class: "chips" }, data.group.map((one) => h("li", {},
+        h("a", { href: at.href("episode", [one.episode]), "data-tone": one.success ? "good" : "", "aria-current": one.episode === data.row.episode ? "true" : undefined },
+          fixed(one.reward), h("span", { class: "hidden" }, ` episode ${one.episode}${one.success ? ", solved" : ""}`), one.success && h("span", { "aria-hidden": "true" }, " ✓"))))));
+  }
+
+  function reward() {
+    const { components, total } = data.left.reward;
+    if (!components.length) return null;
+    const size = Math.max(...components.map((c) => Math.abs(c.value * c.weight)), 1e-9);
+    return h("section", {}, h("h2", {}, "Reward"),
+      h("div", { class: "scroll" }, h("table", { class: "tight" },
+        h("thead", {}, h("tr", {}, ["Part", "Value", "Weight", "Gives", ""].map((t, i) => h("th", { scope: "col", class: i && i < 4 ? "n" : undefined }, t)))),
+        h("tbody", {}, components.map((c) => h("tr", {}, h("th", { scope: "row" }, short(c.name, 40)), h("td", { class: "n" }, fixed(c.value)), h("td", { class: "n" }, fixed(c.weight)), h("td", { class: "n" }, fixed(c.value * c.weight)),
+          h("td", {}, h("meter", { min: 0, max: size, value: Math.max(0, c.value * c.weight), "aria-label": `${short(c.name, 40)} gives ${value(c.value * c.weight)}` }))))),
+        h("tfoot", {}, h("tr", {}, h("th", { scope: "row" }, "Total"), h("td", {}), h("td", {}), h("td", { class: "n" }, h("b", {}, fixed(total))), h("td", {}))))));
+  }
+
+  function patches() {
+    return h("section", {}, h("h2", {}, "What it changed"),
+      h("div", { class: "sides" },
+        h("div", {}, h("h3", {}, "This episode"), patch(data.left.patch, "Patch of this episode", { more: textOf("patch"), theirs: data.reference && "lines are as in the reference" })),
+        data.reference
+          ? h("div", {}, h("h3", {}, "Reference"), patch(data.reference, "Reference patch", { more: textOf("reference"), theirs: "lines were found" }))
+          : h("p", { class: "empty" }, "The task's file is not in the run's folder, so its reference is not known.")),
+      data.reference && h("p", { class: "quiet small" }, "An edge on the left marks a changed line that both patches have."));
+  }
+
+  function turns() {
+    const { turns: list, turns_left_out } = data.left;
+    const legend = h("p", { class: "legend", hidden: true });
+    const pick = h("select", { id: "colour" }, [["", "as text"], ["logprob", "by probability"], ["version", "by adapter version"]].map(([v, t]) => h("option", { value: v, selected: v === colour }, t)));
+    const articles = list.map((turn, i) => article(turn, i));
+    pick.addEventListener("change", () => { colour = pick.value; at.keep({ colour }); articles.forEach((one) => one.paint()); drawLegend(legend); });
+    drawLegend(legend);
+    const section = h("section", {},
+      h("div", { class: "title" }, h("h2", {}, "Turn by turn"), h("div", { class: "inline" }, h("label", { for: "colour" }, "Show tokens"), pick)), legend,
+      articles.map((one) => one.root),
+      turns_left_out > 0 && h("p", { class: "note" }, `${count(turns_left_out)} turns more are not shown.`));
+    articles.forEach((one) => one.paint());
+    return section;
+  }
+
+  function drawLegend(legend) {
+    legend.hidden = !colour;
+    if (colour === "logprob") fill(legend, "Probability the token was drawn with: ", LEGEND.map((t, i) => h("span", { class: `token p${i}` }, t)));
+    else if (colour === "version") fill(legend, "Adapter: ", versions().map((v, i) => h("span", { class: `token v${i % 8}` }, `v${v}`)));
+  }
+
+  const versions = () => [...new Set(data.left.adapters.map((a) => a.version))].sort((a, b) => a - b);
+
+  function article(turn, i) {
+    const words = h("div", {});
+    const plain = block(turn.text, `Turn ${i + 1}, what the policy wrote`, textOf("turn", { turn: i }), "said");
+    let told = null;
+    async function paint() {
+      if (!colour) return fill(words, plain);
+      try {
+        told ??= at.api(`episodes/${id}/tokens${query({ turn: i })}`);
+        const pieces = await told;
+        if (!colour) return fill(words, plain);
+        fill(words, tokens(pieces));
+      } catch (error) {
+        told = null;
+        if (error.name !== "AbortError") fill(words, plain, h("p", { class: "quiet small" }, `Tokens cannot be shown: ${error.message}`));
+      }
+    }
+    const mean = turn.logprob === null ? "" : `, mean log-probability ${value(turn.logprob)}`;
+    const root = h("article", { class: "turn", "data-row": true, tabindex: "-1", "aria-labelledby": `turn-${i}` },
+      h("h3", { id: `turn-${i}` }, `Turn ${i + 1}`, h("span", { class: "quiet" }, ` ${count(turn.tokens)} tokens${mean}`)),
+      words, turn.calls.map((call, c) => tool(call, i, c)),
+      turn.calls_left_out > 0 && h("p", { class: "note" }, `${count(turn.calls_left_out)} calls more are not shown.`));
+    return { root, paint };
+  }
+
+  function tokens({ pieces, left_out, note }) {
+    const order = versions();
+    const pre = h("pre", { class: "text said tokens", dir: "ltr", tabindex: "0", role: "group", "aria-label": "Tokens" });
+    for (const piece of pieces) {
+      if (!piece.text && !note) continue;
+      const p = piece.logprob === null ? null : SURE.findIndex((bound) => piece.logprob < bound);
+      const tone = colour === "logprob" ? (p === null ? "px" : `p${p < 0 ? SURE.length : p}`) : `v${Math.max(0, order.indexOf(piece.version)) % 8}`;
+      const hint = `token ${piece.id}, ${piece.logprob === null ? "probability not known" : `probability ${(100 * Math.exp(piece.logprob)).toFixed(1)} %`}, v${piece.version ?? "?"}`;
+      const span = h("span", { class: `token ${tone}`, title: hint });
+      if (note) span.append(`${piece.id} `);
+      else span.append(visible(piece.text));
+      pre.append(span);
+    }
+    return h("div", {}, pre, note && h("p", { class: "quiet small" }, short(note, 300)), left_out > 0 && h("p", { class: "note" }, `${count(left_out)} tokens more are not shown.`));
+  }
+
+  function tool(call, turn, c) {
+    const name = call.name ? short(call.name, 48) : "a call that could not be read";
+    return h("details", { class: "call", open: turn < TURNS_OPEN },
+      h("summary", {}, h("b", {}, name), badge(call.ok ? "worked" : "failed", call.ok ? "good" : "warn"), h("span", { class: "quiet" }, duration(call.wall_ms))),
+      call.arguments.text && h("div", {}, h("h4", {}, "Arguments"), block(pretty(call.arguments), `Arguments of ${name}`, textOf("arguments", { turn, call: c }), "code")),
+      h("div", {}, h("h4", {}, "Output"), block(call.output, `Output of ${name}`, textOf("output", { turn, call: c }), "code")));
+  }
+
+  /** A shell command as it was meant: `{"cmd": "ls"}` reads as `ls`. */
+  function pretty(excerpt) {
+    if (excerpt.next !== undefined) return excerpt;
+    try {
+      const values = JSON.parse(excerpt.text);
+      if (!values || typeof values !== "object" || Array.isArray(values)) return excerpt;
+      const lines = Object.entries(values).map(([k, v]) => {
+        const text = typeof v === "string" ? v : JSON.stringify(v);
+        return text.includes("\n") ? `${k}:\n${text.replace(/^/gm, "    ")}` : `${k}: ${text}`;
+      });
+      return { ...excerpt, text: lines.join("\n") };
+    } catch {
+      return excerpt;
+    }
+  }
+
+  load();
+  return {
+    back: () => { location.hash = at.href("rollouts"); },
+    page: (by) => {
+      const to = by > 0 ? data?.after : data?.before;
+      if (to !== null && to !== undefined) location.hash = at.href("episode", [to], { colour });
+    },
+    changed: () => { if (data && !data.left) load(); },
+  };
+}
