@@ -5,6 +5,8 @@ mod chaos;
 mod guests;
 mod ledger;
 mod quarantine;
+mod remote;
+mod restart;
 mod scale;
 mod world;
 

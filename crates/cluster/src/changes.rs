@@ -144,7 +144,7 @@ mod tests {
             name: format!("rollout-{i}"),
             roles: vec![Role::Rollout],
             threads: 1,
-            external: false,
+            ..Node::default()
         }));
         ClusterConfig { node, ..ClusterConfig::default() }
     }
@@ -153,6 +153,7 @@ mod tests {
         let process = |node: &Node| NodeProcess {
             name: node.name.clone(),
             roles: Vec::new(),
+            host: None,
             pid: Some(1),
             restarts: 0,
             given_up: false,

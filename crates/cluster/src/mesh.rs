@@ -17,7 +17,7 @@ use crrl_config::Role;
 use crrl_control::wire::{NodeRole, Wire};
 use crrl_transport::{
     AuthorityError, BindError, BlobError, Credentials, CredentialsError, Endpoint, Faults,
-    NetThread,
+    NetThread, Validity,
 };
 use crrl_types::{AdapterManifest, NodeName};
 use ractor::{ActorRef, Message};
@@ -26,6 +26,7 @@ use tokio::sync::broadcast;
 use crate::board::StatusBoard;
 use crate::join;
 use crate::peer::Shared;
+use crate::renewal;
 use crate::router::{Inbound, Receipt, Routed, Router};
 use crate::run_dir::{RunDir, RunDirError};
 
@@ -56,6 +57,11 @@ pub struct MeshOptions {
     pub unhandled_bytes_max: u64,
     /// Blobs waiting for one peer. Default 32.
     pub blobs_queued_max: usize,
+    /// Where this node signs certificates: those that peers renew, and those of whoever comes with a
+    /// token. The coordinator's run folder; nobody else signs.
+    pub signs: Option<RunDir>,
+    /// How long a certificate that is renewed is valid. Default 7 days.
+    pub certificate: Validity,
 }
 
 /// A node that cannot join.
@@ -79,6 +85,12 @@ pub enum MeshError {
     /// The configuration has no such node, or its certificate is another's.
     #[error("{0}")]
     Node(String),
+    /// The node's certificate is of no use any more.
+    #[error(
+        "the certificate of {0} has expired: nobody lets it in. `crrl cluster up` gives nodes of \
+         its machine another; a guest needs another token (crrl cluster invite {0} --token)"
+    )]
+    Expired(NodeName),
     /// A thread or an actor could not be started.
     #[error("cannot start the mesh: {0}")]
     Start(String),
@@ -93,6 +105,9 @@ pub enum CastError {
     /// The peer has too much unhandled; try again later.
     #[error("{0} has too much unhandled")]
     Congested(NodeName),
+    /// The peer is of the build before and does not know this message.
+    #[error("{0} speaks an older protocol, which has no such message")]
+    TooOld(NodeName),
     /// The message cannot be written.
     #[error("{0}")]
     Encode(String),
@@ -166,6 +181,8 @@ impl MeshOptions {
             redial_max: Duration::from_secs(2),
             unhandled_bytes_max: 4 << 20,
             blobs_queued_max: 32,
+            signs: None,
+            certificate: Validity::hours(crrl_config::CERTIFICATE_HOURS),
         }
     }
 
@@ -201,7 +218,12 @@ impl MeshOptions {
                 options.dial.push((other, *address));
             }
         }
+        if this.roles.contains(&Role::Coordinator) {
+            options.signs = Some(run.clone());
+            options.transport.strangers = true;
+        }
         let cluster = &config.cluster;
+        options.certificate = Validity::hours(cluster.certificate_hours);
         options.transport.keep_alive = Duration::from_millis(cluster.keep_alive_ms);
         options.transport.idle_timeout = Duration::from_millis(cluster.idle_timeout_ms);
         options.heartbeat_timeout = Duration::from_millis(cluster.heartbeat_timeout_ms);
@@ -233,12 +255,17 @@ impl Mesh {
                 options.name, credentials.identity.name
             )));
         }
+        if credentials.valid_until_s < renewal::now_s() {
+            return Err(MeshError::Expired(options.name));
+        }
         let net = NetThread::start(options.name.as_str())
             .map_err(|error| MeshError::Start(error.to_string()))?;
         let endpoint =
             Endpoint::bind(&net, &credentials, options.listen, options.transport.clone())?;
         let roles = roles_of(&credentials.identity.roles);
+        let valid_until_s = credentials.valid_until_s;
         let shared = Shared::start(options, roles, endpoint, router, board).await?;
+        renewal::start(&shared, valid_until_s);
         join::start(&shared);
         Ok(Self(shared))
     }

@@ -198,6 +198,15 @@ pub enum Wire {
     /// Parameter server to learner: this adapter was not taken. `newest` is the newest version
     /// published; a version must be greater.
     AdapterRefused { version: AdapterVersion, newest: AdapterVersion, reason: String },
+
+    // Certificates (since protocol version 2).
+    /// A certificate for a new key is asked for, in PEM; name and roles stay those of the
+    /// certificate the sender has shown.
+    Renew { request: String },
+    /// The certificate, in PEM.
+    Renewed { certificate: String },
+    /// There is none.
+    RenewRefused { reason: String },
 }
 
 impl Wire {
@@ -223,6 +232,38 @@ impl Wire {
             Self::Drain | Self::Stop { .. } => matches!(role, Coordinator | Operator),
             Self::Adapter { .. } => matches!(role, Learner | ParameterServer),
             Self::Published { .. } | Self::AdapterRefused { .. } => role == ParameterServer,
+            Self::Renew { .. } => !matches!(role, Operator | Chaos),
+            Self::Renewed { .. } | Self::RenewRefused { .. } => role == Coordinator,
+        }
+    }
+
+    /// The version of the protocol that has brought this message. A peer that speaks an older one
+    /// does not know it and is not sent it.
+    #[must_use]
+    pub fn since(&self) -> u8 {
+        match self {
+            Self::Join { .. }
+            | Self::Credit { .. }
+            | Self::Finished { .. }
+            | Self::Failed { .. }
+            | Self::BatchWanted(_)
+            | Self::Committed { .. }
+            | Self::Report(_)
+            | Self::Activated { .. }
+            | Self::JoinWanted
+            | Self::Assign(_)
+            | Self::Cancel { .. }
+            | Self::Ack { .. }
+            | Self::Batch { .. }
+            | Self::Drain
+            | Self::Stop { .. }
+            | Self::Inject(_)
+            | Self::Release { .. }
+            | Self::Adapter { .. }
+            | Self::AdapterWanted { .. }
+            | Self::Published { .. }
+            | Self::AdapterRefused { .. } => 1,
+            _ => 2,
         }
     }
 }
