@@ -159,6 +159,7 @@ pub async fn run(dir: &Path, name: &NodeName) -> Result<(), NodeError> {
             Ok(())
         }
         farewell = leave.said() => last_words(farewell),
+        () = mesh.expired() => Err(MeshError::Expired(name.clone()).into()),
         error = work(&parts) => Err(error),
     };
     parts.stop_actors().await;

@@ -66,9 +66,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             if tied {
                 tie::to_stdin()?;
             }
-            run_node(&dir, &name)
+            // Whoever started it over ssh starts it again with another token.
+            run_node(&dir, &name, !tied)
         }
-        (None, Some(dir), Some(name)) => run_node(&dir, &name.into()),
+        (None, Some(dir), Some(name)) => run_node(&dir, &name.into(), false),
         _ => Err(Coded::usage("say --join TOKEN; `crrl cluster invite NAME --token` prints one")),
     }
 }
@@ -158,7 +159,8 @@ fn first_line() -> anyhow::Result<String> {
     Ok(line)
 }
 
-fn run_node(dir: &Path, name: &NodeName) -> anyhow::Result<ExitCode> {
+/// Runs a node until it ends. A `guest` has nobody who gives it another certificate.
+fn run_node(dir: &Path, name: &NodeName, guest: bool) -> anyhow::Result<ExitCode> {
     let config = RunDir::new(dir).config()?;
     if let Some(node) = config.nodes().iter().find(|node| node.name == name.as_str()) {
         settings::set_threads(settings::threads(node))?;
@@ -174,17 +176,17 @@ fn run_node(dir: &Path, name: &NodeName) -> anyhow::Result<ExitCode> {
     match outcome.map_err(anyhow::Error::from) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         // The host does not start a node again that ends with this code.
-        Err(error) if is_hopeless(&error) => Err(Coded::preflight(describe(&error))),
+        Err(error) if is_hopeless(&error, guest) => Err(Coded::preflight(describe(&error))),
         Err(error) => Err(error),
     }
 }
 
 /// Whether a person has to do something before the node can go on.
-fn is_hopeless(error: &anyhow::Error) -> bool {
+fn is_hopeless(error: &anyhow::Error, guest: bool) -> bool {
     error.chain().any(|cause| {
-        matches!(cause.downcast_ref(), Some(NodeError::Hopeless(_)))
-            || matches!(cause.downcast_ref(), Some(MeshError::Expired(_)))
-            || matches!(cause.downcast_ref(), Some(NodeError::Mesh(MeshError::Expired(_))))
+        let node = cause.downcast_ref();
+        matches!(node, Some(NodeError::Hopeless(_)))
+            || guest && matches!(node, Some(NodeError::Mesh(MeshError::Expired(_))))
             || cause
                 .downcast_ref::<std::io::Error>()
                 .is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)

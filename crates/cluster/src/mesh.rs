@@ -390,6 +390,12 @@ impl Mesh {
         self.0.watch(Box::new(move |event| actor.cast(wrap(event)).is_ok()));
     }
 
+    /// Resolves once this node's certificate has expired while the coordinator was away: nobody lets
+    /// it in any more.
+    pub async fn expired(&self) {
+        self.0.renewal.expired().await;
+    }
+
     /// Leaves: peers are told, every connection is closed. At most about a second.
     pub async fn stop(&self, reason: &str) {
         self.0.stop(reason).await;

@@ -5,15 +5,17 @@
 //! name and the roles which that connection has proven, and for nobody who was revoked. The new
 //! certificate counts for connections to come; those that are there go on.
 
+use std::fs;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, SystemTime};
 
 use crrl_control::wire::{NodeRole, Wire};
 use crrl_transport::{Authority, Credentials, Facts, Pending};
 use crrl_types::NodeName;
+use tokio::sync::watch;
 
 use crate::mesh::{CastError, MeshOptions, role_text};
-use crate::peer::{Shared, lock};
+use crate::peer::{Peer, Shared, lock};
 use crate::router::Inbound;
 use crate::run_dir::RunDir;
 
@@ -32,11 +34,20 @@ pub(crate) struct Renewal {
     valid_until_s: Mutex<i64>,
     /// What went wrong last; said once.
     trouble: Mutex<String>,
+    /// Whether the certificate has expired and nobody is left who could give another.
+    expired: watch::Sender<bool>,
 }
 
 impl Renewal {
     fn awaits(&self, options: &MeshOptions) -> bool {
         is_due(*lock(&self.valid_until_s), options.certificate.renewed_at(), now_s())
+    }
+
+    /// Resolves once the certificate has expired while the coordinator was away: nobody lets this
+    /// node in any more.
+    pub(crate) async fn expired(&self) {
+        let mut expired = self.expired.subscribe();
+        let _ = expired.wait_for(|expired| *expired).await;
     }
 }
 
@@ -87,7 +98,16 @@ async fn keep_valid(shared: Arc<Shared>) {
         let asking = Arc::clone(&shared);
         let asked = tokio::task::spawn_blocking(move || ask(&asking)).await;
         trouble(&shared, asked.unwrap_or_else(|panic| Err(panic.to_string())).err());
+        let late = *lock(&shared.renewal.valid_until_s) < now_s();
+        if late && coordinator(&shared).is_none() {
+            shared.renewal.expired.send_replace(true);
+        }
     }
+}
+
+/// The coordinator, where it is another node and connected.
+fn coordinator(shared: &Shared) -> Option<Arc<Peer>> {
+    shared.peers().into_iter().find(|peer| peer.info.roles.contains(&NodeRole::Coordinator))
 }
 
 /// The same trouble over and over is one line.
@@ -105,14 +125,17 @@ fn ask(shared: &Shared) -> Result<(), String> {
     let name = &shared.options.name;
     let pending = Pending::open(&shared.options.tls, name).map_err(|error| error.to_string())?;
     if let Some(run) = &shared.options.signs {
+        let own = fs::read(shared.options.tls.join(format!("{name}.pem"))).ok();
+        let own = own.and_then(|pem| Facts::from_pem(&pem).ok());
+        if own.is_some_and(|own| shared.endpoint.revocations().now_contains(own.fingerprint)) {
+            return Err("it was revoked".to_owned());
+        }
         let roles: Vec<String> =
             shared.roles.iter().map(|role| role_text(*role).to_owned()).collect();
         let signed = sign(shared, run, name, &roles, pending.request())?;
         return take_up(shared, pending, &signed);
     }
-    let coordinator =
-        shared.peers().into_iter().find(|peer| peer.info.roles.contains(&NodeRole::Coordinator));
-    let coordinator = coordinator.ok_or("the coordinator is not connected")?;
+    let coordinator = coordinator(shared).ok_or("the coordinator is not connected")?;
     let request = pending.request().to_owned();
     match coordinator.cast(Wire::Renew { request }) {
         Ok(()) | Err(CastError::Congested(_)) => Ok(()),

@@ -357,6 +357,21 @@ async fn certificates_are_renewed_again_and_again_and_nobody_is_dropped_for_it()
     assert!(issued.iter().all(|fingerprint| list.contains_key(&fingerprint.to_string())));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_certificate_ran_out_while_nobody_could_renew_it_says_so() {
+    let world = World::new();
+    let mut options = world.options("rollout", "rollout", 1);
+    options.certificate = Validity::of(Duration::from_secs(4));
+    Authority::open_or_create(&world.tls())
+        .and_then(|a| a.issue_for(&options.name, &["rollout".to_owned()], options.certificate))
+        .expect("can be issued");
+    options.dial = vec![(world.name("coordinator"), SocketAddr::from(([127, 0, 0, 1], 9)))];
+    let worker = start(options.clone()).await.expect("is valid still");
+    within(worker.mesh.expired()).await;
+    let refused = start(options).await.err().expect("has expired").to_string();
+    assert!(refused.contains("has expired") && refused.contains("--token"), "{refused}");
+}
+
 /// A run whose coordinator is up and lets nodes in with a token.
 async fn open_run(number: u32) -> (tempfile::TempDir, RunDir, Member) {
     let folder = tempfile::tempdir().expect("a temporary folder");
