@@ -1,9 +1,11 @@
 //! One node: joins the mesh, starts the actors of its roles under one supervisor, reports what it
 //! does, and leaves when it is told to or its supervisor gives up.
 //!
-//! The coordinator tells the others that a run is over, and leaves last; a signal tells any node.
+//! The coordinator tells the others that a run is over, and leaves last; a signal tells any node. A
+//! node that is told to leave for a restart tells nobody: the others wait for it.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -121,6 +123,16 @@ pub async fn run(dir: &Path, name: &NodeName) -> Result<(), NodeError> {
             },
         );
     }
+    let draining = Arc::<AtomicBool>::default();
+    let drains = Arc::clone(&draining);
+    router.register_fn(
+        "drain",
+        |wire| matches!(wire, Wire::Drain),
+        move |_| {
+            drains.store(true, Ordering::Relaxed);
+            Ok(())
+        },
+    );
     let board = StatusBoard::new();
     let mesh = Mesh::start(options, router, board.clone()).await?;
     let chaos = Chaos::of(&mesh);
@@ -144,25 +156,31 @@ pub async fn run(dir: &Path, name: &NodeName) -> Result<(), NodeError> {
         leave: leave.clone(),
         gave_up: Arc::default(),
         supervisor: Mutex::default(),
+        draining,
     };
+    let mut comes_back = false;
     let outcome = tokio::select! {
-        () = signalled => {
-            tracing::info!("told to stop by a signal");
+        told = signalled => {
+            tracing::info!(?told, "told to leave by a signal");
+            comes_back = told == Told::Restart;
             Ok(())
         }
         farewell = leave.said() => last_words(farewell),
+        () = mesh.expired() => Err(MeshError::Expired(name.clone()).into()),
         error = work(&parts) => Err(error),
     };
     parts.stop_actors().await;
     if parts.node.roles.contains(&Role::Coordinator) {
         match &outcome {
+            // The others wait for it.
+            Ok(()) if comes_back => {}
             Ok(()) => dismiss(&mesh, "the run is over").await,
             Err(NodeError::Hopeless(reason)) => dismiss(&mesh, reason).await,
             // It will be started again; the others wait for it.
             Err(_) => {}
         }
     }
-    mesh.stop("leaving").await;
+    mesh.stop(if comes_back { "leaving for a restart" } else { "leaving" }).await;
     outcome
 }
 
@@ -231,6 +249,8 @@ struct Parts {
     leave: Leave,
     /// Why the supervisor gave up.
     gave_up: Arc<Mutex<String>>,
+    /// Whether it takes no new work.
+    draining: Arc<AtomicBool>,
     /// Once it was started.
     supervisor: Mutex<Option<ActorRef<SupervisorMsg>>>,
 }
@@ -245,17 +265,28 @@ impl Parts {
     }
 }
 
-/// Resolves at the first SIGTERM or SIGINT.
-fn signalled() -> Result<impl Future<Output = ()>, NodeError> {
+/// What a signal asks of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// To leave for good: SIGTERM, SIGINT.
+    Stop,
+    /// To leave and be started again: [`crrl_cluster::host::RESTART_SIGNAL`].
+    Restart,
+}
+
+/// Resolves at the first signal that asks something of a node.
+fn signalled() -> Result<impl Future<Output = Told>, NodeError> {
     let listen = |kind| {
         signal(kind).map_err(|source| NodeError::System { what: "a signal handler", source })
     };
     let (mut terminate, mut interrupt) =
         (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let mut restart = listen(SignalKind::user_defined1())?;
     Ok(async move {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => Told::Stop,
+            _ = interrupt.recv() => Told::Stop,
+            _ = restart.recv() => Told::Restart,
         }
     })
 }
@@ -263,7 +294,8 @@ fn signalled() -> Result<impl Future<Output = ()>, NodeError> {
 /// Starts the supervisor with a child for each role, and the node's reports.
 async fn start(parts: &Parts) -> Result<(JoinHandle<()>, Reporter), NodeError> {
     let (chaos, probes) = (parts.chaos.clone(), parts.probes.clone());
-    let mut sources = Sources { chaos, probes, ..Sources::default() };
+    let draining = Arc::clone(&parts.draining);
+    let mut sources = Sources { chaos, probes, draining, ..Sources::default() };
     let mut children = Vec::new();
     for role in &parts.node.roles {
         children.push(match role {

@@ -1,5 +1,7 @@
 //! What a node says of itself, once a second, to the coordinator.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crrl_cluster::{Mesh, Probes};
@@ -25,6 +27,8 @@ pub struct Sources {
     pub chaos: Chaos,
     /// What the actors are doing.
     pub probes: Probes,
+    /// Whether the node takes no new work.
+    pub draining: Arc<AtomicBool>,
 }
 
 /// Reports until it is stopped or dropped.
@@ -108,6 +112,9 @@ fn report(mesh: &Mesh, sources: &Sources) -> NodeReport {
         if !seen.ready {
             report.state = NodeState::Starting;
         }
+    }
+    if sources.draining.load(Ordering::Relaxed) {
+        report.state = NodeState::Draining;
     }
     report
 }

@@ -75,6 +75,12 @@ enum Command {
     /// Supervises the node processes of a run (started by `cluster up`).
     #[command(hide = true)]
     Host(commands::host::Args),
+    /// Holds the connection to a node on another machine (started by `host`).
+    #[command(hide = true)]
+    Remote(commands::remote::Args),
+    /// Prints what this program is, as JSON (asked for over ssh).
+    #[command(hide = true)]
+    About(commands::about::Args),
     /// One node of a run, on this machine or another.
     Node(commands::node::Args),
 }
@@ -113,6 +119,8 @@ fn main() -> ExitCode {
             .map(|()| ExitCode::SUCCESS)
             .map_err(Into::into),
         Command::Host(args) => commands::host::run(args),
+        Command::Remote(args) => commands::remote::run(args),
+        Command::About(args) => commands::about::run(&args),
         Command::Node(args) => commands::node::run(args),
     };
     result.unwrap_or_else(|error| {

@@ -5,20 +5,17 @@ mod scenario;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
 use crrl_actors::evidence;
-use crrl_cluster::RunDir;
-use crrl_config::Overrides;
 use crrl_control::audit::Verdict;
 
 use self::campaign::{Campaign, Options, Outcome};
 use self::scenario::{SCENARIOS, Scenario};
 use super::failure::say;
-use crate::run::absolute;
+use super::place::Place;
 
 /// Exit code of a cluster that did not get over a fault.
 const NOT_SURVIVED: u8 = 1;
@@ -48,12 +45,8 @@ struct RunArgs {
     /// Scenarios by name, `all` of them, or files of faults (.toml).
     #[arg(required = true)]
     scenarios: Vec<String>,
-    /// Configuration file of the cluster.
-    #[arg(short = 'f', long, default_value = "cluster.toml", value_name = "FILE")]
-    file: PathBuf,
-    /// Folder of the run, instead of a configuration file.
-    #[arg(long, value_name = "DIR", conflicts_with = "file")]
-    run: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     /// How often each is tried.
     #[arg(long, default_value_t = 1, value_name = "N")]
     times: u32,
@@ -102,13 +95,7 @@ fn inject(args: &RunArgs) -> anyhow::Result<ExitCode> {
     for word in &args.scenarios {
         scenarios.extend(scenario::resolve(word)?);
     }
-    let run = match &args.run {
-        Some(dir) => RunDir::new(absolute(dir)),
-        None => {
-            let overrides = Overrides::from_environment(std::env::vars());
-            RunDir::new(absolute(&crrl_config::load(&args.file, &overrides)?.run.dir))
-        }
-    };
+    let run = args.place.run_dir()?;
     let seconds = |s: f64| Duration::try_from_secs_f64(s.max(0.0)).unwrap_or_default();
     let options = Options {
         seed: args.seed,

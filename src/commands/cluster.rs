@@ -4,11 +4,11 @@ mod invite;
 mod logs;
 mod plan;
 mod quarantine;
+mod restart;
 mod scale;
 mod status;
 mod up;
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,12 +16,11 @@ use std::time::Duration;
 use clap::Subcommand;
 use crrl_cluster::RunDir;
 use crrl_cluster::host::{self, Down};
-use crrl_cluster::invitation::Guest;
-use crrl_config::{ClusterConfig, Overrides};
-use crrl_transport::Validity;
+use crrl_config::ClusterConfig;
 
 use super::config::Source;
 use super::failure::host_error;
+use super::place::Place;
 use crate::run::absolute;
 
 /// Exit code of a cluster that is not as it should be.
@@ -108,47 +107,36 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Write the file with which a node on another machine joins a run that is up: `crrl node --join
-    /// FILE` there.
+    /// Let a node on another machine join a run that is up: prints a token (--token), or writes a file,
+    /// for `crrl node --join` there.
     Invite {
-        /// Name of the node: one the configuration calls external, or a new rollout node.
-        name: String,
+        #[command(flatten)]
+        guest: invite::Args,
         #[command(flatten)]
         place: Place,
-        /// File to write; NAME.join without it. It holds a private key: carry it by a safe way.
-        #[arg(short, long, value_name = "FILE")]
-        out: Option<PathBuf>,
-        /// Address of this machine as the guest sees it.
-        #[arg(long, value_name = "IP")]
-        address: Option<IpAddr>,
-        /// Hours until the certificate in it expires.
-        #[arg(long, default_value_t = 24 * 7, value_name = "HOURS")]
-        hours: u32,
+    },
+    /// Restart nodes one after the other, each with the program that is there now: rollout nodes finish
+    /// what they have, the others go on from what is on disk.
+    Restart {
+        /// Nodes; without any, every node the host of this machine starts.
+        nodes: Vec<String>,
+        /// One after the other. There is no other way: all at once is `down` and `up`.
+        #[arg(long, required = true)]
+        rolling: bool,
+        /// Seconds a rollout node may take to finish what it has; what is left is handed to others.
+        #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+        drain: u64,
+        /// Seconds each node may take to be ready again.
+        #[arg(long, default_value_t = 120, value_name = "SECONDS")]
+        wait: u64,
+        #[command(flatten)]
+        place: Place,
     },
     /// Stop every node: asked first, then by signal. Nothing is left behind.
     Down {
         #[command(flatten)]
         place: Place,
     },
-}
-
-/// Which run: the one of a configuration file, or the one in a folder.
-#[derive(Debug, clap::Args)]
-struct Place {
-    #[command(flatten)]
-    source: Source,
-    /// Folder of the run, instead of a configuration file.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["file", "set"])]
-    run: Option<PathBuf>,
-}
-
-impl Place {
-    fn run_dir(&self) -> anyhow::Result<RunDir> {
-        match &self.run {
-            Some(dir) => Ok(RunDir::new(absolute(dir))),
-            None => Ok(run_dir(&self.source.load()?)),
-        }
-    }
 }
 
 fn run_dir(config: &ClusterConfig) -> RunDir {
@@ -166,21 +154,15 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         Action::Status { place, json } => status::run(&place.run_dir()?, json),
         Action::Logs { nodes, follow, file, run } => {
-            let run = match run {
-                Some(dir) => RunDir::new(absolute(&dir)),
-                None => run_dir(&crrl_config::load(
-                    &file,
-                    &Overrides::from_environment(std::env::vars()),
-                )?),
-            };
-            logs::run(&run, &nodes, follow)
+            logs::run(&Place::of(file, run).run_dir()?, &nodes, follow)
         }
         Action::Quarantine { place, release, release_all, json } => {
             quarantine::run(&place.run_dir()?, &release, release_all, json)
         }
-        Action::Invite { name, place, out, address, hours } => {
-            let guest = Guest { name: name.into(), address, validity: Validity::hours(hours) };
-            invite::run(&place.run_dir()?, &guest, out)
+        Action::Invite { guest, place } => invite::run(&place.run_dir()?, guest),
+        Action::Restart { nodes, rolling: _, drain, wait, place } => {
+            let (drain, wait) = (Duration::from_secs(drain), Duration::from_secs(wait));
+            restart::run(&place.run_dir()?, &nodes, drain, wait)
         }
         Action::Down { place } => down(&place.run_dir()?),
     }

@@ -1,5 +1,6 @@
 //! `crrl doctor`: whether a run can be started here, and what to do where it cannot.
 
+mod hosts;
 mod machine;
 mod run;
 
@@ -13,7 +14,8 @@ use serde::Serialize;
 use super::failure::PREFLIGHT;
 
 /// Looks at what a run needs: programs, isolation, memory, disk, limits, ports, and, with a
-/// configuration, its model, tasks, certificates and GPU. Every check that fails prints what to do.
+/// configuration, its model, tasks, certificates, GPU, and the machines nodes are started on over
+/// ssh: host keys, program, clock, UDP both ways. Every check that fails prints what to do.
 /// Exit code 0 if a run can be started, 4 if not.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -69,6 +71,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (config, mut checks) = config(args.file.as_deref());
     checks.extend(machine::checks(&config));
     checks.extend(run::checks(&config));
+    checks.extend(hosts::checks(&config));
     let bad = checks.iter().filter(|check| check.verdict == Verdict::Bad).count();
     let mut out = std::io::stdout().lock();
     if args.json {

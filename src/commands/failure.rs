@@ -10,8 +10,12 @@ use crrl_config::ConfigError;
 pub(crate) const USAGE: u8 = 2;
 /// Exit code of something that could not be started here.
 pub(crate) const PREFLIGHT: u8 = 4;
+/// Exit code of any other failure.
+pub(crate) const FAILED: u8 = 1;
 /// Exit code of a cluster that does not answer.
 pub(crate) const UNREACHABLE: u8 = 6;
+/// Exit code of a cluster that answers, and refuses.
+pub(crate) const DENIED: u8 = 7;
 
 /// Exit code of a command that a person stopped.
 pub(crate) const INTERRUPTED: u8 = 130;

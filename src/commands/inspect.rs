@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use crrl_cluster::RunDir;
-use crrl_config::Overrides;
 use crrl_inspect::scripts::query::{self, Query};
 use crrl_inspect::scripts::watching;
 use crrl_inspect::{InspectError, tui};
 
 use super::failure::{Coded, say};
-use crate::run::absolute;
+use super::place::Place;
 
 /// Exit code of a cluster something is wrong with.
 const UNHEALTHY: u8 = 1;
@@ -100,27 +99,6 @@ enum Action {
         #[arg(value_name = "FILE")]
         recording: PathBuf,
     },
-}
-
-/// Which run: the one of a configuration file, or the one in a folder.
-#[derive(Debug, clap::Args)]
-struct Place {
-    /// Configuration file of the cluster.
-    #[arg(short = 'f', long, global = true, default_value = "cluster.toml", value_name = "FILE")]
-    file: PathBuf,
-    /// Folder of the run, instead of a configuration file.
-    #[arg(long, global = true, value_name = "DIR", conflicts_with = "file")]
-    run: Option<PathBuf>,
-}
-
-impl Place {
-    fn run_dir(&self) -> anyhow::Result<RunDir> {
-        if let Some(dir) = &self.run {
-            return Ok(RunDir::new(absolute(dir)));
-        }
-        let overrides = Overrides::from_environment(std::env::vars());
-        Ok(RunDir::new(absolute(&crrl_config::load(&self.file, &overrides)?.run.dir)))
-    }
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {

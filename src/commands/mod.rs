@@ -1,6 +1,7 @@
 //! One file per subcommand. A file parses its arguments, calls the crate that does the work, and
 //! prints what came of it.
 
+pub(crate) mod about;
 pub(crate) mod adapters;
 pub(crate) mod audit;
 pub(crate) mod chaos;
@@ -16,7 +17,9 @@ pub(crate) mod inspect;
 pub(crate) mod logging;
 pub(crate) mod model;
 pub(crate) mod node;
+pub(crate) mod place;
 pub(crate) mod quickstart;
+pub(crate) mod remote;
 pub(crate) mod report;
 pub(crate) mod reward;
 pub(crate) mod sft;

@@ -1,24 +1,37 @@
 //! `crrl node`: one node of a run, started by the host or, with an invitation, by anybody.
 
+mod tie;
+
+use std::io::{BufRead as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crrl_actors::node::NodeError;
 use crrl_actors::settings;
-use crrl_cluster::RunDir;
-use crrl_cluster::invitation::Invitation;
+use crrl_cluster::admission::{self, JoinError};
+use crrl_cluster::invitation::{self, Invitation};
+use crrl_cluster::renewal::now_s;
+use crrl_cluster::run_dir::write_atomic;
+use crrl_cluster::token::{self, Token};
+use crrl_cluster::{MeshError, RunDir};
+use crrl_config::ClusterConfig;
+use crrl_transport::Pending;
 use crrl_types::NodeName;
 
-use super::failure::{Coded, describe, say};
+use super::failure::{Coded, DENIED, FAILED, UNREACHABLE, describe, say};
 use crate::run::absolute;
+
+/// Longest line that is read as a token.
+const LINE_BYTES_MAX: u64 = 4096;
 
 /// Runs one node of a cluster in the foreground until the run is over or it is told to stop (Ctrl-C,
 /// SIGTERM). For Slurm, Kubernetes, systemd, or a shell on another machine.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Join a run with the file that `crrl cluster invite` wrote.
-    #[arg(long, value_name = "FILE", required_unless_present = "run_dir")]
-    join: Option<PathBuf>,
+    /// Join a run with what `crrl cluster invite` printed or wrote: a token, or a file; `-` reads a
+    /// token from the standard input, where nobody can see it in a list of processes.
+    #[arg(long, value_name = "TOKEN", required_unless_present = "run_dir")]
+    join: Option<String>,
     /// Folder on this machine for the node's own files; without it, named after the node.
     #[arg(long, value_name = "DIR", requires = "join")]
     dir: Option<PathBuf>,
@@ -36,6 +49,9 @@ pub(crate) struct Args {
     /// they then need not come from the parameter server once for each node.
     #[arg(long, value_name = "ADDRESS", requires = "join")]
     relay: Option<std::net::SocketAddr>,
+    /// Leave when the standard input ends or falls silent (used over ssh).
+    #[arg(long, hide = true, requires = "join")]
+    tied: bool,
     /// Folder of the run (used by the host).
     #[arg(long, hide = true, requires = "name", conflicts_with = "join")]
     run_dir: Option<PathBuf>,
@@ -46,70 +62,113 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     super::logging::to_stderr();
-    match (&args.join, args.run_dir, args.name) {
-        (Some(file), ..) => {
-            let here = Here {
-                model: args.model,
-                device: args.device,
-                threads: args.threads,
-                relay: args.relay,
-            };
-            let (dir, name) = join(file, &args.dir, here)?;
-            run_node(&dir, &name)
+    let Args { join, dir, model, device, threads, relay, tied, run_dir, name } = args;
+    match (join, run_dir, name) {
+        (Some(with), ..) => {
+            let own = Own { dir, model, device, threads, relay };
+            let (dir, name) = own.join(&with)?;
+            if tied {
+                tie::to_stdin()?;
+            }
+            // Whoever started it over ssh starts it again with another token.
+            run_node(&dir, &name, !tied)
         }
-        (None, Some(dir), Some(name)) => run_node(&dir, &name.into()),
-        _ => Err(Coded::usage("say --join FILE; `crrl cluster invite NAME` writes the file")),
+        (None, Some(dir), Some(name)) => run_node(&dir, &name.into(), false),
+        _ => Err(Coded::usage("say --join TOKEN; `crrl cluster invite NAME --token` prints one")),
     }
 }
 
-/// What is other on this machine than the run's configuration says.
-struct Here {
+/// What a guest has on its own machine.
+struct Own {
+    dir: Option<PathBuf>,
     model: Option<PathBuf>,
     device: Option<String>,
     threads: Option<usize>,
     relay: Option<std::net::SocketAddr>,
 }
 
-/// Unpacks an invitation; gives the folder and the name to run under.
-fn join(
-    file: &Path,
-    dir: &Option<PathBuf>,
-    Here { model, device, threads, relay }: Here,
-) -> anyhow::Result<(PathBuf, NodeName)> {
-    let refused = |error: &dyn std::fmt::Display| Coded::usage(error.to_string());
-    let invitation = Invitation::load(file).map_err(|error| refused(&error))?;
-    let name = invitation.name.clone();
-    let dir = absolute(dir.as_deref().unwrap_or(Path::new(name.as_str())));
-    let run = RunDir::new(&dir);
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
-    let now_s = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    let change = |config: &mut crrl_config::ClusterConfig| {
-        if let Some(model) = model {
-            config.model.path = absolute(&model);
+impl Own {
+    /// Joins with a token or a file; gives the folder and the name to run under.
+    fn join(self, with: &str) -> anyhow::Result<(PathBuf, NodeName)> {
+        let refused = |error: &dyn std::fmt::Display| Coded::usage(error.to_string());
+        let line = if with == "-" { Some(first_line()?) } else { None };
+        let text = line.as_deref().unwrap_or(with);
+        let name = if line.is_some() || text.starts_with(token::PREFIX) {
+            let token: Token = text.parse().map_err(|error| refused(&error))?;
+            self.knock(&token)?;
+            token.name
+        } else {
+            let invitation = Invitation::load(Path::new(text)).map_err(|error| refused(&error))?;
+            let run = self.run(&invitation.name);
+            let change = |config: &mut ClusterConfig| self.change(&invitation.name, config);
+            invitation.unpack(&run, now_s(), change).map_err(|error| refused(&error))?;
+            invitation.name
+        };
+        let run = self.run(&name);
+        let config = run.config()?;
+        crrl_model::ModelDir::open(&config.model.path).map_err(|error| {
+            Coded::preflight(format!(
+                "{error}\n  the node needs the run's model on this machine: --model names its folder"
+            ))
+        })?;
+        let dir = run.path().to_owned();
+        say(&format!("{name} joins from {}; Ctrl-C leaves", dir.display()));
+        Ok((dir, name))
+    }
+
+    fn run(&self, name: &NodeName) -> RunDir {
+        RunDir::new(absolute(self.dir.as_deref().unwrap_or(Path::new(name.as_str()))))
+    }
+
+    /// Gets a certificate and the run's settings with a token, unless this folder has got them with
+    /// it before: a supervisor may start the node again and again.
+    fn knock(&self, token: &Token) -> anyhow::Result<()> {
+        let run = self.run(&token.name);
+        let used = run.path().join("token.used");
+        if std::fs::read_to_string(&used).is_ok_and(|id| id == token.id()) {
+            return Ok(());
         }
-        if let Some(device) = device {
-            config.model.device = device;
+        invitation::make_tls(&run)?;
+        let pending = Pending::open(&run.tls(), &token.name)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let granted = runtime.block_on(admission::knock(token, &pending)).map_err(|error| {
+            let code = match error {
+                JoinError::Knock(_) => UNREACHABLE,
+                JoinError::Refused(_) | JoinError::NotCoordinator(_) => DENIED,
+                _ => FAILED,
+            };
+            Coded { code, message: error.to_string() }
+        })?;
+        granted.take_up(&run, pending, |config| self.change(&token.name, config))?;
+        Ok(write_atomic(&used, token.id().as_bytes())?)
+    }
+
+    /// What is different on this machine.
+    fn change(&self, name: &NodeName, config: &mut ClusterConfig) {
+        if let Some(model) = &self.model {
+            config.model.path = absolute(model);
         }
-        if let Some(relay) = relay {
+        if let Some(device) = &self.device {
+            config.model.device.clone_from(device);
+        }
+        if let Some(relay) = self.relay {
             config.cluster.relay = relay.to_string();
         }
-        let nodes = config.node.iter_mut().filter(|node| node.name == name.as_str());
-        for node in nodes {
-            node.threads = threads.unwrap_or(node.threads);
+        for node in config.node.iter_mut().filter(|node| node.name == name.as_str()) {
+            node.threads = self.threads.unwrap_or(node.threads);
         }
-    };
-    invitation.unpack(&run, now_s, change).map_err(|error| refused(&error))?;
-    let config = run.config()?;
-    crrl_model::ModelDir::open(&config.model.path).map_err(|error| {
-        Coded::preflight(format!(
-            "{error}\n  the node needs the run's model on this machine: --model names its folder"
-        ))
-    })?;
-    say(&format!("{name} joins from {}; Ctrl-C leaves", dir.display()));
-    Ok((dir, name))
+    }
 }
 
-fn run_node(dir: &Path, name: &NodeName) -> anyhow::Result<ExitCode> {
+/// The first line of the standard input; the rest is left for others.
+fn first_line() -> anyhow::Result<String> {
+    let mut line = String::new();
+    std::io::stdin().lock().take(LINE_BYTES_MAX).read_line(&mut line)?;
+    Ok(line)
+}
+
+/// Runs a node until it ends. A `guest` has nobody who gives it another certificate.
+fn run_node(dir: &Path, name: &NodeName, guest: bool) -> anyhow::Result<ExitCode> {
     let config = RunDir::new(dir).config()?;
     if let Some(node) = config.nodes().iter().find(|node| node.name == name.as_str()) {
         settings::set_threads(settings::threads(node))?;
@@ -125,15 +184,17 @@ fn run_node(dir: &Path, name: &NodeName) -> anyhow::Result<ExitCode> {
     match outcome.map_err(anyhow::Error::from) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         // The host does not start a node again that ends with this code.
-        Err(error) if is_hopeless(&error) => Err(Coded::preflight(describe(&error))),
+        Err(error) if is_hopeless(&error, guest) => Err(Coded::preflight(describe(&error))),
         Err(error) => Err(error),
     }
 }
 
 /// Whether a person has to do something before the node can go on.
-fn is_hopeless(error: &anyhow::Error) -> bool {
+fn is_hopeless(error: &anyhow::Error, guest: bool) -> bool {
     error.chain().any(|cause| {
-        matches!(cause.downcast_ref(), Some(NodeError::Hopeless(_)))
+        let node = cause.downcast_ref();
+        matches!(node, Some(NodeError::Hopeless(_)))
+            || guest && matches!(node, Some(NodeError::Mesh(MeshError::Expired(_))))
             || cause
                 .downcast_ref::<std::io::Error>()
                 .is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)

@@ -1,37 +1,24 @@
 //! `crrl tls`: the certificates of a run.
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use crrl_cluster::mesh::{role_text, roles_of};
-use crrl_cluster::{RunDir, host};
-use crrl_config::Overrides;
+use crrl_cluster::{RunDir, host, renewal};
 use crrl_control::wire::NodeRole;
-use crrl_transport::{Authority, Facts, Validity, revoke, revoked};
+use crrl_transport::{Authority, Facts, Validity, revoke_all, revoked};
 use crrl_types::NodeName;
 use serde::Serialize;
 
 use super::failure::Coded;
-use crate::run::absolute;
+use super::place::Place;
 
 /// Arguments of `crrl tls`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Action,
-}
-
-/// Which run.
-#[derive(Debug, clap::Args)]
-struct Place {
-    /// Configuration file of the cluster.
-    #[arg(short = 'f', long, default_value = "cluster.toml", value_name = "FILE")]
-    file: PathBuf,
-    /// Folder of the run, instead of a configuration file.
-    #[arg(long, value_name = "DIR", conflicts_with = "file")]
-    run: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -71,7 +58,8 @@ enum Action {
         #[command(flatten)]
         place: Place,
     },
-    /// Revoke the certificate of a name. Whoever uses it is cut off within seconds.
+    /// Revoke the certificates of a name, those it had before included. Whoever uses one is cut off
+    /// within seconds.
     Revoke {
         /// The name.
         name: String,
@@ -80,28 +68,16 @@ enum Action {
     },
 }
 
-impl Place {
-    fn run_dir(&self) -> anyhow::Result<RunDir> {
-        Ok(RunDir::new(absolute(&match &self.run {
-            Some(dir) => dir.clone(),
-            None => {
-                let overrides = Overrides::from_environment(std::env::vars());
-                crrl_config::load(&self.file, &overrides)?.run.dir
-            }
-        })))
+/// A run that has an authority.
+fn existing(place: &Place) -> anyhow::Result<RunDir> {
+    let run = place.run_dir()?;
+    if !run.tls().join("ca.pem").is_file() {
+        return Err(Coded::usage(format!(
+            "{} has no authority yet; `crrl tls init` or `crrl cluster up` makes one",
+            run.path().display()
+        )));
     }
-
-    /// A run that has an authority.
-    fn existing(&self) -> anyhow::Result<RunDir> {
-        let run = self.run_dir()?;
-        if !run.tls().join("ca.pem").is_file() {
-            return Err(Coded::usage(format!(
-                "{} has no authority yet; `crrl tls init` or `crrl cluster up` makes one",
-                run.path().display()
-            )));
-        }
-        Ok(run)
-    }
+    Ok(run)
 }
 
 /// A certificate of the folder.
@@ -121,7 +97,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             Authority::open_or_create(&run.tls())?;
             eprintln!("the authority is {}", run.tls().join("ca.pem").display());
         }
-        Action::List { place, json } => list(&place.existing()?, json)?,
+        Action::List { place, json } => list(&existing(&place)?, json)?,
         Action::Issue { name, roles, hours, place } => {
             let known = roles_of(&roles);
             if let Some(wrong) =
@@ -132,7 +108,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
                     all_roles().join(", ")
                 )));
             }
-            let run = place.existing()?;
+            let run = existing(&place)?;
             Authority::open_or_create(&run.tls())?.issue_anew(
                 &name.as_str().into(),
                 &roles,
@@ -140,15 +116,17 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             )?;
             eprintln!("{}", run.tls().join(format!("{name}.pem")).display());
         }
-        Action::Rotate { names, place } => rotate(&place.existing()?, &names)?,
+        Action::Rotate { names, place } => rotate(&existing(&place)?, &names)?,
         Action::Revoke { name, place } => {
-            let run = place.existing()?;
+            let run = existing(&place)?;
             let certificate = find(&run, &name)?;
-            revoke(&run.tls(), certificate.fingerprint.parse()?, &name.as_str().into())?;
-            eprintln!(
-                "the certificate {} of {name} counts no more",
-                &certificate.fingerprint[..12]
-            );
+            let count = revoke_all(&run.tls(), &name.as_str().into(), renewal::now_s())?;
+            let rest = match count {
+                0 => "revoked already".to_owned(),
+                1 => "counts no more".to_owned(),
+                _ => format!("and {} older ones count no more", count - 1),
+            };
+            eprintln!("the certificate {} of {name}: {rest}", &certificate.fingerprint[..12]);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -250,10 +228,14 @@ fn rotate(run: &RunDir, names: &[String]) -> anyhow::Result<()> {
     } else {
         names.iter().map(|name| find(run, name)).collect::<anyhow::Result<_>>()?
     };
-    for Certificate { name, roles, fingerprint, .. } in chosen {
+    let hours = run.config().map(|config| config.cluster.certificate_hours);
+    let of_node = Validity::hours(hours.unwrap_or(crrl_config::CERTIFICATE_HOURS));
+    for Certificate { name, roles, .. } in chosen {
         let name = NodeName::from(name);
-        revoke(&run.tls(), fingerprint.parse()?, &name)?;
-        authority.issue_anew(&name, &roles, Validity::RUN)?;
+        revoke_all(&run.tls(), &name, renewal::now_s())?;
+        let tool =
+            roles_of(&roles).iter().all(|r| matches!(r, NodeRole::Operator | NodeRole::Chaos));
+        authority.issue_anew(&name, &roles, if tool { Validity::RUN } else { of_node })?;
         eprintln!("{name}: a new key and certificate; the old one counts no more");
     }
     Ok(())

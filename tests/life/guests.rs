@@ -85,3 +85,39 @@ fn an_invitation_that_is_none_is_named() {
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("has no authority"), "{said}");
 }
+
+#[test]
+fn a_guest_joins_with_a_token_once_and_comes_back_with_what_it_got() {
+    let world = World::new();
+    world.configure("steps = 20", "steps = 100000");
+    let mut training = world.train(&[]);
+    training.until_step(1);
+    let output = world.crrl(&["cluster", "invite", "guest-1", "--token"]);
+    let token = String::from_utf8(output.stdout).expect("text").trim().to_owned();
+    assert!(token.starts_with("crrl1"), "{token}");
+    let join = ["node", "--join", &token, "--dir", "elsewhere", "--threads", "1"];
+    let seen = |what: &str, n: usize| {
+        let ups = world.history().into_iter().filter(
+            |event| matches!(&event.kind, EventKind::NodeUp { peer, .. } if peer.as_str() == what),
+        );
+        (ups.count() >= n).then_some(())
+    };
+    for life in 1..=2 {
+        let mut guest = world.starts(&join, "guest.stderr");
+        training.until("the guest", || seen("guest-1", life));
+        end(guest.id(), Signal::SIGTERM);
+        assert!(guest.wait().expect("is ours").success(), "did not leave in peace");
+    }
+    let key = std::fs::read_to_string(world.folder.path().join("elsewhere/tls/guest-1.key"));
+    assert!(key.expect("made there").contains("PRIVATE KEY"));
+    assert!(!world.run.tls().join("guest-1.key").exists(), "the key has travelled");
+    // Somebody else with the same token.
+    let other = ["node", "--join", &token, "--dir", "another", "--threads", "1"];
+    let (code, said) = world.refused(&other);
+    assert_eq!(code, 7, "{said}");
+    assert!(said.contains("was used already"), "{said}");
+    let (code, said) = world.refused(&["node", "--join", &token[..40]]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("cut or mistyped") && said.contains("--token"), "{said}");
+    training.until_step(world.steps() + 1);
+}

@@ -6,7 +6,9 @@ mod chaos;
 mod guests;
 mod ledger;
 mod quarantine;
+mod remote;
 mod reproducible;
+mod restart;
 mod scale;
 mod world;
 

@@ -70,6 +70,23 @@ fn rollout_nodes_are_added_and_taken_away_while_the_others_run() {
 }
 
 #[test]
+fn a_second_up_of_one_run_is_told_of_the_first() {
+    let world = World::new();
+    world.configure("steps = 20", "steps = 100000");
+    std::fs::create_dir_all(world.run.path()).expect("writable");
+    // Held as by an `up` that is under way.
+    let file = std::fs::File::create(world.run.path().join("up.lock")).expect("writable");
+    let lock = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock);
+    let lock = lock.map_err(|(_, error)| error).expect("nobody has it");
+    let (code, said) = world.refused(&["cluster", "up"]);
+    assert_eq!(code, 4, "{said}");
+    assert!(said.contains("another `up` of") && said.contains("wait for it"), "{said}");
+    drop(lock);
+    world.succeeds(&["cluster", "up"]);
+    world.succeeds(&["cluster", "down"]);
+}
+
+#[test]
 fn the_doctor_names_what_is_missing_and_what_to_do() {
     let world = World::new();
     let output = world.crrl(&["doctor", "--json"]);

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use crrl_control::wire::Wire;
 use crrl_transport::{
-    BlobError, BlobReceipt, DecodeError, EncodeError, ReceivedBlob, decode, encode, receive_blob,
-    send_blob,
+    BlobError, BlobReceipt, DecodeError, EncodeError, ReceivedBlob, decode, encode_as,
+    receive_blob, send_blob,
 };
 use crrl_types::{AdapterManifest, Digest};
 use serde::{Deserialize, Serialize};
@@ -71,15 +71,16 @@ impl Outgoing {
 
     /// Head, hash and content. An adapter's hash is its manifest's: were the two apart, the
     /// receiver would refuse it.
-    fn encoded(&self) -> Result<(Vec<u8>, Digest, Bytes), EncodeError> {
+    fn encoded(&self, protocol: u8) -> Result<(Vec<u8>, Digest, Bytes), EncodeError> {
+        let head = |head: &Head| encode_as(protocol, head);
         match &self.content {
             Content::Message(wire) => {
-                let body = Bytes::from(encode(wire)?);
-                Ok((encode(&Head::Message)?, Digest::of(&body), body))
+                let body = Bytes::from(encode_as(protocol, wire)?);
+                Ok((head(&Head::Message)?, Digest::of(&body), body))
             }
             Content::Adapter { manifest, payload, draft } => {
-                let head = if *draft { Head::Draft } else { Head::Adapter };
-                Ok((encode(&head(manifest.clone()))?, manifest.digest, payload.clone()))
+                let of = if *draft { Head::Draft } else { Head::Adapter };
+                Ok((head(&of(manifest.clone()))?, manifest.digest, payload.clone()))
             }
         }
     }
@@ -113,8 +114,9 @@ pub(crate) async fn send_to(shared: Arc<Shared>, peer: Arc<Peer>) {
 }
 
 async fn send(shared: &Shared, peer: &Peer, blob: &Outgoing) -> Result<(), BlobError> {
-    let (head, digest, body) =
-        blob.encoded().map_err(|error| BlobError::Broken(error.to_string()))?;
+    let (head, digest, body) = blob
+        .encoded(peer.control.protocol)
+        .map_err(|error| BlobError::Broken(error.to_string()))?;
     let body = if blob.is_adapter() { shared.endpoint.faults().adapter(body) } else { body };
     let id = BLOB_IDS.fetch_add(1, Ordering::Relaxed);
     send_blob(&peer.bulk.quic, shared.endpoint.options(), id, &head, digest, &body).await

@@ -42,6 +42,9 @@ pub struct Change {
     pub roles: Vec<Role>,
     /// Threads of its tensor work; 0 takes one for each core.
     pub threads: usize,
+    /// The machine it is started on over ssh; none is this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// What is done about it.
     pub action: Action,
 }
@@ -105,6 +108,7 @@ pub fn plan(wanted: &ClusterConfig, observed: &Observed) -> Changes {
             name: node.name.clone(),
             roles: node.roles.clone(),
             threads: node.threads,
+            host: node.host.clone(),
             action: action(node),
         })
         .collect();
@@ -114,6 +118,7 @@ pub fn plan(wanted: &ClusterConfig, observed: &Observed) -> Changes {
             name: node.name.clone(),
             roles: node.roles.clone(),
             threads: node.threads,
+            host: node.host.clone(),
             action: Action::Stop,
         }
     }));
@@ -144,7 +149,7 @@ mod tests {
             name: format!("rollout-{i}"),
             roles: vec![Role::Rollout],
             threads: 1,
-            external: false,
+            ..Node::default()
         }));
         ClusterConfig { node, ..ClusterConfig::default() }
     }
@@ -153,6 +158,7 @@ mod tests {
         let process = |node: &Node| NodeProcess {
             name: node.name.clone(),
             roles: Vec::new(),
+            host: None,
             pid: Some(1),
             restarts: 0,
             given_up: false,

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crrl_config::Node;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -29,7 +30,7 @@ use crate::operator::OperatorClient;
 use crate::run_dir::{RunDir, RunDirError};
 
 pub use prepare::PrepareError;
-pub use process::run;
+pub use process::{RESTART_SIGNAL, run};
 pub use state::{HostState, NodeProcess, state};
 
 /// The binary's hidden subcommand for [`run`]; called with `--run-dir DIR`, and with [`TIED`] where
@@ -126,6 +127,12 @@ pub enum HostError {
         what: String,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// It does not do what it is asked.
+    #[error("the host (pid {pid}) does not answer; its log says why")]
+    Deaf {
+        /// The host.
+        pid: u32,
     },
     /// It is still there after everything was tried.
     #[error("the host (pid {pid}) cannot be ended")]
@@ -228,8 +235,31 @@ pub fn adjust(run: &RunDir) -> Result<bool, HostError> {
         Err(pid) => return Err(HostError::UpRuns { run: run.path().to_owned(), pid }),
     };
     let Some(pid) = host_pid(run)? else { return Ok(false) };
-    prepare::issue(run, &config)?;
+    let state = state(run).unwrap_or_default();
+    let runs = |node: &Node| state.nodes.iter().any(|n| n.name == node.name && n.pid.is_some());
+    prepare::issue(run, &config, |node| !runs(node))?;
     end(pid, Signal::SIGHUP);
+    Ok(true)
+}
+
+/// Asks the host of a running cluster to restart a node with the program that is there now. `false`
+/// where no host is running. Returns when the host has taken it up.
+///
+/// # Errors
+/// [`HostError`].
+pub fn restart(run: &RunDir, node: &str) -> Result<bool, HostError> {
+    let Some(pid) = host_pid(run)? else { return Ok(false) };
+    let wanted = run.restart_wanted(node);
+    crate::run_dir::write_atomic(&wanted, b"")?;
+    end(pid, Signal::SIGHUP);
+    let deadline = Instant::now() + UP_TIMEOUT;
+    while wanted.exists() {
+        if Instant::now() > deadline || host_pid(run)? != Some(pid) {
+            let _ = std::fs::remove_file(&wanted);
+            return Err(HostError::Deaf { pid });
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
     Ok(true)
 }
 

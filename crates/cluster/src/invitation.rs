@@ -12,12 +12,14 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crrl_config::{ClusterConfig, ConfigError, Node, Role};
-use crrl_transport::{Authority, AuthorityError, Facts, Validity};
-use crrl_types::NodeName;
+use crrl_transport::{Authority, AuthorityError, Credentials, Facts, Pending, Validity};
+use crrl_types::{Digest, NodeName};
 use serde::{Deserialize, Serialize};
 
+use crate::admission::digest_of_key;
 use crate::host::prepare::role_texts;
 use crate::run_dir::{RunDir, RunDirError, write_atomic};
+use crate::token::MintError;
 
 /// The layout this build writes and reads.
 const FORMAT: u32 = 1;
@@ -57,6 +59,9 @@ pub enum InvitationError {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A token.
+    #[error(transparent)]
+    Token(#[from] MintError),
     /// A file.
     #[error("cannot {what} {path}: {source}", path = .path.display())]
     File {
@@ -92,32 +97,78 @@ impl Invitation {
     /// # Errors
     /// [`InvitationError`]: the name is a local node's, nobody can be dialled, certificates.
     pub fn issue(run: &RunDir, guest: &Guest) -> Result<Self, InvitationError> {
-        let Guest { name, address, validity } = guest;
-        let mut config = run.config()?;
-        let node = guest_node(&mut config, name)?;
-        let addresses = addresses(run, *address)?;
-        let authority = Authority::open_or_create(&run.tls())?;
-        authority.issue_anew(name, &role_texts(&node), *validity)?;
-        let read = |suffix: &str| {
-            let path = run.tls().join(suffix);
-            fs::read(&path).map_err(file("read", &path))
-        };
+        let Guest { name, validity, .. } = guest;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        let certificate = text(read(&format!("{name}.pem"))?);
-        let facts = Facts::from_pem(certificate.as_bytes())
-            .map_err(|error| InvitationError::Refused(error.to_string()))?;
+        let mut invitation = Self::to(run, guest, |authority, roles| {
+            authority.issue_anew(name, roles, *validity)?;
+            Ok(text(read_tls(run, &format!("{name}.pem"))?))
+        })?;
+        invitation.key = text(read_tls(run, &format!("{name}.key"))?);
+        invitation.seed = read_tls(run, &format!("{name}.seed"))?;
+        Ok(invitation)
+    }
+
+    /// As [`Invitation::issue`], for a guest that keeps its own key and sends a request for a
+    /// certificate (PEM).
+    ///
+    /// # Errors
+    /// As [`Invitation::issue`]; also what is no request.
+    pub fn grant(run: &RunDir, guest: &Guest, request: &str) -> Result<Self, InvitationError> {
+        Self::to(run, guest, |authority, roles| {
+            Ok(authority.sign(request, &guest.name, roles, guest.validity)?)
+        })
+    }
+
+    /// Everything but the guest's key.
+    fn to(
+        run: &RunDir,
+        guest: &Guest,
+        certificate: impl FnOnce(&Authority, &[String]) -> Result<String, InvitationError>,
+    ) -> Result<Self, InvitationError> {
+        let refused = |error: &dyn std::fmt::Display| InvitationError::Refused(error.to_string());
+        let mut config = run.config()?;
+        let node = guest_node(&mut config, &guest.name)?;
+        let addresses = addresses(run, guest.address)?;
+        let authority = Authority::open_or_create(&run.tls())?;
+        let certificate = certificate(&authority, &role_texts(&node))?;
+        let facts = Facts::from_pem(certificate.as_bytes()).map_err(|error| refused(&error))?;
         Ok(Self {
             format: FORMAT,
-            name: name.clone(),
+            name: guest.name.clone(),
             addresses,
             valid_until_s: facts.valid_until_s,
-            config: toml::to_string(&config)
-                .map_err(|error| InvitationError::Refused(error.to_string()))?,
-            authority: text(read("ca.pem")?),
+            config: toml::to_string(&config).map_err(|error| refused(&error))?,
+            authority: String::from_utf8_lossy(&read_tls(run, "ca.pem")?).into_owned(),
             certificate,
-            key: text(read(&format!("{name}.key"))?),
-            seed: read(&format!("{name}.seed"))?,
+            key: String::new(),
+            seed: Vec::new(),
         })
+    }
+
+    /// What the key of a request is known by.
+    ///
+    /// # Errors
+    /// It is no request.
+    pub(crate) fn key_of(request: &str) -> Result<String, InvitationError> {
+        Ok(digest_of_key(&Authority::key_of(request)?))
+    }
+
+    /// Whether a name may be invited, and where it would knock. The run must have been prepared.
+    ///
+    /// # Errors
+    /// As [`Invitation::issue`].
+    pub fn door(
+        run: &RunDir,
+        name: &NodeName,
+        address: Option<IpAddr>,
+    ) -> Result<SocketAddr, InvitationError> {
+        let mut config = run.config()?;
+        guest_node(&mut config, name)?;
+        let coordinator = config.nodes().into_iter().find(|n| n.roles.contains(&Role::Coordinator));
+        let coordinator = coordinator.map(|node| NodeName::from(node.name.as_str()));
+        let addresses = addresses(run, address)?;
+        let found = coordinator.and_then(|name| addresses.get(&name).copied());
+        found.ok_or_else(|| InvitationError::Refused("nobody knows where to knock".into()))
     }
 
     /// Writes the file, readable by its owner alone. It must not be there yet.
@@ -173,28 +224,50 @@ impl Invitation {
         now_s: i64,
         change: impl FnOnce(&mut ClusterConfig),
     ) -> Result<(), InvitationError> {
+        let used = run.path().join("invitation.used");
+        let this = Digest::of(self.certificate.as_bytes()).to_string();
+        // Started again with the same file: what it has by now was renewed and counts for longer.
+        let again = fs::read_to_string(&used).is_ok_and(|held| held == this);
+        let held = Credentials::load(&run.tls(), &self.name).ok().filter(|_| again);
+        if held.is_some_and(|held| held.valid_until_s >= now_s) {
+            return self.settle(run, change);
+        }
         if self.valid_until_s < now_s {
             return Err(InvitationError::Refused(format!(
                 "the invitation of {} has expired; ask for another: crrl cluster invite {}",
                 self.name, self.name
             )));
         }
-        let tls = run.tls();
-        let mut folder = fs::DirBuilder::new();
-        folder.recursive(true).mode(0o700).create(&tls).map_err(file("write", &tls))?;
+        make_tls(run)?;
         let name = &self.name;
-        for (suffix, content) in [
-            ("ca.pem".to_owned(), self.authority.as_bytes()),
-            (format!("{name}.pem"), self.certificate.as_bytes()),
-            (format!("{name}.key"), self.key.as_bytes()),
-            (format!("{name}.seed"), &self.seed),
-        ] {
-            let path = tls.join(suffix);
-            let mut options = fs::OpenOptions::new();
-            options.write(true).create(true).truncate(true).mode(0o600);
-            let mut out = options.open(&path).map_err(file("write", &path))?;
-            out.write_all(content).map_err(file("write", &path))?;
-        }
+        write_tls(run, &format!("{name}.pem"), self.certificate.as_bytes())?;
+        write_tls(run, &format!("{name}.key"), self.key.as_bytes())?;
+        write_tls(run, &format!("{name}.seed"), &self.seed)?;
+        self.settle(run, change)?;
+        Ok(write_atomic(&used, this.as_bytes())?)
+    }
+
+    /// Takes up what was granted for the key that waits here; as [`Invitation::unpack`] otherwise.
+    ///
+    /// # Errors
+    /// [`InvitationError`].
+    pub fn take_up(
+        &self,
+        run: &RunDir,
+        pending: Pending,
+        change: impl FnOnce(&mut ClusterConfig),
+    ) -> Result<(), InvitationError> {
+        self.settle(run, change)?;
+        Ok(pending.adopt(&self.certificate)?)
+    }
+
+    /// Everything but the node's own key and certificate.
+    fn settle(
+        &self,
+        run: &RunDir,
+        change: impl FnOnce(&mut ClusterConfig),
+    ) -> Result<(), InvitationError> {
+        write_tls(run, "ca.pem", self.authority.as_bytes())?;
         let json = serde_json::to_vec_pretty(&self.addresses).expect("plain data has a text");
         write_atomic(&run.addresses_path(), &json)?;
         let mut config: ClusterConfig = toml::from_str(&self.config).map_err(|error| {
@@ -211,11 +284,34 @@ impl Invitation {
     }
 }
 
+/// Makes the folder of a node's certificates.
+///
+/// # Errors
+/// Names the folder.
+pub fn make_tls(run: &RunDir) -> Result<(), InvitationError> {
+    let tls = run.tls();
+    let mut folder = fs::DirBuilder::new();
+    folder.recursive(true).mode(0o700).create(&tls).map_err(file("write", &tls))
+}
+
+fn read_tls(run: &RunDir, name: &str) -> Result<Vec<u8>, InvitationError> {
+    let path = run.tls().join(name);
+    fs::read(&path).map_err(file("read", &path))
+}
+
+fn write_tls(run: &RunDir, name: &str, content: &[u8]) -> Result<(), InvitationError> {
+    let path = run.tls().join(name);
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut out = options.open(&path).map_err(file("write", &path))?;
+    out.write_all(content).map_err(file("write", &path))
+}
+
 /// The guest in the configuration: an external node, or a rollout node that is added to it.
 fn guest_node(config: &mut ClusterConfig, name: &NodeName) -> Result<Node, InvitationError> {
     let mut nodes = config.nodes();
     match nodes.iter().find(|node| node.name == name.as_str()) {
-        Some(node) if node.external => return Ok(node.clone()),
+        Some(node) if !node.is_local() => return Ok(node.clone()),
         Some(_) => {
             return Err(InvitationError::Refused(format!(
                 "{name} is a node that this machine starts itself; say external = true in its \
@@ -224,8 +320,13 @@ fn guest_node(config: &mut ClusterConfig, name: &NodeName) -> Result<Node, Invit
         }
         None => {}
     }
-    let node =
-        Node { name: name.to_string(), roles: vec![Role::Rollout], threads: 0, external: true };
+    let node = Node {
+        name: name.to_string(),
+        roles: vec![Role::Rollout],
+        threads: 0,
+        external: true,
+        ..Node::default()
+    };
     nodes.push(node.clone());
     config.node = nodes;
     match crrl_config::validate::validate(config).into_iter().next() {
@@ -310,6 +411,31 @@ mod tests {
         assert_eq!(name.as_str(), "coordinator");
         assert_eq!(address.ip().to_string(), "10.0.0.7");
         assert_eq!(address.port(), run.addresses().expect("prepared")[name].port());
+    }
+
+    #[test]
+    fn a_node_that_comes_back_keeps_what_it_has_renewed() {
+        let (folder, run) = prepared("127.0.0.1:0");
+        let invitation = Invitation::issue(&run, &guest("gpu-box", None)).expect("can be issued");
+        let theirs = RunDir::new(folder.path().join("elsewhere"));
+        invitation.unpack(&theirs, 0, |_| {}).expect("fits");
+        let name = NodeName::from("gpu-box");
+        let authority = Authority::open_or_create(&run.tls()).expect("is there");
+        let pending = Pending::open(&theirs.tls(), &name).expect("can be made");
+        let roles = ["rollout".to_owned()];
+        let signed = authority.sign(pending.request(), &name, &roles, Validity::hours(99));
+        let signed = signed.expect("is a request");
+        pending.adopt(&signed).expect("is for this key");
+        // The file has expired since; what was renewed has not.
+        let late = invitation.valid_until_s + 1;
+        invitation.unpack(&theirs, late, |_| {}).expect("is still a member");
+        let held = fs::read_to_string(theirs.tls().join("gpu-box.pem")).expect("is there");
+        assert_eq!(held, signed);
+        // Another invitation counts from now on.
+        let other = Invitation::issue(&run, &guest("gpu-box", None)).expect("can be issued");
+        other.unpack(&theirs, 0, |_| {}).expect("fits");
+        let held = fs::read_to_string(theirs.tls().join("gpu-box.pem")).expect("is there");
+        assert_eq!(held, other.certificate);
     }
 
     #[test]

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use crrl_control::wire::NodeRole;
 use crrl_transport::{
-    Connection, Handshake, Purpose, QuicStream, codec, decode, encode, random_bytes, read_frame,
-    write_frame,
+    Arrival, Connection, Handshake, Purpose, QuicStream, decode, encode_as, random_bytes,
+    read_frame, why, write_frame,
 };
 use crrl_types::NodeName;
-use quinn::{ConnectionError, RecvStream, SendStream};
+use quinn::{RecvStream, SendStream};
 use ractor_cluster::NodeServerMessage;
 use rand::Rng;
 use rand::SeedableRng;
@@ -23,6 +23,7 @@ use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, oneshot, watch};
 
+use crate::admission;
 use crate::bulk;
 use crate::inbox;
 use crate::mesh::{PeerInfo, roles_of};
@@ -39,6 +40,8 @@ const GREETED_AT_ONCE: usize = 32;
 /// Deadline of everything between a connection and a ready session.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How a refusal by the peer begins.
+const REFUSED: &str = "refused: ";
 /// Time between two looks at whose certificate was revoked.
 const REVOKED_EVERY: Duration = Duration::from_secs(1);
 
@@ -131,6 +134,11 @@ async fn dial(
     match greeted {
         Ok((peer, stream)) => attend(shared, peer, stream, false).await,
         Err(error) => {
+            // TLS tells a dialler only after its own handshake that its certificate is refused.
+            let error = match control.quic.close_reason() {
+                Some(reason) if !error.starts_with(REFUSED) => why(&reason),
+                _ => error,
+            };
             control.close(&error);
             Err(error)
         }
@@ -145,22 +153,23 @@ async fn greet(
 ) -> Result<(Arc<Peer>, (SendStream, RecvStream)), String> {
     let (mut send, mut recv) = control.quic.open_bi().await.map_err(text)?;
     let token: Token = random_bytes().map_err(text)?;
+    let protocol = control.protocol;
     let hello = Hello {
-        protocol: codec::VERSION,
+        protocol,
         name: shared.options.name.clone(),
         incarnation: shared.options.incarnation,
         token,
     };
-    say(&mut send, &hello).await?;
+    say(&mut send, protocol, &hello).await?;
     let (incarnation, their_token) = match hear(&mut recv).await? {
         Answer::Welcome { incarnation, token } => (incarnation, token),
-        Answer::Refused(reason) => return Err(format!("refused: {reason}")),
+        Answer::Refused(reason) => return Err(format!("{REFUSED}{reason}")),
     };
     let bulk = shared.endpoint.dial(name, address, Purpose::Bulk).await.map_err(text)?;
     let (mut bulk_send, mut bulk_recv) = bulk.quic.open_bi().await.map_err(text)?;
-    say(&mut bulk_send, &their_token).await?;
+    say(&mut bulk_send, protocol, &their_token).await?;
     if let Answer::Refused(reason) = hear(&mut bulk_recv).await? {
-        return Err(format!("refused: {reason}"));
+        return Err(format!("{REFUSED}{reason}"));
     }
     let info = PeerInfo { name: name.clone(), roles: roles_of(&control.peer.roles), incarnation };
     let peer = Peer::new(info, control.clone(), bulk, token, their_token, &shared.options);
@@ -190,7 +199,13 @@ async fn accept(
     handshake: Handshake,
     slot: tokio::sync::OwnedSemaphorePermit,
 ) -> Result<(), String> {
-    let connection = handshake.finish().await.map_err(text)?;
+    let connection = match handshake.arrive().await.map_err(text)? {
+        Arrival::Member(connection) => connection,
+        Arrival::Stranger(stranger) => {
+            drop(slot);
+            return admission::serve(shared, &stranger).await;
+        }
+    };
     if shared.options.listen.is_none() && connection.purpose != Purpose::Weights {
         let reason = "this node passes adapters on and takes no peers";
         connection.close(reason);
@@ -233,7 +248,7 @@ async fn welcome(
     let (mut send, mut recv) = control.quic.accept_bi().await.map_err(text)?;
     let hello: Hello = hear(&mut recv).await?;
     if let Err(reason) = judge(shared, control, &hello) {
-        say(&mut send, &Answer::Refused(reason.clone())).await?;
+        say(&mut send, control.protocol, &Answer::Refused(reason.clone())).await?;
         let _ = send.finish();
         // Wait until the peer has read it; closing at once would take it back.
         let _ = tokio::time::timeout(Duration::from_secs(1), send.stopped()).await;
@@ -243,7 +258,7 @@ async fn welcome(
     let (hand_over, bulk) = oneshot::channel();
     let _awaited = Awaited::new(shared, token, control.peer.name.clone(), hand_over);
     let incarnation = shared.options.incarnation;
-    say(&mut send, &Answer::Welcome { incarnation, token }).await?;
+    say(&mut send, control.protocol, &Answer::Welcome { incarnation, token }).await?;
     let bulk = bulk.await.map_err(|_| "its bulk connection did not come".to_owned())?;
     let roles = roles_of(&control.peer.roles);
     let info = PeerInfo { name: hello.name, roles, incarnation: hello.incarnation };
@@ -253,9 +268,9 @@ async fn welcome(
 
 fn judge(shared: &Shared, control: &Connection, hello: &Hello) -> Result<(), String> {
     let proven = &control.peer.name;
-    if hello.protocol != codec::VERSION {
-        let (theirs, ours) = (hello.protocol, codec::VERSION);
-        return Err(format!("it speaks protocol {theirs}, this node speaks {ours}"));
+    if hello.protocol != control.protocol {
+        let (says, spoken) = (hello.protocol, control.protocol);
+        return Err(format!("it says protocol {says} on a connection that speaks {spoken}"));
     }
     if hello.name != *proven {
         return Err(format!("it calls itself {}, its certificate says {proven}", hello.name));
@@ -301,17 +316,18 @@ impl Drop for Awaited<'_> {
 async fn take_bulk(shared: &Shared, bulk: Connection) -> Result<(), String> {
     let (mut send, mut recv) = bulk.quic.accept_bi().await.map_err(text)?;
     let token: Token = hear(&mut recv).await?;
+    let protocol = bulk.protocol;
     let awaited = lock(&shared.awaited).remove(&token);
     match awaited.filter(|(name, _)| *name == bulk.peer.name) {
         Some((_, hand_over)) => {
-            say(&mut send, &Answer::Welcome { incarnation: shared.options.incarnation, token })
-                .await?;
+            let incarnation = shared.options.incarnation;
+            say(&mut send, protocol, &Answer::Welcome { incarnation, token }).await?;
             let _ = send.finish();
             hand_over.send(bulk).map_err(|_| "its control connection is gone".to_owned())
         }
         None => {
             let reason = "no control connection waits for it".to_owned();
-            say(&mut send, &Answer::Refused(reason.clone())).await?;
+            say(&mut send, protocol, &Answer::Refused(reason.clone())).await?;
             Err(reason)
         }
     }
@@ -413,27 +429,14 @@ async fn over(session: &mut watch::Receiver<SessionState>) {
     let _ = session.wait_for(|state| *state == SessionState::Ended).await;
 }
 
-/// Why a connection ended, in a few words.
-fn why(error: &ConnectionError) -> String {
-    match error {
-        ConnectionError::TimedOut => "nothing was heard from it (idle timeout)".into(),
-        ConnectionError::Reset => "it was restarted (connection reset)".into(),
-        ConnectionError::LocallyClosed => "closed by this node".into(),
-        ConnectionError::ApplicationClosed(close) => {
-            format!("it closed the connection: {}", String::from_utf8_lossy(&close.reason))
-        }
-        other => other.to_string(),
-    }
-}
-
 async fn within<T>(greeting: impl Future<Output = Result<T, String>>) -> Result<T, String> {
     tokio::time::timeout(READY_TIMEOUT, greeting)
         .await
         .unwrap_or_else(|_| Err("the greeting took too long".into()))
 }
 
-async fn say<T: Serialize>(send: &mut SendStream, what: &T) -> Result<(), String> {
-    write_frame(send, &encode(what).map_err(text)?).await.map_err(text)
+async fn say<T: Serialize>(send: &mut SendStream, protocol: u8, what: &T) -> Result<(), String> {
+    write_frame(send, &encode_as(protocol, what).map_err(text)?).await.map_err(text)
 }
 
 async fn hear<T: serde::de::DeserializeOwned>(recv: &mut RecvStream) -> Result<T, String> {

@@ -5,6 +5,10 @@
 //! - [`router`]: which local actor gets which message, and who may send it
 //! - [`peer`]: one peer: its connections, what is owed to it, how it is watched
 //! - [`join`]: dialling, accepting and greeting peers
+//! - [`token`]: one line of text that lets one node in once
+//! - [`admission`]: the door for nodes without a certificate
+//! - [`remote`]: nodes on other machines, over ssh
+//! - [`renewal`]: certificates renewed while the cluster runs
 //! - [`session`]: one `ractor_cluster` session for each peer, over QUIC
 //! - [`inbox`]: the one actor of a node that peers can reach
 //! - [`bulk`]: blobs to and from peers
@@ -22,6 +26,7 @@
 //! Messages are [`crrl_control::wire::Wire`] and nothing else. Who a message comes from is what the
 //! peer's certificate says, never what the message says.
 
+pub mod admission;
 pub mod board;
 pub mod bulk;
 pub mod changes;
@@ -34,11 +39,14 @@ pub mod operator;
 pub mod peer;
 mod picture;
 pub mod probe;
+pub mod remote;
+pub mod renewal;
 pub mod restart;
 pub mod router;
 pub mod run_dir;
 pub mod session;
 pub mod supervisor;
+pub mod token;
 pub mod weights;
 
 pub use board::{Progress, Snapshot, StatusBoard};

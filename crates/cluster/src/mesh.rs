@@ -17,7 +17,7 @@ use crrl_config::Role;
 use crrl_control::wire::{NodeRole, Wire};
 use crrl_transport::{
     AuthorityError, BindError, BlobError, Credentials, CredentialsError, Endpoint, Faults,
-    NetThread,
+    NetThread, Validity,
 };
 use crrl_types::{AdapterManifest, NodeName};
 use ractor::{ActorRef, Message};
@@ -26,6 +26,7 @@ use tokio::sync::broadcast;
 use crate::board::StatusBoard;
 use crate::join;
 use crate::peer::Shared;
+use crate::renewal;
 use crate::router::{Inbound, Receipt, Routed, Router};
 use crate::run_dir::{RunDir, RunDirError};
 use crate::weights::Weights;
@@ -60,6 +61,11 @@ pub struct MeshOptions {
     pub unhandled_bytes_max: u64,
     /// Blobs waiting for one peer. Default 32.
     pub blobs_queued_max: usize,
+    /// Where this node signs certificates: those that peers renew, and those of whoever comes with a
+    /// token. The coordinator's run folder; nobody else signs.
+    pub signs: Option<RunDir>,
+    /// How long a certificate that is renewed is valid. Default 7 days.
+    pub certificate: Validity,
 }
 
 /// A node that cannot join.
@@ -83,6 +89,12 @@ pub enum MeshError {
     /// The configuration has no such node, or its certificate is another's.
     #[error("{0}")]
     Node(String),
+    /// The node's certificate is of no use any more.
+    #[error(
+        "the certificate of {0} has expired: nobody lets it in. `crrl cluster up` gives nodes of \
+         its machine another; a guest needs another token (crrl cluster invite {0} --token)"
+    )]
+    Expired(NodeName),
     /// A thread or an actor could not be started.
     #[error("cannot start the mesh: {0}")]
     Start(String),
@@ -97,6 +109,9 @@ pub enum CastError {
     /// The peer has too much unhandled; try again later.
     #[error("{0} has too much unhandled")]
     Congested(NodeName),
+    /// The peer is of the build before and does not know this message.
+    #[error("{0} speaks an older protocol, which has no such message")]
+    TooOld(NodeName),
     /// The message cannot be written.
     #[error("{0}")]
     Encode(String),
@@ -171,6 +186,8 @@ impl MeshOptions {
             redial_max: Duration::from_secs(2),
             unhandled_bytes_max: 4 << 20,
             blobs_queued_max: 32,
+            signs: None,
+            certificate: Validity::hours(crrl_config::CERTIFICATE_HOURS),
         }
     }
 
@@ -206,11 +223,16 @@ impl MeshOptions {
                 options.dial.push((other, *address));
             }
         }
+        if this.roles.contains(&Role::Coordinator) {
+            options.signs = Some(run.clone());
+            options.transport.strangers = true;
+        }
         let cluster = &config.cluster;
         if this.roles.contains(&Role::Rollout) && options.listen.is_none() {
             options.relay = relay_address(&cluster.relay, &options.dial)?;
         }
         options.transport.bulk_bytes_per_s = cluster.bulk_mib_per_s << 20;
+        options.certificate = Validity::hours(cluster.certificate_hours);
         options.transport.keep_alive = Duration::from_millis(cluster.keep_alive_ms);
         options.transport.idle_timeout = Duration::from_millis(cluster.idle_timeout_ms);
         options.heartbeat_timeout = Duration::from_millis(cluster.heartbeat_timeout_ms);
@@ -242,6 +264,9 @@ impl Mesh {
                 options.name, credentials.identity.name
             )));
         }
+        if credentials.valid_until_s < renewal::now_s() {
+            return Err(MeshError::Expired(options.name));
+        }
         let net = NetThread::start(options.name.as_str())
             .map_err(|error| MeshError::Start(error.to_string()))?;
         let endpoint = Endpoint::bind(
@@ -251,7 +276,9 @@ impl Mesh {
             options.transport.clone(),
         )?;
         let roles = roles_of(&credentials.identity.roles);
+        let valid_until_s = credentials.valid_until_s;
         let shared = Shared::start(options, roles, endpoint, router, board).await?;
+        renewal::start(&shared, valid_until_s);
         join::start(&shared);
         Ok(Self(shared))
     }
@@ -403,6 +430,12 @@ impl Mesh {
     ) {
         let actor = actor.clone();
         self.0.watch(Box::new(move |event| actor.cast(wrap(event)).is_ok()));
+    }
+
+    /// Resolves once this node's certificate has expired while the coordinator was away: nobody lets
+    /// it in any more.
+    pub async fn expired(&self) {
+        self.0.renewal.expired().await;
     }
 
     /// Leaves: peers are told, every connection is closed. At most about a second.

@@ -52,6 +52,7 @@ enum Request {
     Stop { reason: String },
     Release { task: TaskId },
     Inject { node: NodeName, injection: Injection },
+    Drain { node: NodeName },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,6 +63,7 @@ enum Reply {
     Stopping,
     Released,
     Injected,
+    Draining,
     Refused(String),
 }
 
@@ -163,6 +165,18 @@ async fn answer(
                 tracing::warn!(by = %from, to = %node, ?injection, "a fault is injected");
                 inject(shared, from, roles, &node, wire)
             };
+            write_reply(&mut send, &reply).await?;
+        }
+        Ok(Request::Drain { node }) => {
+            let reply = match shared.peer(&node) {
+                _ if !Router::allows(&Wire::Drain, roles) => Reply::Refused(denied(roles)),
+                None => Reply::Refused(format!("{node} is not connected")),
+                Some(peer) => match peer.cast(Wire::Drain) {
+                    Ok(()) => Reply::Draining,
+                    Err(error) => Reply::Refused(error.to_string()),
+                },
+            };
+            tracing::info!(by = %from, %node, ?reply, "a node is to take no more work");
             write_reply(&mut send, &reply).await?;
         }
         Err(error) => write_reply(&mut send, &Reply::Refused(error.to_string())).await?,
@@ -338,6 +352,18 @@ impl OperatorClient {
         let mut recv = self.request(&Request::Release { task: task.clone() }).await?;
         match read_reply(&mut recv).await? {
             Reply::Released => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Asks a rollout node to finish what it has and to take no more, until it is restarted.
+    ///
+    /// # Errors
+    /// [`OperatorError`]: the node is not connected.
+    pub async fn drain(&self, node: &NodeName) -> Result<(), OperatorError> {
+        let mut recv = self.request(&Request::Drain { node: node.clone() }).await?;
+        match read_reply(&mut recv).await? {
+            Reply::Draining => Ok(()),
             other => Err(unexpected(other)),
         }
     }

@@ -7,18 +7,20 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crrl_control::wire::{FRAME_BYTES_MAX, NodeRole, Wire};
-use crrl_transport::{BlobError, Connection, Endpoint, encode};
+use crrl_transport::{BlobError, Connection, Endpoint, encode_as};
 use crrl_types::{AdapterManifest, NodeName};
 use ractor::ActorRef;
 use ractor_cluster::NodeServerMessage;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore, broadcast, oneshot, watch};
 
+use crate::admission::Doorkeeper;
 use crate::board::StatusBoard;
 use crate::bulk::Outgoing;
 use crate::inbox::{self, InboxMsg};
 use crate::mesh::{CastError, DeliverError, MeshError, MeshEvent, MeshOptions, PeerInfo};
 use crate::operator;
+use crate::renewal::Renewal;
 use crate::router::Router;
 use crate::session::{self, SessionState};
 use crate::weights::Weights;
@@ -104,6 +106,7 @@ impl Peer {
     }
 
     pub(crate) fn cast(&self, wire: Wire) -> Result<(), CastError> {
+        self.knows(&wire)?;
         let as_blob = |wire: &Wire| {
             matches!(wire, Wire::Adapter { .. } | Wire::AdapterDraft { .. } | Wire::Batch { .. })
         };
@@ -132,7 +135,16 @@ impl Peer {
         self.post(bytes)
     }
 
+    /// Whether the peer's protocol has this message.
+    fn knows(&self, wire: &Wire) -> Result<(), CastError> {
+        match wire.since() <= self.control.protocol {
+            true => Ok(()),
+            false => Err(CastError::TooOld(self.info.name.clone())),
+        }
+    }
+
     pub(crate) async fn deliver(&self, wire: Wire) -> Result<(), DeliverError> {
+        self.knows(&wire)?;
         let (done, outcome) = oneshot::channel();
         self.queue(Outgoing::new(wire, Some(done)))?;
         let lost = || Err(BlobError::Broken("the connection was lost".into()));
@@ -153,7 +165,8 @@ impl Peer {
     fn packet(&self, message: Option<&Wire>) -> Result<Vec<u8>, CastError> {
         let handled = self.handled.load(Ordering::Acquire);
         self.reported.store(handled, Ordering::Release);
-        encode(&Packet { token: self.their_token, handled, message })
+        let packet = Packet { token: self.their_token, handled, message };
+        encode_as(self.control.protocol, &packet)
             .map_err(|error| CastError::Encode(error.to_string()))
     }
 
@@ -259,6 +272,8 @@ pub(crate) struct Shared {
     pub(crate) awaited: Mutex<HashMap<Token, (NodeName, oneshot::Sender<Connection>)>>,
     pub(crate) sessions: ActorRef<NodeServerMessage>,
     pub(crate) session_states: session::States,
+    pub(crate) doorkeeper: Doorkeeper,
+    pub(crate) renewal: Renewal,
     inbox: OnceLock<ActorRef<InboxMsg>>,
     table: Mutex<Table>,
     stopping: watch::Sender<bool>,
@@ -293,6 +308,8 @@ impl Shared {
             awaited: Mutex::default(),
             sessions,
             session_states,
+            doorkeeper: Doorkeeper::default(),
+            renewal: Renewal::default(),
             inbox: OnceLock::new(),
             table: Mutex::default(),
             stopping: watch::Sender::new(false),

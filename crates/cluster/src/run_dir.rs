@@ -7,6 +7,8 @@
 //! RUN/host.json          processes: pids, restarts, last exit
 //! RUN/host.lock          pid of the host process
 //! RUN/nodes/NAME.life    which life a node is in
+//! RUN/nodes/NAME.phase   how far a node on another machine has come
+//! RUN/nodes/NAME.restart that it is to be restarted
 //! RUN/logs/NAME.log      what a node wrote
 //! RUN/run.sqlite         the run store
 //! RUN/checkpoints/       the learner's
@@ -94,6 +96,18 @@ impl RunDir {
     #[must_use]
     pub fn addresses_path(&self) -> PathBuf {
         self.0.join("addresses.json")
+    }
+
+    /// How far a node on another machine has come.
+    #[must_use]
+    pub fn phase(&self, node: &str) -> PathBuf {
+        self.0.join("nodes").join(format!("{node}.phase"))
+    }
+
+    /// Is there while somebody wants a node restarted and the host has not taken it up.
+    #[must_use]
+    pub fn restart_wanted(&self, node: &str) -> PathBuf {
+        self.0.join("nodes").join(format!("{node}.restart"))
     }
 
     /// The run store.

@@ -1,14 +1,18 @@
 //! Meshes of several nodes in one process, on loopback.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crrl_cluster::{Inbound, Mesh, MeshError, MeshEvent, MeshOptions, Router, StatusBoard};
+use crrl_cluster::{
+    CastError, Inbound, Mesh, MeshError, MeshEvent, MeshOptions, Router, RunDir, StatusBoard,
+    admission, host, invitation,
+};
+use crrl_config::ClusterConfig;
 use crrl_control::wire::{NodeRole, Wire};
-use crrl_transport::Authority;
+use crrl_transport::{Authority, Door, Facts, NetThread, Pending, Protocols, Validity};
 use crrl_types::{AdapterManifest, Digest, EpisodeId, NodeName, Sampling};
 use tokio::sync::{broadcast, mpsc};
 
@@ -38,16 +42,20 @@ impl World {
         format!("{name}-{}", self.number).into()
     }
 
-    fn tls(&self) -> &Path {
-        self.folder.path()
+    fn run(&self) -> RunDir {
+        RunDir::new(self.folder.path())
+    }
+
+    fn tls(&self) -> PathBuf {
+        self.run().tls()
     }
 
     fn options(&self, name: &str, role: &str, life: u64) -> MeshOptions {
         let name = self.name(name);
-        Authority::open_or_create(self.tls())
+        Authority::open_or_create(&self.tls())
             .and_then(|authority| authority.issue(&name, &[role.to_owned()]))
             .expect("certificates can be made");
-        MeshOptions::new(name, life, self.tls().to_owned())
+        MeshOptions::new(name, life, self.tls())
     }
 
     async fn coordinator(&self) -> (Member, SocketAddr) {
@@ -252,6 +260,225 @@ async fn only_the_newest_waiting_adapter_is_sent() {
         }
     }
     assert!(received < 40, "every one of them was sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_of_the_build_before_takes_part_and_is_sent_only_what_it_knows() {
+    let world = World::new();
+    let (mut coordinator, at) = world.coordinator().await;
+    let mut options = world.options("rollout", "rollout", 1);
+    options.transport.protocols = Protocols { newest: 1, oldest: 1 };
+    options.dial = vec![(world.name("coordinator"), at)];
+    let mut old = start(options).await.expect("joins");
+    let mut new = world.worker("learner", "learner", 1, at).await;
+    for _ in 0..2 {
+        coordinator.is_up().await;
+    }
+    old.is_up().await;
+    new.is_up().await;
+    let renewed = || Wire::RenewRefused { reason: "for a test".into() };
+    let refused = coordinator.mesh.cast(&world.name("rollout"), renewed()).expect_err("unknown");
+    assert!(matches!(refused, CastError::TooOld(_)), "{refused}");
+    coordinator.mesh.cast(&world.name("learner"), renewed()).expect("known");
+    assert_eq!(new.message().await.wire, renewed());
+    // What both know goes both ways, small and large.
+    coordinator.mesh.cast(&world.name("rollout"), ack(1)).expect("known");
+    assert_eq!(old.message().await.wire, ack(1));
+    let large = Wire::Cancel { episode: EpisodeId(1), attempt: 1, reason: "r".repeat(300_000) };
+    coordinator.mesh.cast(&world.name("rollout"), large.clone()).expect("known");
+    assert_eq!(old.message().await.wire, large);
+    old.mesh.cast(&world.name("coordinator"), Wire::Credit { episodes: 3 }).expect("known");
+    assert_eq!(coordinator.message().await.wire, Wire::Credit { episodes: 3 });
+}
+
+#[test]
+fn messages_of_the_version_before_are_written_as_that_wrote_them() {
+    // A message that was put in between, or given another field, would change these.
+    let bytes = |wire: &Wire| crrl_transport::encode_as(1, wire).expect("own type");
+    assert_eq!(bytes(&ack(7)), [b'c', b'r', 1, 11, 7, 1]);
+    assert_eq!(bytes(&Wire::Credit { episodes: 3 }), [b'c', b'r', 1, 1, 3]);
+    assert_eq!(bytes(&Wire::Drain), [b'c', b'r', 1, 13]);
+    let have = crrl_types::AdapterVersion(9);
+    assert_eq!(bytes(&Wire::AdapterWanted { have }), [b'c', b'r', 1, 18, 9]);
+    assert_eq!(ack(7).since(), 1);
+    assert_eq!(Wire::Renew { request: String::new() }.since(), 2);
+}
+
+fn valid_until(options: &MeshOptions) -> i64 {
+    let pem = std::fs::read(options.tls.join(format!("{}.pem", options.name)));
+    Facts::from_pem(&pem.expect("was issued")).expect("a certificate").valid_until_s
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_renewed_again_and_again_and_nobody_is_dropped_for_it() {
+    let world = World::new();
+    let short = Validity::of(Duration::from_secs(9));
+    let issue = |options: &mut MeshOptions, role: &str| {
+        Authority::open_or_create(&world.tls())
+            .and_then(|authority| authority.issue_for(&options.name, &[role.to_owned()], short))
+            .expect("can be issued");
+        options.certificate = short;
+    };
+    let mut options = world.options("coordinator", "coordinator", 1);
+    issue(&mut options, "coordinator");
+    options.listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    options.signs = Some(world.run());
+    let ours = options.clone();
+    let mut coordinator = start(options).await.expect("joins");
+    let at = coordinator.mesh.local_addr().expect("is bound");
+    let mut options = world.options("rollout", "rollout", 1);
+    issue(&mut options, "rollout");
+    options.dial = vec![(world.name("coordinator"), at)];
+    let theirs = options.clone();
+    let mut worker = start(options).await.expect("joins");
+    coordinator.is_up().await;
+    worker.is_up().await;
+    // Twice over: what was renewed is renewed again.
+    let wanted = valid_until(&ours).max(valid_until(&theirs)) + 10;
+    let late = std::time::Instant::now() + 3 * DEADLINE;
+    while valid_until(&ours).min(valid_until(&theirs)) < wanted {
+        assert!(std::time::Instant::now() < late, "a certificate was not renewed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let quiet = coordinator.events.try_recv();
+    assert!(matches!(quiet, Err(broadcast::error::TryRecvError::Empty)), "{quiet:?}");
+    // What is opened now is opened with the new one: the first have expired.
+    worker.mesh.stop("comes back").await;
+    assert!(matches!(coordinator.event().await, MeshEvent::PeerDown { .. }));
+    let mut again =
+        start(MeshOptions { incarnation: 2, ..theirs.clone() }).await.expect("is valid");
+    again.is_up().await;
+    coordinator.is_up().await;
+    // Whoever is revoked is cut off, whichever of its certificates it came with, and gets no other.
+    let count = crrl_transport::revoke_all(&world.tls(), &theirs.name, 0).expect("writable");
+    assert!(count >= 3, "{count}");
+    assert!(matches!(coordinator.event().await, MeshEvent::PeerDown { .. }));
+    let list = crrl_transport::revoked(&world.tls()).expect("readable");
+    let issued = crrl_transport::issued(&world.tls(), &theirs.name, 0).expect("readable");
+    assert!(issued.iter().all(|fingerprint| list.contains_key(&fingerprint.to_string())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_certificate_ran_out_while_nobody_could_renew_it_says_so() {
+    let world = World::new();
+    let mut options = world.options("rollout", "rollout", 1);
+    options.certificate = Validity::of(Duration::from_secs(4));
+    Authority::open_or_create(&world.tls())
+        .and_then(|a| a.issue_for(&options.name, &["rollout".to_owned()], options.certificate))
+        .expect("can be issued");
+    options.dial = vec![(world.name("coordinator"), SocketAddr::from(([127, 0, 0, 1], 9)))];
+    let worker = start(options.clone()).await.expect("is valid still");
+    within(worker.mesh.expired()).await;
+    let refused = start(options).await.err().expect("has expired").to_string();
+    assert!(refused.contains("has expired") && refused.contains("--token"), "{refused}");
+}
+
+/// A run whose coordinator is up and lets nodes in with a token.
+async fn open_run(number: u32) -> (tempfile::TempDir, RunDir, Member) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let run = RunDir::new(folder.path().join("run"));
+    std::fs::create_dir_all(run.path()).expect("can be made");
+    let mut config = ClusterConfig { node: ClusterConfig::default_nodes(), ..Default::default() };
+    config.learner.micro_batch_tokens = 20_000;
+    config.node[0].name = format!("coordinator-{number}");
+    let text = toml::to_string(&config).expect("plain");
+    std::fs::write(run.config_path(), text).expect("writable");
+    host::prepare::prepare(&run, &config).expect("a free port");
+    let name = NodeName::from(config.node[0].name.as_str());
+    let coordinator = start(MeshOptions::for_node(&run, &name).expect("prepared")).await;
+    (folder, run, coordinator.expect("joins"))
+}
+
+fn pending(run: &RunDir, name: &str) -> Pending {
+    invitation::make_tls(run).expect("writable");
+    Pending::open(&run.tls(), &name.into()).expect("can be made")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_lets_one_node_in_once() {
+    let number = WORLDS.fetch_add(1, Ordering::Relaxed);
+    let (folder, run, mut coordinator) = open_run(number).await;
+    let guest = format!("guest-{number}");
+    let name = NodeName::from(guest.as_str());
+    let hour = Duration::from_secs(3600);
+    let token = admission::token(&run, &name, None, 1, hour).expect("the run is up");
+    let token = token.to_string().parse().expect("reads back");
+    let theirs = RunDir::new(folder.path().join("elsewhere"));
+    admission::knock(&token, &pending(&theirs, &guest)).await.expect("is let in");
+    // The answer was lost: the same key may ask again.
+    let granted = admission::knock(&token, &pending(&theirs, &guest)).await.expect("is let in");
+    granted.take_up(&theirs, pending(&theirs, &guest), |_| {}).expect("is whole");
+    let again = Pending::open(&theirs.tls(), &name).expect("another key");
+    let refused = admission::knock(&token, &again).await.expect_err("another key").to_string();
+    assert!(refused.contains("was used already"), "{refused}");
+    assert!(refused.contains(&format!("crrl cluster invite {guest} --token")), "{refused}");
+    // The key was made there and is nowhere else; the certificate is known here.
+    assert!(!run.tls().join(format!("{guest}.key")).exists());
+    assert!(run.tls().join(format!("{guest}.pem")).exists());
+    let options = MeshOptions::for_node(&theirs, &name).expect("was taken up");
+    let mut member = start(options).await.expect("joins");
+    assert_eq!(coordinator.is_up().await.0, name);
+    member.is_up().await;
+
+    let minted = |name: &str| admission::token(&run, &name.into(), None, 1, hour);
+    let file = |token: &crrl_cluster::token::Token| {
+        run.tls().join("tokens").join(format!("{}.json", token.id()))
+    };
+    let key = pending(&theirs, "other");
+    let token = minted("other").expect("the run is up");
+    let text = std::fs::read_to_string(file(&token)).expect("was written");
+    let mut kept: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    kept["ticket"]["good_until_s"] = 1.into();
+    std::fs::write(file(&token), kept.to_string()).expect("writable");
+    let refused = admission::knock(&token, &key).await.expect_err("too late").to_string();
+    assert!(refused.contains("has expired"), "{refused}");
+    std::fs::remove_file(file(&token)).expect("is there");
+    let refused = admission::knock(&token, &key).await.expect_err("unknown").to_string();
+    assert!(refused.contains("is not known here"), "{refused}");
+    let refused = minted("learner").expect_err("is started here").to_string();
+    assert!(refused.contains("external = true"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_door_is_narrow() {
+    let number = WORLDS.fetch_add(1, Ordering::Relaxed);
+    let (folder, run, _coordinator) = open_run(number).await;
+    let token = admission::token(&run, &"guest".into(), None, 1, Duration::from_secs(60));
+    let token = token.expect("the run is up");
+    let net = NetThread::start("test").expect("a thread");
+    let knock = || Door::knock(&net, token.address, token.pin, Duration::from_secs(10));
+    // Whoever talks too much is shown out.
+    let door = knock().await.expect("the right pin");
+    let (mut send, mut recv) = door.quic.open_bi().await.expect("one stream is allowed");
+    let _ = send.write_all(&(1_u32 << 20).to_be_bytes()).await;
+    let _ = send.write_all(&vec![7; 1 << 20]).await;
+    assert!(within(recv.read_to_end(1 << 20)).await.is_err(), "was answered");
+    let closed = within(door.quic.closed()).await.to_string();
+    assert!(closed.contains("1048576 bytes where 8192 are allowed"), "{closed}");
+    // Whoever says nothing holds a place for a while; no more than a few may.
+    let mut silent = Vec::new();
+    loop {
+        let door = knock().await.expect("the right pin");
+        let patience = Duration::from_millis(300);
+        let Ok(closed) = tokio::time::timeout(patience, door.quic.closed()).await else {
+            silent.push(door);
+            assert!(silent.len() < 10, "there is no bound");
+            continue;
+        };
+        assert!(closed.to_string().contains("too many are asking at once"), "{closed}");
+        break;
+    }
+    let theirs = RunDir::new(folder.path().join("elsewhere"));
+    let key = pending(&theirs, "guest");
+    let refused = admission::knock(&token, &key).await.expect_err("full").to_string();
+    assert!(refused.contains("too many are asking at once"), "{refused}");
+    for door in silent {
+        door.close().await;
+    }
+    let late = std::time::Instant::now() + DEADLINE;
+    while let Err(error) = admission::knock(&token, &key).await {
+        assert!(std::time::Instant::now() < late, "{error}");
+    }
 }
 
 fn manifest(payload: &[u8]) -> AdapterManifest {

@@ -14,7 +14,7 @@ pub mod validate;
 
 pub use load::{ConfigError, Overrides, load, parse};
 pub use sections::{
-    AgentSection, ClusterConfig, ClusterSection, EngineSection, LearnerSection, LoraSection,
-    ModelSection, Node, Objective, Role, RolloutSection, RunSection, SandboxSection, Schedule,
-    TasksSection,
+    AgentSection, CERTIFICATE_HOURS, ClusterConfig, ClusterSection, EngineSection, LearnerSection,
+    LoraSection, ModelSection, Node, Objective, Role, RolloutSection, RunSection, SandboxSection,
+    Schedule, TasksSection,
 };

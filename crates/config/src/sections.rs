@@ -379,6 +379,9 @@ impl Default for LoraSection {
     }
 }
 
+/// Hours a node's certificate is valid where nothing else is said.
+pub const CERTIFICATE_HOURS: u32 = 24 * 7;
+
 /// How nodes find and watch each other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -404,6 +407,14 @@ pub struct ClusterSection {
     pub relay: String,
     /// How fast a node sends weights and batches.
     pub bulk_mib_per_s: u64,
+    /// Hours a node's certificate is valid. The running cluster renews it when a third is left; a
+    /// node that was away for longer needs another token.
+    pub certificate_hours: u32,
+    /// Address others reach this machine at, where it listens on every address; empty asks the
+    /// machine that is started over ssh.
+    pub address: String,
+    /// ssh's configuration file; empty takes ssh's own (`~/.ssh/config`).
+    pub ssh_config: PathBuf,
 }
 
 impl Default for ClusterSection {
@@ -419,6 +430,9 @@ impl Default for ClusterSection {
             backoff_max_ms: 5_000,
             relay: "auto".into(),
             bulk_mib_per_s: 1_024,
+            certificate_hours: CERTIFICATE_HOURS,
+            address: String::new(),
+            ssh_config: PathBuf::new(),
         }
     }
 }
@@ -438,7 +452,7 @@ pub enum Role {
 }
 
 /// One process of the cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Node {
     /// Unique name; letters, digits and `-`.
@@ -451,6 +465,27 @@ pub struct Node {
     /// Whether somebody else starts it, on this machine or another, from an invitation.
     #[serde(default, skip_serializing_if = "is_false")]
     pub external: bool,
+    /// The machine it is started on over ssh, as ssh is told it: a name of ssh's configuration, or
+    /// `user@machine`. None is this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Folder of the node there; `crrl/NAME` in the home folder if none is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+    /// The run's model there; the same path as here if none is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<PathBuf>,
+    /// The program that is copied there, a file of this machine; this very program if none is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binary: Option<PathBuf>,
+}
+
+impl Node {
+    /// Whether the host process of the run's machine starts it there.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        !self.external && self.host.is_none()
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -477,7 +512,7 @@ impl ClusterConfig {
             name: name.into(),
             roles: roles.to_vec(),
             threads,
-            external: false,
+            ..Node::default()
         };
         vec![
             node("coordinator", &[Role::Coordinator, Role::ParameterServer], 1),

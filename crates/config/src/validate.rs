@@ -7,6 +7,8 @@ use crrl_types::Staleness;
 
 use crate::sections::{ClusterConfig, Role};
 
+/// Ten years.
+const CERTIFICATE_HOURS_MAX: u32 = 24 * 3650;
 /// Longest name of a node; a certificate's subject name allows 64.
 const NAME_CHARS_MAX: usize = 48;
 
@@ -185,6 +187,17 @@ pub fn validate(config: &ClusterConfig) -> Vec<String> {
             telemetry.prometheus
         ),
     );
+    check(
+        (1..=CERTIFICATE_HOURS_MAX).contains(&cluster.certificate_hours),
+        format!(
+            "cluster.certificate_hours is {}: it lies from 1 to {CERTIFICATE_HOURS_MAX}",
+            cluster.certificate_hours
+        ),
+    );
+    check(
+        cluster.address.is_empty() || cluster.address.parse::<std::net::IpAddr>().is_ok(),
+        format!("cluster.address is {:?}: it is an address, such as 10.0.0.5", cluster.address),
+    );
 
     problems.extend(nodes(config));
     problems
@@ -212,6 +225,34 @@ fn nodes(config: &ClusterConfig) -> Vec<String> {
                 "node {:?} is external: coordinator and parameter server are started with the run",
                 node.name
             ));
+        }
+        let ssh = [("dir", &node.dir), ("model", &node.model), ("binary", &node.binary)];
+        match &node.host {
+            Some(_) if node.external => problems.push(format!(
+                "node {:?} has a host and is external: either it is started over ssh, or somebody \
+                 else starts it",
+                node.name
+            )),
+            Some(_) if node.roles.iter().any(dialled) => problems.push(format!(
+                "node {:?} has a host: coordinator and parameter server run where the run's folder \
+                 is",
+                node.name
+            )),
+            // ssh would take it for an option.
+            Some(host) if host.is_empty() || host.starts_with('-') => problems.push(format!(
+                "node {:?} has the host {host:?}: write user@machine, or a name of ssh's \
+                 configuration",
+                node.name
+            )),
+            None if ssh.iter().any(|(_, path)| path.is_some()) => {
+                let set = ssh.iter().filter(|(_, path)| path.is_some()).map(|(key, _)| *key);
+                problems.push(format!(
+                    "node {:?} has {} and no host: that is for nodes started over ssh",
+                    node.name,
+                    set.collect::<Vec<_>>().join(" and ")
+                ));
+            }
+            _ => {}
         }
         if node.roles.is_empty() {
             problems.push(format!("node {:?} has no role", node.name));
@@ -242,6 +283,29 @@ mod tests {
         let mut config = ClusterConfig::default();
         config.learner.micro_batch_tokens = config.agent.tokens_max;
         assert_eq!(validate(&config), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_host_is_for_nodes_that_can_be_elsewhere() {
+        let mut config =
+            ClusterConfig { node: ClusterConfig::default_nodes(), ..Default::default() };
+        config.learner.micro_batch_tokens = config.agent.tokens_max;
+        config.node[3].host = Some("me@box".into());
+        config.node[3].dir = Some("/tmp/x".into());
+        assert_eq!(validate(&config), Vec::<String>::new());
+        for (at, host, why) in [
+            (0, "me@box", "run where the run's folder is"),
+            (3, "-oProxyCommand=evil", "user@machine"),
+            (3, "", "user@machine"),
+        ] {
+            let mut wrong = config.clone();
+            wrong.node[at].host = Some(host.into());
+            let problems = validate(&wrong);
+            assert!(problems.iter().any(|problem| problem.contains(why)), "{host}: {problems:?}");
+        }
+        let mut wrong = config;
+        wrong.node[3].host = None;
+        assert!(validate(&wrong).iter().any(|p| p.contains("has dir and no host")));
     }
 
     #[test]

@@ -223,6 +223,14 @@ pub enum Wire {
     },
     /// Rollout node to parameter server: others may fetch from it, at this UDP port.
     RelayAt { port: u16 },
+    // Certificates (since protocol version 2).
+    /// A certificate for a new key is asked for, in PEM; name and roles stay those of the
+    /// certificate the sender has shown.
+    Renew { request: String },
+    /// The certificate, in PEM.
+    Renewed { certificate: String },
+    /// There is none.
+    RenewRefused { reason: String },
 }
 
 impl Wire {
@@ -252,6 +260,18 @@ impl Wire {
             Self::Published { .. } | Self::AdapterRefused { .. } => role == ParameterServer,
             Self::AdapterOffer { .. } => role == ParameterServer,
             Self::AdapterArrived { .. } | Self::RelayAt { .. } => role == Rollout,
+            Self::Renew { .. } => !matches!(role, Operator | Chaos),
+            Self::Renewed { .. } | Self::RenewRefused { .. } => role == Coordinator,
+        }
+    }
+
+    /// The version of the protocol that has brought this message. A peer that speaks an older one
+    /// does not know it and is not sent it.
+    #[must_use]
+    pub fn since(&self) -> u8 {
+        match self {
+            Self::Renew { .. } | Self::Renewed { .. } | Self::RenewRefused { .. } => 2,
+            _ => 1,
         }
     }
 }

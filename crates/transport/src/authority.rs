@@ -10,18 +10,25 @@ use std::path::{Path, PathBuf};
 
 use crrl_types::NodeName;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use time::{Duration, OffsetDateTime};
 
 use crate::entropy::random_bytes;
 use crate::identity::{Facts, Identity, ROLE_PREFIX};
+use crate::revocation::note_issued;
+use crate::stranger::{Pin, pin};
 
 /// Bytes of a member's seed, from which the keys of its endpoint are derived.
 pub(crate) const SEED_BYTES: usize = 32;
-/// A certificate that is valid for less than this is issued anew before a node starts with it.
-const RENEW_BEFORE: Duration = Duration::days(1);
+/// A certificate of which less than this part of its time is left is issued anew before a node starts
+/// with it, and asked for anew by a node that runs.
+const RENEW_AT: i32 = 3;
+/// A certificate that was issued for longer than is wanted now by more than this is issued anew.
+const SAME_VALIDITY: Duration = Duration::hours(1);
 /// Clocks of two machines may differ by this much.
 const CLOCK_SLACK: Duration = Duration::days(1);
 
@@ -37,6 +44,18 @@ impl Validity {
     #[must_use]
     pub fn hours(hours: u32) -> Self {
         Self(Duration::hours(i64::from(hours.max(1))))
+    }
+
+    /// For so long; at least a second.
+    #[must_use]
+    pub fn of(time: std::time::Duration) -> Self {
+        Self(Duration::try_from(time).unwrap_or(Duration::MAX).clamp(Duration::SECOND, Self::RUN.0))
+    }
+
+    /// How much may be left of a certificate before it is asked for anew.
+    #[must_use]
+    pub fn renewed_at(self) -> std::time::Duration {
+        (self.0 / RENEW_AT).unsigned_abs()
     }
 }
 
@@ -95,25 +114,43 @@ impl Authority {
         Ok(Self { dir: dir.to_owned(), issuer })
     }
 
-    /// Makes sure that `name` has a certificate for exactly these roles; a new one is issued where
-    /// it has none, another, or one that was revoked, has expired or soon will.
+    /// As [`Authority::issue_for`], for the life of a run folder.
     ///
     /// # Errors
     /// [`AuthorityError`], naming the file.
     pub fn issue(&self, name: &NodeName, roles: &[String]) -> Result<(), AuthorityError> {
+        self.issue_for(name, roles, Validity::RUN)
+    }
+
+    /// Makes sure that `name` has a certificate for exactly these roles and no longer than that; a
+    /// new one is issued where it has none, another, or one that was revoked, has expired or soon
+    /// will.
+    ///
+    /// # Errors
+    /// [`AuthorityError`], naming the file.
+    pub fn issue_for(
+        &self,
+        name: &NodeName,
+        roles: &[String],
+        validity: Validity,
+    ) -> Result<(), AuthorityError> {
         let path = |suffix: &str| self.dir.join(format!("{name}.{suffix}"));
         let wanted = Identity { name: name.clone(), roles: roles.to_vec() };
         let held = fs::read(path("pem")).ok().and_then(|pem| Facts::from_pem(&pem).ok());
         let whole = path("key").exists() && path("seed").exists();
         let revoked = crate::revocation::revoked(&self.dir)?;
         let counts = |facts: &Facts| !revoked.contains_key(&facts.fingerprint.to_string());
-        let soon = (OffsetDateTime::now_utc() + RENEW_BEFORE).unix_timestamp();
-        let good =
-            |held: &Facts| held.identity == wanted && held.valid_until_s > soon && counts(held);
+        let now = OffsetDateTime::now_utc();
+        let soon = (now + validity.renewed_at()).unix_timestamp();
+        let late = (now + validity.0 + SAME_VALIDITY).unix_timestamp();
+        let good = |held: &Facts| {
+            let in_time = (soon + 1..=late).contains(&held.valid_until_s);
+            held.identity == wanted && in_time && counts(held)
+        };
         if held.as_ref().is_some_and(good) && whole {
             return Ok(());
         }
-        self.issue_anew(name, roles, Validity::RUN)
+        self.issue_anew(name, roles, validity)
     }
 
     /// Issues a new key and certificate, whatever `name` had before.
@@ -132,6 +169,7 @@ impl Authority {
         let cert = member_params(name, roles, validity)
             .and_then(|params| params.signed_by(&key, &self.issuer))
             .map_err(wrap)?;
+        note_issued(&self.dir, name, &Facts::from_der(cert.der()).map_err(odd(name))?)?;
         let seed = random_bytes::<SEED_BYTES>().map_err(|error| AuthorityError::File {
             path: path("seed"),
             source: std::io::Error::other(error),
@@ -147,6 +185,61 @@ impl Authority {
         }
         Ok(())
     }
+
+    /// What the authority of a folder is known by to those that hold a token.
+    ///
+    /// # Errors
+    /// Its certificate cannot be read.
+    pub fn pin_of(dir: &Path) -> Result<Pin, AuthorityError> {
+        let path = dir.join("ca.pem");
+        let pem = fs::read(&path)
+            .and_then(|pem| CertificateDer::from_pem_slice(&pem).map_err(std::io::Error::other));
+        let der = pem.map_err(|source| AuthorityError::File { path, source })?;
+        Ok(pin(&der))
+    }
+
+    /// The public key somebody asks a certificate for.
+    ///
+    /// # Errors
+    /// It is no request, or its owner has not got the key.
+    pub fn key_of(request: &str) -> Result<Vec<u8>, AuthorityError> {
+        let wrap = |source| AuthorityError::Certificate { what: "a request".into(), source };
+        let asked = CertificateSigningRequestParams::from_pem(request).map_err(wrap)?;
+        Ok(asked.public_key.der_bytes().to_vec())
+    }
+
+    /// Signs what somebody asks for with a key of their own. Of the request only the key counts: who
+    /// its owner is, is for the caller to know. Gives the certificate, in PEM.
+    ///
+    /// # Errors
+    /// [`AuthorityError`]: it is no request, or its owner has not got the key.
+    pub fn sign(
+        &self,
+        request: &str,
+        name: &NodeName,
+        roles: &[String],
+        validity: Validity,
+    ) -> Result<String, AuthorityError> {
+        let wrap = |source| AuthorityError::Certificate { what: name.to_string(), source };
+        let asked = CertificateSigningRequestParams::from_pem(request).map_err(wrap)?;
+        let cert = member_params(name, roles, validity)
+            .and_then(|params| params.signed_by(&asked.public_key, &self.issuer))
+            .map_err(wrap)?;
+        note_issued(&self.dir, name, &Facts::from_der(cert.der()).map_err(odd(name))?)?;
+        // Where the key is in this folder, its owner keeps the certificate beside it.
+        if !self.dir.join(format!("{name}.key")).exists() {
+            let path = self.dir.join(format!("{name}.pem"));
+            write_secret(&path, cert.pem().as_bytes())
+                .map_err(|source| AuthorityError::File { path, source })?;
+        }
+        Ok(cert.pem())
+    }
+}
+
+/// A certificate that was just made and cannot be read.
+fn odd(name: &NodeName) -> impl FnOnce(crate::identity::CredentialsError) -> AuthorityError {
+    let path = PathBuf::from(format!("{name}.pem"));
+    move |error| AuthorityError::File { path, source: std::io::Error::other(error) }
 }
 
 fn authority_params() -> CertificateParams {

@@ -16,7 +16,7 @@ use crrl_types::Digest;
 use quinn::{RecvStream, SendStream, VarInt};
 use serde::{Deserialize, Serialize};
 
-use crate::codec::{decode, encode};
+use crate::codec::{OLDEST, decode, encode_as};
 use crate::frame::{FrameError, read_frame, write_frame};
 use crate::options::Options;
 use crate::pacing::Pacing;
@@ -121,7 +121,8 @@ async fn attempt(
         .map_err(|_| BlobError::Stalled(options.blob_ack_timeout))?
         .map_err(|error| broken(&error))?;
     let header = Header { id, head: head.to_vec(), length: body.len() as u64, digest };
-    let header = encode(&header).map_err(|error| broken(&error))?;
+    // A blob's envelope is the same in every version.
+    let header = encode_as(OLDEST, &header).map_err(|error| broken(&error))?;
     if header.len() > HEADER_BYTES_MAX {
         return Err(BlobError::TooLarge { len: header.len() as u64, max: HEADER_BYTES_MAX as u64 });
     }
@@ -195,7 +196,8 @@ impl BlobReceipt {
 }
 
 async fn answer(send: &mut SendStream, verdict: Verdict) -> Result<(), BlobError> {
-    let verdict = encode(&verdict).map_err(|error| BlobError::Broken(error.to_string()))?;
+    let verdict =
+        encode_as(OLDEST, &verdict).map_err(|error| BlobError::Broken(error.to_string()))?;
     write_frame(send, &verdict).await?;
     let _ = send.finish();
     // Dropping a stream whose data was not acknowledged yet does not lose it: `finish` has closed it.

@@ -9,8 +9,11 @@ use serde::de::DeserializeOwned;
 
 /// First bytes of everything this codec writes.
 const MAGIC: [u8; 2] = *b"cr";
-/// Version of the envelope and of every message type in it. Nodes of one cluster run one version.
-pub const VERSION: u8 = 1;
+/// Newest version of the envelope and of every message type in it. It grows when a message is added;
+/// one that is there never changes, so that a version is read by the next one too.
+pub const VERSION: u8 = 2;
+/// Oldest version that is still read and written: that of the build before.
+pub const OLDEST: u8 = 1;
 /// Bytes of the envelope.
 pub const ENVELOPE_BYTES: usize = 3;
 /// Most bytes a decoded message may claim. A batch of long trajectories is some tens of MiB.
@@ -28,7 +31,7 @@ pub enum DecodeError {
     #[error("{0} bytes that are no message of this protocol")]
     Foreign(usize),
     /// Another version of the protocol.
-    #[error("a message of protocol version {found}; this node speaks version {VERSION}")]
+    #[error("a message of protocol version {found}; this node speaks {OLDEST} to {VERSION}")]
     Version {
         /// The version found.
         found: u8,
@@ -52,9 +55,17 @@ fn config() -> Format {
 /// # Errors
 /// A type that cannot be written without names (none of ours).
 pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, EncodeError> {
+    encode_as(VERSION, message)
+}
+
+/// As [`encode`], for a peer that speaks this version. The message must be one that it knows.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_as<T: Serialize>(version: u8, message: &T) -> Result<Vec<u8>, EncodeError> {
     let mut bytes = Vec::with_capacity(256);
     bytes.extend_from_slice(&MAGIC);
-    bytes.push(VERSION);
+    bytes.push(version);
     bincode::serde::encode_into_std_write(message, &mut bytes, config())
         .map_err(|error| EncodeError(error.to_string()))?;
     Ok(bytes)
@@ -72,7 +83,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     if [first, second] != MAGIC {
         return Err(DecodeError::Foreign(bytes.len()));
     }
-    if version != VERSION {
+    if !(OLDEST..=VERSION).contains(&version) {
         return Err(DecodeError::Version { found: version });
     }
     let (message, used) = bincode::serde::decode_from_slice(body, config())
@@ -140,6 +151,14 @@ mod tests {
         let mut bytes = encode(&Message::Empty).expect("own type");
         bytes[2] = 9;
         assert_eq!(decode::<Message>(&bytes), Err(DecodeError::Version { found: 9 }));
+    }
+
+    #[test]
+    fn what_is_written_for_the_version_before_is_read() {
+        let message = Message::Numbers(vec![1, 2]);
+        let bytes = encode_as(OLDEST, &message).expect("own type");
+        assert_eq!(bytes[2], OLDEST);
+        assert_eq!(decode::<Message>(&bytes), Ok(message));
     }
 
     #[test]

@@ -9,49 +9,25 @@ use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn::crypto::{CryptoError, HmacKey};
 use quinn::{MtuDiscoveryConfig, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
-use rustls::client::Resumption;
-use rustls::server::WebPkiClientVerifier;
 
 use crate::faults::Faults;
 use crate::identity::{Credentials, Identity};
+use crate::keys::{Keys, server_tls};
 use crate::net_thread::NetThread;
 use crate::options::Options;
+pub use crate::protocol::Purpose;
+use crate::protocol::{Protocols, Spoken, compare, names, spoken};
 use crate::revocation::Revocations;
+use crate::stranger::Stranger;
 
 /// Datagram payload on loopback, where it measured best; elsewhere quinn's own discovery rules.
-const LOOPBACK_MTU: u16 = 6400;
+pub(crate) const LOOPBACK_MTU: u16 = 6400;
 /// Handshakes waiting to be accepted.
 const HANDSHAKES_MAX: usize = 64;
 /// Bytes sent on a bulk connection and not yet acknowledged by the peer's QUIC.
 const BULK_WINDOW_BYTES: u32 = 16 << 20;
 /// The same on a control connection.
 const CONTROL_WINDOW_BYTES: u32 = 4 << 20;
-
-/// What a connection is for. The protocol's version is part of the name that is negotiated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Purpose {
-    /// Actors' messages.
-    Control,
-    /// Blobs.
-    Bulk,
-    /// A person's tool.
-    Operator,
-    /// Adapters, chunk by chunk.
-    Weights,
-}
-
-impl Purpose {
-    const ALL: [Self; 4] = [Self::Control, Self::Bulk, Self::Operator, Self::Weights];
-
-    fn alpn(self) -> &'static [u8] {
-        match self {
-            Self::Control => b"crrl/1 control",
-            Self::Bulk => b"crrl/1 bulk",
-            Self::Operator => b"crrl-operator/1",
-            Self::Weights => b"crrl/1 weights",
-        }
-    }
-}
 
 /// An endpoint that could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +79,21 @@ pub enum DialError {
         /// How long it was waited.
         after: Duration,
     },
+    /// The two have no version of the protocol in common.
+    #[error(
+        "{name} at {address} speaks protocol {theirs}, this node speaks {ours}: copy the same build \
+         to both machines"
+    )]
+    Protocol {
+        /// Who.
+        name: NodeName,
+        /// Where.
+        address: SocketAddr,
+        /// What is spoken there.
+        theirs: Protocols,
+        /// What is spoken here.
+        ours: Protocols,
+    },
     /// An incoming handshake failed.
     #[error("a handshake from {address} failed: {message}")]
     Handshake {
@@ -124,6 +115,17 @@ pub struct Connection {
     pub fingerprint: Digest,
     /// What it is for.
     pub purpose: Purpose,
+    /// The version of the protocol that is spoken on it.
+    pub protocol: u8,
+}
+
+/// Who has come in.
+#[derive(Debug)]
+pub enum Arrival {
+    /// A member, by its certificate.
+    Member(Connection),
+    /// Somebody without a certificate; only where [`Options::strangers`] allows it.
+    Stranger(Stranger),
 }
 
 impl Connection {
@@ -137,7 +139,7 @@ impl Connection {
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     quic: quinn::Endpoint,
-    client: Arc<rustls::ClientConfig>,
+    keys: Arc<Keys>,
     options: Arc<Options>,
     loopback: bool,
     net: NetThread,
@@ -165,10 +167,13 @@ impl Endpoint {
         })?;
         let tls =
             |message: String| BindError::Tls { name: credentials.identity.name.clone(), message };
+        let keys = Keys::of(credentials).map_err(tls)?;
         let server = match listen {
             None => None,
             Some(_) => {
-                let crypto = server_tls(credentials).map_err(tls)?;
+                let keys = Arc::clone(&keys);
+                let crypto = server_tls(credentials, keys, options.protocols, options.strangers)
+                    .map_err(tls)?;
                 let crypto =
                     QuicServerConfig::try_from(crypto).map_err(|error| tls(error.to_string()))?;
                 let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
@@ -181,10 +186,9 @@ impl Endpoint {
         let faults = Faults::default();
         let quic = quinn::Endpoint::new(config, server, socket, net.quic(&faults))
             .map_err(|source| BindError::Socket { address, source })?;
-        let client = Arc::new(client_tls(credentials).map_err(tls)?);
         Ok(Self {
             quic,
-            client,
+            keys,
             options: Arc::new(options),
             loopback,
             net: net.clone(),
@@ -225,6 +229,16 @@ impl Endpoint {
         &self.options
     }
 
+    /// Proves itself with these credentials from now on. Connections that are there go on.
+    ///
+    /// # Errors
+    /// Certificate and key do not go together; nothing has changed then.
+    pub fn renew(&self, credentials: &Credentials) -> Result<(), BindError> {
+        self.keys
+            .replace(credentials)
+            .map_err(|message| BindError::Tls { name: credentials.identity.name.clone(), message })
+    }
+
     /// Connects to `name`; whoever answers must prove to be it.
     ///
     /// # Errors
@@ -236,8 +250,9 @@ impl Endpoint {
         purpose: Purpose,
     ) -> Result<Connection, DialError> {
         let refused = |message: String| DialError::Refused { name: name.clone(), address, message };
-        let mut tls = (*self.client).clone();
-        tls.alpn_protocols = vec![purpose.alpn().to_vec()];
+        let protocols = self.options.protocols;
+        let mut tls = self.keys.client();
+        tls.alpn_protocols = names(purpose, protocols);
         let crypto = QuicClientConfig::try_from(tls).map_err(|error| refused(error.to_string()))?;
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
         let loopback = self.loopback && address.ip().is_loopback();
@@ -258,9 +273,21 @@ impl Endpoint {
                 quinn::ConnectionError::TimedOut => {
                     DialError::Timeout { name: name.clone(), address, after }
                 }
-                other => refused(other.to_string()),
+                other => refused(why(&other)),
             })?;
-        verified(quic, Some(purpose), &self.revocations).map_err(refused)
+        match verified(quic, &self.options, &self.revocations).map_err(refused)? {
+            Verified::Member(connection) if connection.purpose == purpose => Ok(connection),
+            Verified::NoVersion(quic) => match compare(&quic, protocols, true, after).await {
+                Some(theirs) => {
+                    let (name, ours) = (name.clone(), protocols);
+                    Err(DialError::Protocol { name, address, theirs, ours })
+                }
+                None => Err(refused("it speaks another protocol, and does not say which".into())),
+            },
+            Verified::Member(_) | Verified::Stranger(_) => {
+                Err(refused("the peer speaks another protocol".into()))
+            }
+        }
     }
 
     /// The next handshake to come in; `None` once the endpoint is closed.
@@ -268,7 +295,7 @@ impl Endpoint {
         let incoming = self.quic.accept().await?;
         Some(Handshake {
             incoming,
-            deadline: self.options.handshake_timeout,
+            options: Arc::clone(&self.options),
             revocations: self.revocations.clone(),
         })
     }
@@ -284,54 +311,138 @@ impl Endpoint {
 #[derive(Debug)]
 pub struct Handshake {
     incoming: quinn::Incoming,
-    deadline: Duration,
+    options: Arc<Options>,
     revocations: Revocations,
 }
 
 impl Handshake {
-    /// Finishes the handshake.
+    /// Finishes the handshake of a member.
     ///
     /// # Errors
     /// The peer has no certificate, a foreign one, speaks another protocol, or takes too long.
     pub async fn finish(self) -> Result<Connection, DialError> {
         let address = self.incoming.remote_address();
+        match self.arrive().await? {
+            Arrival::Member(connection) => Ok(connection),
+            Arrival::Stranger(stranger) => {
+                stranger.close("no certificate");
+                let message = "the peer showed no certificate".into();
+                Err(DialError::Handshake { address, message })
+            }
+        }
+    }
+
+    /// Finishes the handshake of a member or, where they are let in, of a stranger.
+    ///
+    /// # Errors
+    /// As [`Handshake::finish`].
+    pub async fn arrive(self) -> Result<Arrival, DialError> {
+        let address = self.incoming.remote_address();
         let failed = |message: String| DialError::Handshake { address, message };
-        let quic = tokio::time::timeout(self.deadline, self.incoming)
+        let deadline = self.options.handshake_timeout;
+        let quic = tokio::time::timeout(deadline, self.incoming)
             .await
             .map_err(|_| failed("it took too long".into()))?
-            .map_err(|error| failed(error.to_string()))?;
-        verified(quic, None, &self.revocations).map_err(failed)
+            .map_err(|error| failed(why(&error)))?;
+        match verified(quic, &self.options, &self.revocations).map_err(failed)? {
+            Verified::Member(connection) => Ok(Arrival::Member(connection)),
+            Verified::Stranger(stranger) => Ok(Arrival::Stranger(stranger)),
+            Verified::NoVersion(quic) => {
+                let ours = self.options.protocols;
+                let name = peer_of(&quic).map_err(failed)?.0.name;
+                match compare(&quic, ours, false, deadline).await {
+                    Some(theirs) => Err(DialError::Protocol { name, address, theirs, ours }),
+                    None => Err(failed(format!("{name} speaks another protocol"))),
+                }
+            }
+        }
     }
 }
 
-/// Reads who is at the other end of a connection whose certificate TLS has verified.
-fn verified(
-    quic: quinn::Connection,
-    wanted: Option<Purpose>,
-    revocations: &Revocations,
-) -> Result<Connection, String> {
+/// A connection whose handshake is over, by what its certificate and protocol allow.
+enum Verified {
+    Member(Connection),
+    Stranger(Stranger),
+    /// A member with which no version is shared.
+    NoVersion(quinn::Connection),
+}
+
+/// Who a peer is, by the certificate TLS has verified, and the certificate's fingerprint.
+fn peer_of(quic: &quinn::Connection) -> Result<(Identity, Digest), String> {
     let chain = quic
         .peer_identity()
         .and_then(|any| any.downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>().ok())
         .ok_or("the peer showed no certificate")?;
     let leaf = chain.first().ok_or("the peer showed an empty chain")?;
     let peer = Identity::from_der(leaf).map_err(|error| error.to_string())?;
-    let fingerprint = Digest::of(leaf);
-    if revocations.contains(fingerprint) {
-        let reason = format!("the certificate of {} was revoked", peer.name);
+    Ok((peer, Digest::of(leaf)))
+}
+
+/// Judges a connection. Whoever has no certificate gets no further than to ask for one.
+fn verified(
+    quic: quinn::Connection,
+    options: &Options,
+    revocations: &Revocations,
+) -> Result<Verified, String> {
+    let refuse = |quic: &quinn::Connection, reason: String| {
         quic.close(VarInt::from_u32(0), reason.as_bytes());
-        return Err(reason);
-    }
-    let spoken = quic
+        Err(reason)
+    };
+    let name = quic
         .handshake_data()
         .and_then(|any| any.downcast::<HandshakeData>().ok())
         .and_then(|data| data.protocol);
-    let purpose = Purpose::ALL
-        .into_iter()
-        .find(|purpose| spoken.as_deref() == Some(purpose.alpn()))
-        .filter(|purpose| wanted.is_none_or(|wanted| wanted == *purpose))
-        .ok_or("the peer speaks another protocol")?;
-    Ok(Connection { quic, peer, fingerprint, purpose })
+    let Some(spoken) = name.and_then(|name| spoken(&name, options.protocols)) else {
+        return refuse(&quic, "the peer speaks another protocol".into());
+    };
+    if spoken == Spoken::Stranger {
+        return match options.strangers {
+            true => Ok(Verified::Stranger(Stranger::new(quic))),
+            false => refuse(&quic, "nobody is let in here without a certificate".into()),
+        };
+    }
+    let (peer, fingerprint) = match peer_of(&quic) {
+        Ok(peer) => peer,
+        Err(reason) => return refuse(&quic, reason),
+    };
+    if revocations.contains(fingerprint) {
+        return refuse(&quic, format!("the certificate of {} was revoked", peer.name));
+    }
+    Ok(match spoken {
+        Spoken::Member(purpose, protocol) => {
+            Verified::Member(Connection { quic, peer, fingerprint, purpose, protocol })
+        }
+        Spoken::NoVersion | Spoken::Stranger => Verified::NoVersion(quic),
+    })
+}
+
+/// Why a connection did not come about or ended, in a few words. TLS says it in numbers (RFC 8446,
+/// section 6).
+#[must_use]
+pub fn why(error: &quinn::ConnectionError) -> String {
+    use quinn::ConnectionError::{
+        ApplicationClosed, ConnectionClosed, LocallyClosed, Reset, TimedOut, TransportError,
+    };
+    let (code, here) = match error {
+        TransportError(error) => (u64::from(error.code), true),
+        ConnectionClosed(close) => (u64::from(close.error_code), false),
+        TimedOut => return "nothing was heard from it (idle timeout)".into(),
+        Reset => return "it was restarted (connection reset)".into(),
+        LocallyClosed => return "closed by this node".into(),
+        ApplicationClosed(close) => {
+            let reason = String::from_utf8_lossy(&close.reason);
+            return format!("it closed the connection: {reason}");
+        }
+        other => return other.to_string(),
+    };
+    let whose = if here { "its certificate" } else { "the certificate of this node" };
+    match code.checked_sub(0x100) {
+        Some(45) => format!("{whose} has expired (or a clock is wrong)"),
+        Some(42 | 46 | 48) => format!("{whose} is of another cluster, or another's"),
+        Some(116) => "a certificate is needed, and none was shown".into(),
+        Some(120) => "it speaks no protocol of this build: copy the same build to both".into(),
+        _ => error.to_string(),
+    }
 }
 
 fn transport(options: &Options, loopback: bool, window_bytes: u32) -> TransportConfig {
@@ -384,38 +495,4 @@ impl HmacKey for ResetKey {
         let given: [u8; 32] = signature.try_into().map_err(|_| CryptoError)?;
         if hash == blake3::Hash::from(given) { Ok(()) } else { Err(CryptoError) }
     }
-}
-
-fn server_tls(credentials: &Credentials) -> Result<rustls::ServerConfig, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(
-        Arc::clone(&credentials.roots),
-        Arc::clone(&provider),
-    )
-    .build()
-    .map_err(|error| error.to_string())?;
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|error| error.to_string())?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(credentials.chain.clone(), credentials.key.clone_key())
-        .map_err(|error| error.to_string())?;
-    config.alpn_protocols = Purpose::ALL.iter().map(|purpose| purpose.alpn().to_vec()).collect();
-    // No early data and no tickets: every connection proves its certificate anew.
-    config.max_early_data_size = 0;
-    config.send_tls13_tickets = 0;
-    Ok(config)
-}
-
-fn client_tls(credentials: &Credentials) -> Result<rustls::ClientConfig, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(Arc::clone(&credentials.roots))
-        .with_client_auth_cert(credentials.chain.clone(), credentials.key.clone_key())
-        .map_err(|error| error.to_string())?;
-    config.enable_early_data = false;
-    config.resumption = Resumption::disabled();
-    Ok(config)
 }

@@ -11,6 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::authority::SEED_BYTES;
+use crate::request;
 use crate::revocation::Revocations;
 
 /// A role is written as a URI among the subject's alternative names.
@@ -111,11 +112,21 @@ impl Facts {
         let refuse =
             |message: String| CredentialsError::Content { what: "certificate".into(), message };
         let der = CertificateDer::from_pem_slice(pem).map_err(|error| refuse(error.to_string()))?;
+        Self::from_der(&der)
+    }
+
+    /// Reads a certificate.
+    ///
+    /// # Errors
+    /// Not a certificate of ours.
+    pub fn from_der(der: &[u8]) -> Result<Self, CredentialsError> {
+        let refuse =
+            |message: String| CredentialsError::Content { what: "certificate".into(), message };
         let (_, certificate) =
-            X509Certificate::from_der(&der).map_err(|_| refuse("cannot be parsed".into()))?;
+            X509Certificate::from_der(der).map_err(|_| refuse("cannot be parsed".into()))?;
         Ok(Self {
-            identity: Identity::from_der(&der)?,
-            fingerprint: Digest::of(&der),
+            identity: Identity::from_der(der)?,
+            fingerprint: Digest::of(der),
             valid_until_s: certificate.validity().not_after.timestamp(),
         })
     }
@@ -126,6 +137,9 @@ impl Facts {
 pub struct Credentials {
     /// Who the certificate says we are.
     pub identity: Identity,
+    /// Last second the certificate is valid, since the Unix epoch.
+    pub valid_until_s: i64,
+    pub(crate) authority: CertificateDer<'static>,
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) key: PrivateKeyDer<'static>,
     pub(crate) roots: Arc<RootCertStore>,
@@ -148,9 +162,13 @@ impl Credentials {
         let mut roots = RootCertStore::empty();
         let authority = CertificateDer::from_pem_slice(&read("ca.pem".into())?)
             .map_err(|error| content("ca.pem".into())(error.to_string()))?;
-        roots.add(authority).map_err(|error| content("ca.pem".into())(error.to_string()))?;
+        roots
+            .add(authority.clone())
+            .map_err(|error| content("ca.pem".into())(error.to_string()))?;
         let chain = CertificateDer::from_pem_slice(&read(format!("{name}.pem"))?)
             .map_err(|error| content(format!("{name}.pem"))(error.to_string()))?;
+        // Whoever was interrupted while it took a new certificate up has the key beside it.
+        request::finish(dir, name, &chain);
         let key = PrivateKeyDer::from_pem_slice(&read(format!("{name}.key"))?)
             .map_err(|error| content(format!("{name}.key"))(error.to_string()))?;
         let seed = read(format!("{name}.seed"))?.try_into().map_err(|found: Vec<u8>| {
@@ -159,9 +177,11 @@ impl Credentials {
                 found.len()
             ))
         })?;
-        let identity = Identity::from_der(&chain)?;
+        let facts = Facts::from_der(&chain)?;
         Ok(Self {
-            identity,
+            identity: facts.identity,
+            valid_until_s: facts.valid_until_s,
+            authority,
             chain: vec![chain],
             key,
             roots: Arc::new(roots),

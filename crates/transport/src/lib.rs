@@ -4,7 +4,11 @@
 //! - [`authority`]: the cluster's certificate authority, and what it issues
 //! - [`revocation`]: certificates that count no more
 //! - [`identity`]: who a certificate says its holder is; credentials read from a folder
+//! - [`request`]: a key that was made here, and the certificate that is asked for it
 //! - [`net_thread`]: the one thread QUIC runs on, apart from whatever keeps the others busy
+//! - [`protocol`]: which versions of the protocol two peers have in common
+//! - `keys`: what an endpoint proves itself with, replaced while it runs
+//! - [`stranger`]: somebody without a certificate, who asks for one
 //! - [`endpoint`]: listens, dials, and refuses whoever has no certificate of ours
 //! - [`entropy`]: random bytes nobody can guess
 //! - [`faults`]: packets lost, late, doubled and damaged on purpose
@@ -24,16 +28,20 @@ pub mod entropy;
 pub mod faults;
 pub mod frame;
 pub mod identity;
+mod keys;
 pub mod net_thread;
 pub mod options;
 pub mod pacing;
+pub mod protocol;
+pub mod request;
 pub mod revocation;
+pub mod stranger;
 pub mod stream;
 
 pub use authority::{Authority, AuthorityError, Validity};
 pub use blob::{BlobError, BlobReceipt, ReceivedBlob, receive_blob, send_blob};
-pub use codec::{DecodeError, EncodeError, decode, encode};
-pub use endpoint::{BindError, Connection, DialError, Endpoint, Handshake, Purpose};
+pub use codec::{DecodeError, EncodeError, decode, encode, encode_as};
+pub use endpoint::{Arrival, BindError, Connection, DialError, Endpoint, Handshake, Purpose, why};
 pub use entropy::{NoEntropy, random_bytes};
 pub use faults::Faults;
 pub use frame::{FrameError, read_frame, write_frame};
@@ -41,5 +49,8 @@ pub use identity::{Credentials, CredentialsError, Facts, Identity};
 pub use net_thread::NetThread;
 pub use options::Options;
 pub use pacing::Pacing;
-pub use revocation::{Revocations, Revoked, RevokedList, revoke, revoked};
+pub use protocol::Protocols;
+pub use request::Pending;
+pub use revocation::{Revocations, Revoked, RevokedList, issued, revoke, revoke_all, revoked};
+pub use stranger::{Door, KnockError, Pin, Stranger, pin};
 pub use stream::QuicStream;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::protocol::Protocols;
+
 /// Every option of this crate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -23,6 +25,12 @@ pub struct Options {
     pub bulk_bytes_per_s: u64,
     /// How long the receiver of a blob may take to say that it was handled. Default 30 s.
     pub blob_ack_timeout: Duration,
+    /// Versions of the protocol that are spoken. Default: this build's and the one before; another
+    /// is of use in tests of builds that meet.
+    pub protocols: Protocols,
+    /// Whether somebody without a certificate may connect, to ask for one and for nothing else.
+    /// Default no.
+    pub strangers: bool,
 }
 
 impl Default for Options {
@@ -35,6 +43,8 @@ impl Default for Options {
             blobs_at_once: 4,
             bulk_bytes_per_s: 1 << 30,
             blob_ack_timeout: Duration::from_secs(30),
+            protocols: Protocols::default(),
+            strangers: false,
         }
     }
 }

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -13,8 +15,13 @@ use crrl_types::{Digest, NodeName};
 use serde::{Deserialize, Serialize};
 
 use crate::authority::{AuthorityError, write_secret};
+use crate::identity::Facts;
 
 const FILE: &str = "revoked.json";
+/// Every certificate that was issued, a line each: what a name has to lose when it is revoked.
+const ISSUED: &str = "issued.jsonl";
+/// Looks for certificates that were issued while others of their name were revoked.
+const REVOKED_AGAIN_MAX: usize = 8;
 /// Time between two looks at the file.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -61,6 +68,77 @@ pub fn revoke(dir: &Path, fingerprint: Digest, name: &NodeName) -> Result<(), Au
     write_secret(&path, &json).map_err(|source| AuthorityError::File { path, source })
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+struct Issued {
+    name: NodeName,
+    fingerprint: String,
+    valid_until_s: i64,
+}
+
+/// Notes that a certificate was issued; on disk before anybody gets it.
+pub(crate) fn note_issued(
+    dir: &Path,
+    name: &NodeName,
+    facts: &Facts,
+) -> Result<(), AuthorityError> {
+    let path = dir.join(ISSUED);
+    let line = Issued {
+        name: name.clone(),
+        fingerprint: facts.fingerprint.to_string(),
+        valid_until_s: facts.valid_until_s,
+    };
+    let written = serde_json::to_string(&line).map_err(std::io::Error::other).and_then(|line| {
+        let mut file = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
+        // One write, so that two processes do not mix their lines.
+        file.write_all(format!("{line}\n").as_bytes())?;
+        file.sync_all()
+    });
+    written.map_err(|source| AuthorityError::File { path, source })
+}
+
+/// Fingerprints of every certificate a name was issued that has not expired at `now_s`.
+///
+/// # Errors
+/// The list is there and cannot be read.
+pub fn issued(dir: &Path, name: &NodeName, now_s: i64) -> Result<Vec<Digest>, AuthorityError> {
+    let path = dir.join(ISSUED);
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(|source| AuthorityError::File { path, source })?,
+    };
+    // A line that was cut by a crash names a certificate nobody was given.
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Issued>(line).ok());
+    let valid = lines.filter(|line| line.name == *name && line.valid_until_s >= now_s);
+    Ok(valid.filter_map(|line| line.fingerprint.parse().ok()).collect())
+}
+
+/// Revokes every certificate of a name that has not expired: the one in the folder, and those it had
+/// before or was given meanwhile. How many.
+///
+/// # Errors
+/// A list cannot be read or written.
+pub fn revoke_all(dir: &Path, name: &NodeName, now_s: i64) -> Result<usize, AuthorityError> {
+    let mut count = 0;
+    // Again until nothing new is there: one may be renewed at this moment. Whoever renews looks at
+    // the revoked after it has noted what it issued, so one of the two sees the other.
+    for _ in 0..REVOKED_AGAIN_MAX {
+        let list = revoked(dir)?;
+        let mut all = issued(dir, name, now_s)?;
+        let held = fs::read(dir.join(format!("{name}.pem"))).ok();
+        let held = held.and_then(|pem| Facts::from_pem(&pem).ok()).map(|facts| facts.fingerprint);
+        all.extend(held.filter(|held| !all.contains(held)));
+        all.retain(|fingerprint| !list.contains_key(&fingerprint.to_string()));
+        if all.is_empty() {
+            break;
+        }
+        for fingerprint in all {
+            revoke(dir, fingerprint, name)?;
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
 /// The list of a folder as it is now, read again when it changes. Cloning gives another handle.
 #[derive(Debug, Clone)]
 pub struct Revocations(Arc<Mutex<Held>>);
@@ -83,8 +161,18 @@ impl Revocations {
     /// Whether a certificate counts no more. A list that cannot be read is as it was.
     #[must_use]
     pub fn contains(&self, fingerprint: Digest) -> bool {
+        self.look(fingerprint, LOOK_EVERY)
+    }
+
+    /// As [`Revocations::contains`], by the list as it is at this moment.
+    #[must_use]
+    pub fn now_contains(&self, fingerprint: Digest) -> bool {
+        self.look(fingerprint, Duration::ZERO)
+    }
+
+    fn look(&self, fingerprint: Digest, every: Duration) -> bool {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
+        if held.looked.is_none_or(|at| at.elapsed() >= every) {
             held.looked = Some(Instant::now());
             match revoked(&held.dir) {
                 Ok(list) => held.list = list,

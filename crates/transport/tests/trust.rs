@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crrl_transport::{
-    Authority, Connection, Credentials, Endpoint, Facts, NetThread, Options, Purpose, Validity,
+    Arrival, Authority, Connection, Credentials, DialError, Door, Endpoint, Facts, KnockError,
+    NetThread, Options, Pending, Pin, Protocols, Purpose, Validity, pin,
 };
 use crrl_types::NodeName;
 
@@ -19,8 +20,19 @@ fn issue(dir: &Path, name: &str, roles: &[&str]) -> Credentials {
 }
 
 fn bind(credentials: &Credentials, listen: Option<SocketAddr>) -> Endpoint {
+    bind_with(credentials, listen, Options::default())
+}
+
+fn bind_with(credentials: &Credentials, listen: Option<SocketAddr>, options: Options) -> Endpoint {
     let net = NetThread::start("test").expect("a thread");
-    Endpoint::bind(&net, credentials, listen, Options::default()).expect("a free port")
+    Endpoint::bind(&net, credentials, listen, options).expect("a free port")
+}
+
+const ANY_PORT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+fn speaking(newest: u8, oldest: u8) -> Options {
+    Options { protocols: Protocols { newest, oldest }, ..Options::default() }
 }
 
 fn listening(credentials: &Credentials) -> (Endpoint, SocketAddr) {
@@ -100,25 +112,37 @@ async fn whoever_answers_must_be_who_was_dialled() {
     assert!(accepted.is_err() && dialled.is_err());
 }
 
-#[tokio::test]
-async fn without_a_certificate_nobody_gets_in() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let (acceptor, address) = listening(&issue(folder.path(), "hub", &["coordinator"]));
+fn authority_of(dir: &Path) -> rustls::pki_types::CertificateDer<'static> {
+    let pem = std::fs::read(dir.join("ca.pem")).expect("is there");
+    <rustls::pki_types::CertificateDer<'_> as rustls::pki_types::pem::PemObject>::from_pem_slice(
+        &pem,
+    )
+    .expect("is PEM")
+}
+
+/// Whoever knows the authority and has no certificate.
+fn nobody(dir: &Path, alpn: &[u8]) -> quinn::Endpoint {
     let mut roots = rustls::RootCertStore::empty();
-    let pem = std::fs::read(folder.path().join("ca.pem")).expect("is there");
-    let authority = <rustls::pki_types::CertificateDer<'_> as rustls::pki_types::pem::PemObject>::from_pem_slice(&pem);
-    roots.add(authority.expect("is PEM")).expect("is a certificate");
+    roots.add(authority_of(dir)).expect("is a certificate");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider has TLS 1.3")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    tls.alpn_protocols = vec![b"crrl/1 control".to_vec()];
+    tls.alpn_protocols = vec![alpn.to_vec()];
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).expect("has TLS 1.3");
     let mut nobody =
         quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
     nobody.set_default_client_config(quinn::ClientConfig::new(Arc::new(crypto)));
+    nobody
+}
+
+#[tokio::test]
+async fn without_a_certificate_nobody_gets_in() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (acceptor, address) = listening(&issue(folder.path(), "hub", &["coordinator"]));
+    let nobody = nobody(folder.path(), b"crrl/2 control");
     let dialling = async {
         match nobody.connect(address, "hub").expect("can be dialled").await {
             Ok(connection) => connection.closed().await.to_string(),
@@ -181,4 +205,163 @@ fn a_certificate_that_is_about_to_expire_is_issued_anew() {
     let long = facts();
     authority.issue(&name, &roles).expect("is there");
     assert_eq!(facts(), long, "one that is good stays");
+}
+
+#[tokio::test]
+async fn where_strangers_may_ask_they_can_do_nothing_else() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let hub = issue(folder.path(), "hub", &["coordinator"]);
+    let strangers = Options { strangers: true, ..Options::default() };
+    let acceptor = bind_with(&hub, Some(ANY_PORT), strangers);
+    let address = acceptor.local_addr().expect("is bound");
+    for alpn in
+        ["crrl/2 control", "crrl/1 control", "crrl/2 bulk", "crrl control", "crrl-operator/1"]
+    {
+        let nobody = nobody(folder.path(), alpn.as_bytes());
+        let dialling = async {
+            let connection = nobody.connect(address, "hub").expect("can be dialled").await;
+            connection.expect("TLS alone lets it in").closed().await.to_string()
+        };
+        let accepting = async { acceptor.accept().await.expect("is open").arrive().await };
+        let (closed, arrived) = tokio::join!(dialling, accepting);
+        assert!(arrived.is_err(), "{alpn}: {arrived:?}");
+        assert!(closed.contains("certificate"), "{alpn}: {closed}");
+    }
+    // Members come in as ever.
+    let worker = bind(&issue(folder.path(), "worker", &["rollout"]), None);
+    let (accepted, dialled) = meet(&worker, &acceptor, "hub", address).await;
+    accepted.expect("one of ours");
+    dialled.expect("one of ours");
+}
+
+async fn knock(address: SocketAddr, wanted: Pin) -> Result<Door, KnockError> {
+    let net = NetThread::start("test").expect("a thread");
+    Door::knock(&net, address, wanted, std::time::Duration::from_secs(10)).await
+}
+
+#[tokio::test]
+async fn a_stranger_finds_the_door_by_its_pin_and_no_other() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let hub = issue(folder.path(), "hub", &["coordinator"]);
+    let strangers = Options { strangers: true, ..Options::default() };
+    let acceptor = bind_with(&hub, Some(ANY_PORT), strangers);
+    let address = acceptor.local_addr().expect("is bound");
+    let right = pin(&authority_of(folder.path()));
+    let accepting = async { acceptor.accept().await.expect("is open").arrive().await };
+    let (door, arrived) = tokio::join!(knock(address, right), accepting);
+    let door = door.expect("the right pin");
+    assert_eq!(
+        (door.host.name.as_str(), &door.host.roles[..]),
+        ("hub", &["coordinator".to_owned()][..])
+    );
+    assert!(matches!(arrived, Ok(Arrival::Stranger(_))), "{arrived:?}");
+    let accepting = async { acceptor.accept().await.expect("is open").arrive().await };
+    let (door, arrived) = tokio::join!(knock(address, [7; 16]), accepting);
+    let error = door.expect_err("another pin").to_string();
+    assert!(error.contains("of another cluster than the token"), "{error}");
+    assert!(arrived.is_err());
+    // Where strangers may not ask, nobody opens.
+    let (closed, address) = listening(&issue(folder.path(), "hub", &["coordinator"]));
+    let accepting = async { closed.accept().await.expect("is open").arrive().await };
+    let (door, arrived) = tokio::join!(knock(address, right), accepting);
+    assert!(door.is_err() && arrived.is_err());
+}
+
+#[tokio::test]
+async fn the_newest_common_version_is_spoken() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let hub = issue(folder.path(), "hub", &["coordinator"]);
+    let worker = issue(folder.path(), "worker", &["rollout"]);
+    for (theirs, common) in [(speaking(1, 1), 1), (speaking(2, 1), 2), (speaking(3, 2), 2)] {
+        let (acceptor, address) = listening(&hub);
+        let dialler = bind_with(&worker, None, theirs);
+        let (accepted, dialled) = meet(&dialler, &acceptor, "hub", address).await;
+        assert_eq!(accepted.expect("in common").protocol, common);
+        assert_eq!(dialled.expect("in common").protocol, common);
+    }
+}
+
+#[tokio::test]
+async fn without_a_common_version_both_sides_learn_what_the_other_speaks() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (acceptor, address) = listening(&issue(folder.path(), "hub", &["coordinator"]));
+    let worker = issue(folder.path(), "worker", &["rollout"]);
+    let dialler = bind_with(&worker, None, speaking(5, 4));
+    let accepting = async { acceptor.accept().await.expect("is open").arrive().await };
+    let name = NodeName::from("hub");
+    let (accepted, dialled) =
+        tokio::join!(accepting, dialler.dial(&name, address, Purpose::Control));
+    let (accepted, dialled) = (accepted.expect_err("beyond"), dialled.expect_err("beyond"));
+    assert!(matches!(accepted, DialError::Protocol { .. }), "{accepted}");
+    let (said, heard) = (accepted.to_string(), dialled.to_string());
+    assert!(said.contains("worker at") && said.contains("speaks protocol 5 and 4"), "{said}");
+    assert!(heard.contains("this node speaks 5 and 4: copy the same build"), "{heard}");
+}
+
+/// Whose certificate the acceptor has seen.
+fn fingerprint(dir: &Path, name: &str) -> crrl_types::Digest {
+    let pem = std::fs::read(dir.join(format!("{name}.pem"))).expect("was issued");
+    Facts::from_pem(&pem).expect("a certificate").fingerprint
+}
+
+#[tokio::test]
+async fn new_credentials_are_taken_up_and_old_connections_go_on() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (acceptor, address) = listening(&issue(folder.path(), "hub", &["coordinator"]));
+    let name = NodeName::from("worker");
+    let dialler = bind(&issue(folder.path(), "worker", &["rollout"]), None);
+    let (before, _kept) = meet(&dialler, &acceptor, "hub", address).await;
+    let before = before.expect("one of ours");
+    assert_eq!(before.fingerprint, fingerprint(folder.path(), "worker"));
+    let authority = Authority::open_or_create(folder.path()).expect("is there");
+    let pending = Pending::open(folder.path(), &name).expect("can be made");
+    let roles = ["rollout".to_owned()];
+    let signed = authority.sign(pending.request(), &name, &roles, Validity::hours(1));
+    pending.adopt(&signed.expect("is a request")).expect("is for this key");
+    let renewed = Credentials::load(folder.path(), &name).expect("is whole");
+    dialler.renew(&renewed).expect("go together");
+    let (after, _dialled) = meet(&dialler, &acceptor, "hub", address).await;
+    let after = after.expect("one of ours");
+    assert_ne!(after.fingerprint, before.fingerprint);
+    assert_eq!(after.fingerprint, fingerprint(folder.path(), "worker"));
+    assert!(before.quic.close_reason().is_none(), "the old connection was dropped");
+    // Revoking the name revokes both.
+    assert_eq!(crrl_transport::revoke_all(folder.path(), &name, 0).expect("writable"), 2);
+    let list = crrl_transport::revoked(folder.path()).expect("readable");
+    assert!(list.contains_key(&before.fingerprint.to_string()));
+    assert!(list.contains_key(&after.fingerprint.to_string()));
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_refused_and_said_to_be() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (acceptor, address) = listening(&issue(folder.path(), "hub", &["coordinator"]));
+    let name = NodeName::from("worker");
+    let second = Validity::of(std::time::Duration::from_secs(1));
+    Authority::open_or_create(folder.path())
+        .and_then(|authority| authority.issue_anew(&name, &["rollout".to_owned()], second))
+        .expect("can be issued");
+    let worker = Credentials::load(folder.path(), &name).expect("was issued");
+    let dialler = bind(&worker, None);
+    let late = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let refused = loop {
+        assert!(std::time::Instant::now() < late, "it never expires");
+        match meet(&dialler, &acceptor, "hub", address).await {
+            (Err(accepted), Err(_)) => break accepted,
+            _ => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+        }
+    };
+    assert!(refused.contains("its certificate has expired"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_door_where_nobody_answers_says_what_to_look_at() {
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let address = silent.local_addr().expect("is bound");
+    let net = NetThread::start("test").expect("a thread");
+    let patience = std::time::Duration::from_secs(1);
+    let error = Door::knock(&net, address, [0; 16], patience).await.expect_err("nobody is there");
+    assert!(matches!(error, KnockError::Timeout { .. }), "{error}");
+    let said = error.to_string();
+    assert!(said.contains(&address.to_string()) && said.contains("firewall"), "{said}");
 }

@@ -36,22 +36,25 @@ pub(super) fn run(config: &ClusterConfig, json: bool) -> anyhow::Result<ExitCode
 }
 
 fn json_of(change: &Change) -> serde_json::Value {
-    let Change { name, roles, threads, action } = change;
+    let Change { name, roles, threads, host, action } = change;
     let role = role_names(roles);
-    serde_json::json!({ "name": name, "role": role, "threads": threads, "action": action })
+    serde_json::json!({
+        "name": name, "role": role, "threads": threads, "host": host, "action": action,
+    })
 }
 
 /// One line for each node.
 pub(super) fn print(out: &mut impl std::io::Write, changes: &Changes) -> std::io::Result<()> {
-    for Change { name, roles, threads, action } in &changes.nodes {
+    for Change { name, roles, threads, host, action } in &changes.nodes {
         let threads = if *threads == 0 { "all".into() } else { threads.to_string() };
+        let on = host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
         let word = match action {
             Action::Keep => "keep",
             Action::Start => "start",
             Action::Stop => "stop",
             Action::Restart => "restart",
         };
-        writeln!(out, "{word:<8} {name:<16} {:<28} threads {threads}", role_names(roles))?;
+        writeln!(out, "{word:<8} {name:<16} {:<28} threads {threads}{on}", role_names(roles))?;
     }
     if let Some(obstacle) = &changes.obstacle {
         writeln!(out, "not while the cluster is up: {obstacle}")?;

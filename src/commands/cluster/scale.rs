@@ -46,7 +46,7 @@ pub(super) fn run(run: &RunDir, wanted: usize, wait: Duration) -> anyhow::Result
 /// first; a new one is like the last.
 fn scaled(config: ClusterConfig, wanted: usize) -> ClusterConfig {
     let mut nodes = config.nodes();
-    let scaled = |node: &Node| node.roles == [Role::Rollout] && !node.external;
+    let scaled = |node: &Node| node.roles == [Role::Rollout] && node.is_local();
     let like = nodes.iter().rev().find(|node| scaled(node)).cloned();
     while nodes.iter().filter(|node| scaled(node)).count() > wanted {
         if let Some(last) = nodes.iter().rposition(scaled) {
@@ -58,7 +58,7 @@ fn scaled(config: ClusterConfig, wanted: usize) -> ClusterConfig {
         let free = (0..).map(|number| format!("rollout-{number}")).find(|name| !taken(name));
         let threads = like.as_ref().map_or(1, |node| node.threads);
         let name = free.unwrap_or_default();
-        nodes.push(Node { name, roles: vec![Role::Rollout], threads, external: false });
+        nodes.push(Node { name, roles: vec![Role::Rollout], threads, ..Node::default() });
     }
     ClusterConfig { node: nodes, ..config }
 }

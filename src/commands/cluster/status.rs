@@ -4,6 +4,8 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use crrl_cluster::host::{self, HostState, NodeProcess};
+use crrl_cluster::remote::about::clock_ms;
+use crrl_cluster::remote::{Phase, phase};
 use crrl_cluster::{OperatorClient, RunDir, Snapshot};
 use crrl_control::wire::{NodeReport, NodeState};
 use serde::Serialize;
@@ -16,14 +18,18 @@ use crate::commands::failure::UNREACHABLE;
 pub(super) struct Line {
     pub(super) name: String,
     role: String,
-    pid: Option<u32>,
+    /// The machine it is on, where it was started over ssh.
+    pub(super) host: Option<String>,
+    /// How far it has come there.
+    pub(super) phase: Option<Phase>,
+    pub(super) pid: Option<u32>,
     pub(super) state: String,
     adapter_version: u64,
     adapter_digest: Option<String>,
-    incarnation: Option<u64>,
+    pub(super) incarnation: Option<u64>,
     restarts: u32,
     tokens_per_s: f32,
-    episodes: u32,
+    pub(super) episodes: u32,
     rss_bytes: u64,
     activity: String,
     pub(super) last_exit: Option<String>,
@@ -34,7 +40,9 @@ pub(super) struct Line {
 pub(super) fn run(run: &RunDir, json: bool) -> anyhow::Result<ExitCode> {
     let host = host::host_pid(run)?;
     let snapshot = host.and_then(|_| snapshot(run));
-    let lines = merge(&host::state(run).unwrap_or_default(), snapshot.as_ref(), host.is_some());
+    let state = host::state(run).unwrap_or_default();
+    let mut lines = merge(&state, snapshot.as_ref(), host.is_some());
+    add_phases(run, &mut lines);
     // Guests come and go as they please.
     let mut own = lines.iter().filter(|line| !line.guest);
     let ready = own.clone().next().is_some() && own.all(|line| line.state == "ready");
@@ -72,8 +80,8 @@ fn print_lines(
     for line in lines {
         let pid = line.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
         let doing = match &line.last_exit {
-            Some(exit) if line.pid.is_none() => exit,
-            _ => &line.activity,
+            Some(exit) if line.pid.is_none() => exit.clone(),
+            _ => line.phase().unwrap_or_else(|| line.activity.clone()),
         };
         writeln!(
             out,
@@ -107,7 +115,28 @@ fn print_lines(
 pub(super) fn lines(run: &RunDir) -> anyhow::Result<Vec<Line>> {
     let running = host::host_pid(run)?.is_some();
     let state = host::state(run)?;
-    Ok(merge(&state, snapshot(run).as_ref(), running))
+    let mut lines = merge(&state, snapshot(run).as_ref(), running);
+    add_phases(run, &mut lines);
+    Ok(lines)
+}
+
+/// How far nodes on other machines have come.
+fn add_phases(run: &RunDir, lines: &mut [Line]) {
+    for line in lines.iter_mut().filter(|line| line.host.is_some()) {
+        line.phase = phase(run, &line.name);
+    }
+}
+
+impl Line {
+    /// What keeps a node on another machine from being ready: where it is on its way, for how long,
+    /// and what went wrong last.
+    fn phase(&self) -> Option<String> {
+        let phase = self.phase.as_ref().filter(|_| self.state != "ready")?;
+        let seconds = clock_ms().saturating_sub(phase.since_ms) / 1000;
+        let error = phase.last_error.as_ref().map(|error| format!("; last: {error}"));
+        let Phase { host, what, .. } = phase;
+        Some(format!("{host}: {what} for {seconds} s{}", error.unwrap_or_default()))
+    }
 }
 
 /// What the coordinator shows; none if it does not answer.
@@ -135,10 +164,13 @@ fn merge(state: &HostState, snapshot: Option<&Snapshot>, host_runs: bool) -> Vec
             let pid = node.pid.filter(|_| host_runs);
             let report = snapshot
                 .and_then(|s| s.nodes.iter().find(|report| report.node.as_str() == node.name))
-                .filter(|report| Some(report.pid) == pid);
+                // The process of a node elsewhere has a number of its own there.
+                .filter(|report| pid.is_some() && (node.host.is_some() || Some(report.pid) == pid));
             Line {
                 name: node.name.clone(),
                 role: node.roles.join(","),
+                host: node.host.clone(),
+                phase: None,
                 pid,
                 state: state_of(node, pid, report),
                 adapter_version: report.map_or(0, |r| r.adapter_version.0),
@@ -163,6 +195,8 @@ fn guest_line(report: &NodeReport) -> Line {
     Line {
         name: report.node.to_string(),
         role: roles.collect::<Vec<_>>().join(","),
+        host: None,
+        phase: None,
         pid: Some(report.pid),
         state: state_word(report.state).to_owned(),
         adapter_version: report.adapter_version.0,

@@ -1,16 +1,18 @@
 //! Brings a cluster up, or a running one to its configuration.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use crrl_cluster::host::{self, Up};
+use crrl_cluster::remote::Phase;
 use crrl_cluster::run_dir::write_atomic;
 use crrl_cluster::{RunDir, changes::Changes};
 use crrl_config::ClusterConfig;
 use crrl_control::plan::{Limits, PLAN_FILE, PLAN_FORMAT, Plan};
 
-use super::status::lines;
+use super::status::{Line, lines};
 use super::{LOOK_EVERY, UNHEALTHY, plan, run_dir};
 use crate::commands::failure::{Coded, host_error};
 use crate::run::{Run, absolute, phases};
@@ -94,18 +96,29 @@ pub(super) fn apply(
     Err(anyhow::anyhow!("the cluster ended meanwhile; start it: crrl cluster up"))
 }
 
-/// Waits until every node that was started here is ready.
+/// Where a node is on its way: its state, and for one on another machine how far it has come there and
+/// what went wrong last.
+fn standing(line: &Line) -> String {
+    let Some(phase) = line.phase.as_ref().filter(|_| line.state != "ready") else {
+        return line.state.clone();
+    };
+    let Phase { host, what, last_error, .. } = phase;
+    let error = last_error.as_ref().map(|error| format!("; {error}")).unwrap_or_default();
+    format!("{} on {host}: {what}{error}", line.state)
+}
+
+/// Waits until every node that was started here is ready. One line whenever a node comes a step
+/// further.
 pub(super) fn until_ready(run: &RunDir, wait: Duration) -> anyhow::Result<ExitCode> {
     let deadline = Instant::now() + wait;
-    let mut said: Vec<(String, String)> = Vec::new();
+    let started = Instant::now();
+    let mut said = BTreeMap::new();
     loop {
         let lines = lines(run)?;
         for line in &lines {
-            let now = (line.name.clone(), line.state.clone());
-            if !said.contains(&now) {
-                said.retain(|(name, _)| *name != line.name);
-                eprintln!("{:<16} {}", line.name, line.state);
-                said.push(now);
+            let now = standing(line);
+            if said.insert(line.name.clone(), now.clone()).as_ref() != Some(&now) {
+                eprintln!("{:<16} {:>4} s  {now}", line.name, started.elapsed().as_secs());
             }
             if line.state == "given-up" {
                 anyhow::bail!(

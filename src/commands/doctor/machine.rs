@@ -82,7 +82,7 @@ fn cores(config: &ClusterConfig) -> Check {
     let nodes = config.nodes();
     let threads: usize = nodes
         .iter()
-        .filter(|node| !node.external)
+        .filter(|node| node.is_local())
         .map(|node| if node.threads == 0 { cores } else { node.threads })
         .sum();
     // The learner takes them all while the others sample: twice over is how it is meant.

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 
 use crrl_config::{ClusterConfig, Node, Role};
 use crrl_control::wire::NodeRole;
-use crrl_transport::{Authority, AuthorityError};
+use crrl_transport::{Authority, AuthorityError, Validity};
 use crrl_types::NodeName;
 
 use crate::mesh::{role_of, role_text};
@@ -52,7 +52,7 @@ pub enum PrepareError {
 /// # Errors
 /// [`PrepareError`].
 pub fn prepare(run: &RunDir, config: &ClusterConfig) -> Result<(), PrepareError> {
-    issue(run, config)?;
+    issue(run, config, |_| true)?;
     let nodes = config.nodes();
     let addresses = choose(config, &nodes, &run.addresses()?)?;
     let json = serde_json::to_vec_pretty(&addresses).map_err(|error| RunDirError {
@@ -63,15 +63,22 @@ pub fn prepare(run: &RunDir, config: &ClusterConfig) -> Result<(), PrepareError>
     Ok(write_atomic(&run.addresses_path(), &json)?)
 }
 
-/// Makes sure that every node this machine starts, and the operator, have certificates.
+/// Makes sure that the nodes this machine starts that are `wanted`, and the operator, have
+/// certificates. A node that runs renews its own.
 ///
 /// # Errors
 /// [`PrepareError`].
-pub fn issue(run: &RunDir, config: &ClusterConfig) -> Result<(), PrepareError> {
+pub fn issue(
+    run: &RunDir,
+    config: &ClusterConfig,
+    wanted: impl Fn(&Node) -> bool,
+) -> Result<(), PrepareError> {
     let authority = Authority::open_or_create(&run.tls())?;
-    for node in config.nodes().iter().filter(|node| !node.external) {
-        authority.issue(&node.name.as_str().into(), &role_texts(node))?;
+    let validity = Validity::hours(config.cluster.certificate_hours);
+    for node in config.nodes().iter().filter(|node| node.is_local() && wanted(node)) {
+        authority.issue_for(&node.name.as_str().into(), &role_texts(node), validity)?;
     }
+    // Whoever may read the operator's key may read the authority's: it is as good for as long.
     authority.issue(&OPERATOR.into(), &[role_text(NodeRole::Operator).to_owned()])?;
     Ok(())
 }

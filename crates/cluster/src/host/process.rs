@@ -24,9 +24,11 @@ use tokio::task::JoinHandle;
 
 use crate::host::child;
 use crate::host::log::{LOG_BYTES_MAX, NodeLog};
+use crate::host::prepare;
 use crate::host::state::{HostState, NodeProcess};
 use crate::host::{HostError, LOOK_EVERY, Lock, NODE_SUBCOMMAND, describe_exit, system};
 use crate::peer::lock;
+use crate::remote::REMOTE_SUBCOMMAND;
 use crate::restart::{Backoff, Intensity, Restarts, Strategy, Verdict};
 use crate::run_dir::RunDir;
 
@@ -37,6 +39,8 @@ const TERM_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a dead node's last lines may take to come through the pipe. A grandchild that inherited
 /// the pipe may hold it open for ever.
 const LAST_LINES_TIMEOUT: Duration = Duration::from_millis(200);
+/// Asks a node to leave as if it came back: it does not tell others that the run is over.
+pub const RESTART_SIGNAL: Signal = Signal::SIGUSR1;
 /// Exit codes that starting again cannot help: usage or configuration, failed preflight.
 const HOPELESS: [i32; 2] = [2, 4];
 /// Longest line of a log.
@@ -77,8 +81,18 @@ pub fn run(run: &RunDir, tied: bool) -> Result<(), HostError> {
 }
 
 enum Event {
-    Exited { node: usize, status: std::io::Result<ExitStatus> },
-    RestartDue { node: usize },
+    Exited {
+        node: usize,
+        status: std::io::Result<ExitStatus>,
+    },
+    RestartDue {
+        node: usize,
+    },
+    /// A process that was asked to leave for a restart should have left by now.
+    LeaveDue {
+        node: usize,
+        pid: u32,
+    },
 }
 
 struct Host {
@@ -124,8 +138,8 @@ impl Host {
             stopping: false,
             nodes: processes.collect(),
         };
-        // A node sends one event at a time, so this never fills.
-        let (sender, events) = mpsc::channel(2 * nodes.len().max(1));
+        // What does not fit waits where it comes from.
+        let (sender, events) = mpsc::channel(4 * nodes.len().max(1));
         Ok(Self {
             restarts: Restarts::new(Strategy::OneForOne, intensity, backoff, nodes.len()),
             waiting: vec![false; nodes.len()],
@@ -159,6 +173,7 @@ impl Host {
                 event = self.events.recv() => match event {
                     Some(Event::Exited { node, status }) => self.exited(node, status).await,
                     Some(Event::RestartDue { node }) => self.restart(node),
+                    Some(Event::LeaveDue { node, pid }) => self.leave_at_last(node, pid),
                     None => break,
                 },
                 _ = terminate.recv() => self.stop(),
@@ -184,8 +199,16 @@ impl Host {
 
     fn start(&mut self, node: usize) {
         let name = self.nodes[node].name.clone();
+        // One that was away for long has a certificate that has expired.
+        let issued = self.run.config().map_err(HostError::from).and_then(|config| {
+            Ok(prepare::issue(&self.run, &config, |wanted| wanted.name == name)?)
+        });
+        if let Err(error) = issued {
+            self.note(node, &format!("its certificate was not looked at: {error}"));
+        }
+        let local = self.nodes[node].host.is_none();
         let arguments: [&OsStr; 5] = [
-            NODE_SUBCOMMAND.as_ref(),
+            if local { NODE_SUBCOMMAND } else { REMOTE_SUBCOMMAND }.as_ref(),
             "--run-dir".as_ref(),
             self.run.path().as_os_str(),
             "--name".as_ref(),
@@ -224,9 +247,54 @@ impl Host {
         for node in wanted {
             match self.nodes.iter().position(|held| held.name == node.name) {
                 Some(index) if self.state.nodes[index].retired => self.recall(index, node),
+                Some(index) if self.is_given_up(index) => self.recall(index, node),
                 Some(_) => {}
                 None => self.add(node),
             }
+        }
+        for index in 0..self.nodes.len() {
+            // Whoever asked looks whether the file is gone.
+            let wanted = self.run.restart_wanted(&self.nodes[index].name);
+            if std::fs::remove_file(wanted).is_ok() {
+                self.renew(index);
+            }
+        }
+    }
+
+    /// Whether a node failed too often and is not there.
+    fn is_given_up(&self, index: usize) -> bool {
+        let state = &self.state.nodes[index];
+        state.given_up && state.pid.is_none() && !self.waiting[index]
+    }
+
+    /// Ends a node, which leaves everything as it is, and starts it again with the program that is
+    /// there now.
+    fn renew(&mut self, index: usize) {
+        if self.state.stopping || self.state.nodes[index].retired {
+            return;
+        }
+        self.note(index, "is restarted on request");
+        let Some(pid) = self.state.nodes[index].pid else {
+            // One that waits to be started again is about to be.
+            if !self.waiting[index] {
+                self.state.nodes[index].given_up = false;
+                self.start(index);
+            }
+            return;
+        };
+        self.waiting[index] = true;
+        self.signal(index, RESTART_SIGNAL);
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(TERM_TIMEOUT).await;
+            let _ = sender.send(Event::LeaveDue { node: index, pid }).await;
+        });
+    }
+
+    fn leave_at_last(&self, node: usize, pid: u32) {
+        if self.state.nodes[node].pid == Some(pid) {
+            self.note(node, "has not left in time: it is killed");
+            self.signal(node, Signal::SIGKILL);
         }
     }
 
@@ -234,6 +302,7 @@ impl Host {
     fn recall(&mut self, index: usize, node: Node) {
         self.nodes[index] = node;
         self.state.nodes[index].retired = false;
+        self.state.nodes[index].given_up = false;
         // One that is still leaving is started again when it has.
         self.waiting[index] = self.state.nodes[index].pid.is_some();
         if !self.waiting[index] {
@@ -288,13 +357,13 @@ impl Host {
         }
         self.note(node, &how);
         self.state.nodes[node].last_exit = Some(how.clone());
-        if code == Some(0) && self.nodes[node].roles.contains(&Role::Coordinator) {
-            // It told the others to leave; whoever was not there to hear it is told by signal.
-            self.stop_after(LEAVE_TIMEOUT);
-        }
         if std::mem::take(&mut self.waiting[node]) && !self.state.stopping {
             // It was wanted again while it was leaving.
             return self.start(node);
+        }
+        if code == Some(0) && self.nodes[node].roles.contains(&Role::Coordinator) {
+            // It told the others to leave; whoever was not there to hear it is told by signal.
+            self.stop_after(LEAVE_TIMEOUT);
         }
         if self.state.stopping || self.state.nodes[node].retired || code == Some(0) {
             return;

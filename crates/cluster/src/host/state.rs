@@ -29,7 +29,11 @@ pub struct NodeProcess {
     pub name: String,
     /// Its roles, as the configuration writes them.
     pub roles: Vec<String>,
-    /// Its process; none while it is not running.
+    /// The machine it is started on over ssh; none is this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Its process on this machine, which for a node elsewhere holds the connection; none while it is
+    /// not running.
     pub pid: Option<u32>,
     /// How often it was started again.
     pub restarts: u32,
@@ -76,6 +80,7 @@ impl NodeProcess {
         Self {
             name: node.name.clone(),
             roles: role_texts(node),
+            host: node.host.clone(),
             pid: None,
             restarts: 0,
             given_up: false,

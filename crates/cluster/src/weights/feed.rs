@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use crrl_config::Role;
 use crrl_transport::{
-    Credentials, Endpoint, NetThread, Options, Purpose, decode, encode, read_frame, write_frame,
+    Credentials, Endpoint, NetThread, Options, Purpose, decode, encode_as, read_frame, write_frame,
 };
 use crrl_types::NodeName;
 use crrl_weights::{Offer, Source};
@@ -55,7 +55,7 @@ impl AdapterFeed {
         let connection = dialling.await.map_err(|e| unreachable(&e))?;
         let (mut send, mut offers) =
             connection.quic.open_bi().await.map_err(|e| unreachable(&e))?;
-        let request = encode(&Request::Follow).map_err(|e| unreachable(&e))?;
+        let request = encode_as(connection.protocol, &Request::Follow).map_err(|e| unreachable(&e))?;
         write_frame(&mut send, &request).await.map_err(|e| unreachable(&e))?;
         let _ = send.finish();
         let answer = tokio::time::timeout(ANSWER_WAIT, read_frame(&mut offers, OFFER_BYTES_MAX))

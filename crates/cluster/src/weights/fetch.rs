@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use crrl_transport::{Connection, Purpose, decode, encode, read_frame, write_frame};
+use crrl_transport::{Connection, Purpose, decode, encode_as, read_frame, write_frame};
 use crrl_types::Digest;
 use crrl_weights::{Blame, Leg, Offer, Payload, Report, Source, delta};
 use quinn::RecvStream;
@@ -169,7 +169,7 @@ impl Weights {
         let connection = self.connection(source, patience).await?;
         let (mut send, mut recv) = within(patience, connection.quic.open_bi()).await?;
         let request = Request::Fetch { digest: payload.digest, ranges: ranges(missing) };
-        let request = encode(&request).map_err(text)?;
+        let request = encode_as(connection.protocol, &request).map_err(text)?;
         within(patience, write_frame(&mut send, &request)).await?;
         let _ = send.finish();
         let answer = within(patience, read_frame(&mut recv, ANSWER_BYTES_MAX)).await?;

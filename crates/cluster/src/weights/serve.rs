@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crrl_control::wire::NodeRole;
-use crrl_transport::{Connection, decode, encode, read_frame, write_frame};
+use crrl_transport::{Connection, decode, encode_as, read_frame, write_frame};
 use crrl_types::Digest;
 use quinn::{RecvStream, SendStream, VarInt};
 
@@ -28,11 +28,11 @@ pub(crate) async fn serve(weights: &Weights, connection: &Connection) {
         if weights.0.endpoint.revocations().contains(connection.fingerprint) {
             return connection.close("the certificate was revoked");
         }
-        let (weights, roles) = (weights.clone(), roles.clone());
+        let (weights, roles, protocol) = (weights.clone(), roles.clone(), connection.protocol);
         let peer = connection.peer.name.clone();
         // QUIC bounds the streams a peer may have open.
         tokio::spawn(async move {
-            if let Err(error) = answer(&weights, &roles, send, recv).await {
+            if let Err(error) = answer(&weights, (&roles, protocol), send, recv).await {
                 tracing::debug!(%peer, error, "a request for chunks ended early");
             }
         });
@@ -41,7 +41,7 @@ pub(crate) async fn serve(weights: &Weights, connection: &Connection) {
 
 async fn answer(
     weights: &Weights,
-    roles: &[NodeRole],
+    (roles, protocol): (&[NodeRole], u8),
     mut send: SendStream,
     mut recv: RecvStream,
 ) -> Result<(), String> {
@@ -57,13 +57,13 @@ async fn answer(
     match decode(&request).map_err(text) {
         Ok(_) if !roles.iter().any(|role| allowed.contains(role)) => {
             let reason = format!("a certificate for {roles:?} does not allow it");
-            say(&mut send, &Answer::Refused(reason)).await?;
+            say(protocol, &mut send, &Answer::Refused(reason)).await?;
         }
         Ok(Request::Fetch { digest, ranges }) => {
-            chunks(weights, &mut send, digest, &ranges).await?;
+            chunks(weights, protocol, &mut send, digest, &ranges).await?;
         }
-        Ok(Request::Follow) => follow(weights, &mut send).await?,
-        Err(error) => say(&mut send, &Answer::Refused(error)).await?,
+        Ok(Request::Follow) => follow(weights, protocol, &mut send).await?,
+        Err(error) => say(protocol, &mut send, &Answer::Refused(error)).await?,
     }
     let _ = send.finish();
     Ok(())
@@ -71,18 +71,19 @@ async fn answer(
 
 async fn chunks(
     weights: &Weights,
+    protocol: u8,
     send: &mut SendStream,
     digest: Digest,
     ranges: &[(u32, u32)],
 ) -> Result<(), String> {
     let depot = weights.depot();
     let Some(count) = depot.known(digest, KNOWN_WAIT).await else {
-        return say(send, &Answer::Unknown).await;
+        return say(protocol, send, &Answer::Unknown).await;
     };
     if ranges.iter().any(|(first, end)| first >= end || *end as usize > count) {
-        return say(send, &Answer::Refused("there are no such chunks".into())).await;
+        return say(protocol, send, &Answer::Refused("there are no such chunks".into())).await;
     }
-    say(send, &Answer::Coming).await?;
+    say(protocol, send, &Answer::Coming).await?;
     let mut first_of_all = true;
     for index in ranges.iter().flat_map(|(first, end)| *first..*end) {
         let Some(chunk) = depot.chunk(digest, index as usize, CHUNK_WAIT).await else {
@@ -103,13 +104,13 @@ async fn chunks(
 }
 
 /// What is published, now and whenever that changes, until the receiver leaves.
-async fn follow(weights: &Weights, send: &mut SendStream) -> Result<(), String> {
-    say(send, &Answer::Coming).await?;
+async fn follow(weights: &Weights, protocol: u8, send: &mut SendStream) -> Result<(), String> {
+    say(protocol, send, &Answer::Coming).await?;
     let mut announced = weights.depot().announced();
     loop {
         let offer = announced.borrow_and_update().clone();
         if let Some(offer) = offer {
-            say(send, &*offer).await?;
+            say(protocol, send, &*offer).await?;
         }
         tokio::select! {
             changed = announced.changed() => changed.map_err(text)?,
@@ -118,8 +119,12 @@ async fn follow(weights: &Weights, send: &mut SendStream) -> Result<(), String> 
     }
 }
 
-async fn say<T: serde::Serialize>(send: &mut SendStream, what: &T) -> Result<(), String> {
-    let frame = encode(what).map_err(text)?;
+async fn say<T: serde::Serialize>(
+    protocol: u8,
+    send: &mut SendStream,
+    what: &T,
+) -> Result<(), String> {
+    let frame = encode_as(protocol, what).map_err(text)?;
     tokio::time::timeout(STALL, write_frame(send, &frame))
         .await
         .map_err(|_| "the receiver takes nothing".to_owned())?

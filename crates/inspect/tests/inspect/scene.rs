@@ -30,6 +30,7 @@ fn process(report: &NodeReport) -> NodeProcess {
     NodeProcess {
         name: report.node.to_string(),
         roles: Vec::new(),
+        host: None,
         pid: Some(report.pid),
         restarts: u32::from(report.node.as_str() == "rollout-1"),
         given_up: false,

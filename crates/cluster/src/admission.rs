@@ -1,0 +1,282 @@
+//! The door for nodes without a certificate: a token there, a certificate and the run's settings back.
+//!
+//! This is the one thing that can be reached without a certificate. It is bounded in how many are
+//! served at once, how long each may take, how much each may say and how many wrong tokens a minute
+//! are looked at. What is said is JSON in one frame each way.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crrl_control::wire::NodeRole;
+use crrl_transport::{
+    Authority, Door, KnockError, NetThread, Pending, Stranger, Validity, read_frame, write_frame,
+};
+use crrl_types::{Digest, NodeName};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+
+use crate::invitation::{Guest, Invitation, InvitationError};
+use crate::mesh::roles_of;
+use crate::peer::Shared;
+use crate::renewal::now_s;
+use crate::run_dir::RunDir;
+use crate::token::{NotTaken, Ticket, Token, Tokens};
+
+/// Longest question: a token and a request for a certificate.
+const QUESTION_BYTES_MAX: usize = 8 << 10;
+/// Longest answer: certificates and a configuration.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Strangers that are served at once; others are told to come again.
+const SERVED_AT_ONCE: usize = 4;
+/// How long one may take in all.
+const SERVED_TIMEOUT: Duration = Duration::from_secs(10);
+/// Wrong tokens within [`WRONG_WINDOW`] after which nobody is looked at for the rest of it.
+const WRONG_MAX: u32 = 30;
+/// See [`WRONG_MAX`].
+const WRONG_WINDOW: Duration = Duration::from_secs(60);
+/// How long a node waits for an answer at the door.
+const KNOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Question {
+    token: String,
+    secret: String,
+    request: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    Welcome(Box<Invitation>),
+    Refused(String),
+}
+
+/// Why a node was not let in.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The door was not found.
+    #[error(transparent)]
+    Knock(#[from] KnockError),
+    /// Whoever answered is a member, but not the coordinator.
+    #[error("{0} answered, which is not the coordinator: the token names a wrong address")]
+    NotCoordinator(NodeName),
+    /// The door was found and stayed shut.
+    #[error("the coordinator refused: {0}")]
+    Refused(String),
+    /// The connection broke, or the answer was none.
+    #[error("the coordinator's answer was not understood: {0}")]
+    Broken(String),
+    /// A file here.
+    #[error(transparent)]
+    Invitation(#[from] InvitationError),
+    /// A thread.
+    #[error("cannot start the network thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Makes a token with which a node joins once, within `good_for`. The run must have been prepared.
+///
+/// # Errors
+/// As [`Invitation::issue`].
+pub fn token(
+    run: &RunDir,
+    name: &NodeName,
+    address: Option<IpAddr>,
+    hours: u32,
+    good_for: Duration,
+) -> Result<Token, InvitationError> {
+    let door = Invitation::door(run, name, address)?;
+    let authority = Authority::pin_of(&run.tls())?;
+    let now_s = now_s();
+    let good_s = i64::try_from(good_for.as_secs()).unwrap_or(i64::MAX);
+    let ticket = Ticket {
+        name: name.clone(),
+        address: door.ip(),
+        hours,
+        good_until_s: now_s.saturating_add(good_s),
+    };
+    Ok(Tokens::of(&run.tls()).mint(ticket, door, authority, now_s)?)
+}
+
+/// Whether somebody is looked at, by how many wrong tokens there were: a window that begins with the
+/// first wrong one. Pure: time is passed in.
+#[derive(Debug, Default)]
+struct Patience {
+    since: Option<Instant>,
+    wrong: u32,
+}
+
+impl Patience {
+    fn allows(&mut self, now: Instant) -> bool {
+        if self.since.is_some_and(|since| now.duration_since(since) >= WRONG_WINDOW) {
+            *self = Self::default();
+        }
+        self.wrong < WRONG_MAX
+    }
+
+    fn wrong(&mut self, now: Instant) {
+        self.since.get_or_insert(now);
+        self.wrong += 1;
+    }
+}
+
+/// What the door of a node remembers.
+#[derive(Debug)]
+pub(crate) struct Doorkeeper {
+    slots: Semaphore,
+    patience: Mutex<Patience>,
+}
+
+impl Default for Doorkeeper {
+    fn default() -> Self {
+        Self { slots: Semaphore::new(SERVED_AT_ONCE), patience: Mutex::default() }
+    }
+}
+
+/// Answers a stranger's one question.
+pub(crate) async fn serve(shared: &Arc<Shared>, stranger: &Stranger) -> Result<(), String> {
+    let doorkeeper = &shared.doorkeeper;
+    let refuse = |reason: &str| {
+        stranger.close(reason);
+        Err(format!("a stranger was turned away: {reason}"))
+    };
+    let Ok(_slot) = doorkeeper.slots.try_acquire() else {
+        return refuse("too many are asking at once; try again");
+    };
+    let Some(run) = shared.options.signs.clone() else {
+        return refuse("this node lets nobody in");
+    };
+    let patient = {
+        let mut patience = doorkeeper.patience.lock().unwrap_or_else(PoisonError::into_inner);
+        patience.allows(Instant::now())
+    };
+    if !patient {
+        return refuse("there were too many wrong tokens; try again in a minute");
+    }
+    match tokio::time::timeout(SERVED_TIMEOUT, answer(shared, run, stranger)).await {
+        Err(_) => refuse("it took too long"),
+        Ok(Err(reason)) => refuse(&reason),
+        Ok(Ok(())) => {
+            stranger.close("done");
+            Ok(())
+        }
+    }
+}
+
+async fn answer(shared: &Shared, run: RunDir, stranger: &Stranger) -> Result<(), String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let (mut send, mut recv) = stranger.quic.accept_bi().await.map_err(|e| text(&e))?;
+    let bytes = read_frame(&mut recv, QUESTION_BYTES_MAX).await.map_err(|e| text(&e))?;
+    let question: Question = serde_json::from_slice(&bytes).map_err(|e| text(&e))?;
+    let token = question.token.clone();
+    // Files are written and synced.
+    let judged = tokio::task::spawn_blocking(move || admit(&run, &question));
+    let judged = judged.await.map_err(|e| text(&e))?;
+    let answer = match judged {
+        Ok(invitation) => {
+            tracing::info!(node = %invitation.name, token, from = %stranger.quic.remote_address(), "let in with a token");
+            Answer::Welcome(Box::new(invitation))
+        }
+        Err(refusal) => {
+            if matches!(refusal, Refusal::Token(NotTaken::Unknown)) {
+                let mut patience =
+                    shared.doorkeeper.patience.lock().unwrap_or_else(PoisonError::into_inner);
+                patience.wrong(Instant::now());
+            }
+            tracing::warn!(%refusal, from = %stranger.quic.remote_address(), "a token was refused");
+            Answer::Refused(refusal.to_string())
+        }
+    };
+    let json = serde_json::to_vec(&answer).map_err(|e| text(&e))?;
+    write_frame(&mut send, &json).await.map_err(|e| text(&e))?;
+    let _ = send.finish();
+    // Closing before it was read would take it back.
+    let _ = send.stopped().await;
+    Ok(())
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Token(#[from] NotTaken),
+    #[error(transparent)]
+    Invitation(#[from] InvitationError),
+}
+
+/// Takes the token and signs what was asked for.
+fn admit(run: &RunDir, question: &Question) -> Result<Invitation, Refusal> {
+    let Question { token, secret, request } = question;
+    // Whoever asks again with the same key sends the same public key, though another signature.
+    let key = Invitation::key_of(request)?;
+    let ticket = Tokens::of(&run.tls()).take(token, secret, &key, now_s())?;
+    let guest = Guest {
+        name: ticket.name,
+        address: Some(ticket.address),
+        validity: Validity::hours(ticket.hours),
+    };
+    Ok(Invitation::grant(run, &guest, request)?)
+}
+
+/// Asks for a certificate with a token, for the key that waits in `tls`. The key stays there.
+///
+/// # Errors
+/// [`JoinError`], with what to do about it.
+pub async fn knock(token: &Token, pending: &Pending) -> Result<Invitation, JoinError> {
+    let broken = |error: &dyn std::fmt::Display| JoinError::Broken(error.to_string());
+    let net = NetThread::start("join").map_err(JoinError::Thread)?;
+    let door = Door::knock(&net, token.address, token.pin, KNOCK_TIMEOUT).await?;
+    if !roles_of(&door.host.roles).contains(&NodeRole::Coordinator) {
+        return Err(JoinError::NotCoordinator(door.host.name.clone()));
+    }
+    let question = Question {
+        token: token.id(),
+        secret: token.secret(),
+        request: pending.request().to_owned(),
+    };
+    let json = serde_json::to_vec(&question).map_err(|error| broken(&error))?;
+    let asking = async {
+        let (mut send, mut recv) = door.quic.open_bi().await.map_err(|e| broken(&e))?;
+        write_frame(&mut send, &json).await.map_err(|e| broken(&e))?;
+        let _ = send.finish();
+        read_frame(&mut recv, ANSWER_BYTES_MAX).await.map_err(|e| broken(&e))
+    };
+    let asked = tokio::time::timeout(SERVED_TIMEOUT, asking).await;
+    let asked = asked.unwrap_or_else(|_| Err(broken(&"none came in time")));
+    // Whoever is turned away learns why from how the connection was closed.
+    let closed = door.quic.close_reason().map(|reason| crrl_transport::why(&reason));
+    door.close().await;
+    let answer = match (asked, closed) {
+        (Err(_), Some(reason)) => return Err(JoinError::Refused(reason)),
+        (asked, _) => asked?,
+    };
+    match serde_json::from_slice(&answer).map_err(|error| broken(&error))? {
+        Answer::Welcome(invitation) => Ok(*invitation),
+        Answer::Refused(reason) => Err(JoinError::Refused(reason)),
+    }
+}
+
+/// What a request's key is known by.
+pub(crate) fn digest_of_key(der: &[u8]) -> String {
+    Digest::of(der).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_tokens_shut_the_door_for_the_rest_of_a_minute() {
+        let mut patience = Patience::default();
+        let start = Instant::now();
+        for n in 0..WRONG_MAX {
+            assert!(patience.allows(start), "after {n}");
+            patience.wrong(start);
+        }
+        assert!(!patience.allows(start + WRONG_WINDOW / 2));
+        assert!(patience.allows(start + WRONG_WINDOW));
+        patience.wrong(start + WRONG_WINDOW);
+        assert!(patience.allows(start + WRONG_WINDOW));
+    }
+}

@@ -1,0 +1,169 @@
+//! Nodes restarted one after the other, each with the program that is there now.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use crrl_cluster::{OperatorClient, RunDir, host};
+use crrl_config::{Node, Role};
+
+use super::LOOK_EVERY;
+use super::status::{Line, lines};
+use crate::commands::failure::{Coded, UNREACHABLE, host_error, quoted};
+
+/// A node that reports no episode for this long has none: what it finished was acknowledged.
+const EMPTY_FOR: Duration = Duration::from_millis(1500);
+
+pub(super) fn run(
+    run: &RunDir,
+    names: &[String],
+    drain: Duration,
+    wait: Duration,
+) -> anyhow::Result<ExitCode> {
+    if host::host_pid(run)?.is_none() {
+        let message = format!("no cluster is up in {}", run.path().display());
+        return Err(Coded { code: UNREACHABLE, message }.into());
+    }
+    let order = order(run.config()?.nodes(), names).map_err(Coded::usage)?;
+    for (at, node) in order.iter().enumerate() {
+        let started = Instant::now();
+        let restarted = one(run, node, drain, wait).map_err(|error| {
+            let left: Vec<&str> = order[at..].iter().map(|node| node.name.as_str()).collect();
+            let (run, left) = (quoted(&run.path().display().to_string()), left.join(" "));
+            anyhow::anyhow!(
+                "{error}\n  once that is mended, to go on: crrl cluster restart --rolling --run {run} \
+                 {left}"
+            )
+        })?;
+        eprintln!("{:<16} {:>4} s  {restarted}", node.name, started.elapsed().as_secs());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The nodes, in the order in which the fewest have to wait: those that roll out, the learner, those
+/// that everybody talks to.
+fn order(nodes: Vec<Node>, names: &[String]) -> Result<Vec<Node>, String> {
+    let own: Vec<Node> = nodes.into_iter().filter(|node| !node.external).collect();
+    if let Some(wrong) = names.iter().find(|name| !own.iter().any(|node| node.name == **name)) {
+        let known: Vec<&str> = own.iter().map(|node| node.name.as_str()).collect();
+        return Err(format!("no node {wrong:?} is started here; there are {}", known.join(", ")));
+    }
+    let wanted = |node: &Node| names.is_empty() || names.contains(&node.name);
+    let mut chosen: Vec<Node> = own.into_iter().filter(wanted).collect();
+    let ranks = [Role::Coordinator, Role::ParameterServer, Role::Learner];
+    let waiting = |node: &Node| ranks.len() - first_of(&ranks, node);
+    chosen.sort_by_key(waiting);
+    Ok(chosen)
+}
+
+fn first_of(ranks: &[Role], node: &Node) -> usize {
+    ranks.iter().position(|role| node.roles.contains(role)).unwrap_or(ranks.len())
+}
+
+fn line(run: &RunDir, name: &str) -> anyhow::Result<Line> {
+    let found = lines(run)?.into_iter().find(|line| line.name == name);
+    found.ok_or_else(|| anyhow::anyhow!("{name} is no longer there"))
+}
+
+/// Restarts one node; what came of it in a few words.
+fn one(run: &RunDir, node: &Node, drain: Duration, wait: Duration) -> anyhow::Result<&'static str> {
+    let before = line(run, &node.name)?;
+    let mut how = "restarted";
+    if node.roles.contains(&Role::Rollout) && before.state == "ready" {
+        how = match drained(run, node, drain)? {
+            true => "drained and restarted",
+            false => "restarted; what it had not finished is handed to others",
+        };
+    }
+    if !host::restart(run, &node.name).map_err(host_error)? {
+        anyhow::bail!("the cluster has ended");
+    }
+    let late = Instant::now() + wait;
+    loop {
+        let now = line(run, &node.name)?;
+        let another = now.pid.is_some() && now.pid != before.pid;
+        let later = now.incarnation.is_none_or(|life| Some(life) > before.incarnation);
+        if another && later && now.state == "ready" {
+            break;
+        }
+        if now.state == "given-up" || host::host_pid(run)?.is_none() {
+            anyhow::bail!(
+                "{} did not come back: {}\n  its log: {}",
+                node.name,
+                now.last_exit.as_deref().unwrap_or("no reason known"),
+                run.log(&node.name).display()
+            );
+        }
+        if Instant::now() > late {
+            anyhow::bail!(
+                "{} was not ready again after {} s ({}); its log: {}",
+                node.name,
+                wait.as_secs(),
+                now.state,
+                run.log(&node.name).display()
+            );
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    all_back(run, late, wait)?;
+    Ok(how)
+}
+
+/// After the coordinator the others have to find it again.
+fn all_back(run: &RunDir, late: Instant, wait: Duration) -> anyhow::Result<()> {
+    loop {
+        // One that is given up was so before.
+        let away = |line: &&Line| !line.guest && line.state != "ready" && line.state != "given-up";
+        let lines = lines(run)?;
+        let Some(Line { name, state, .. }) = lines.iter().find(away) else { return Ok(()) };
+        if Instant::now() > late {
+            anyhow::bail!("{name} was not back after {} s ({state})", wait.as_secs());
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Asks a node to take no more work and waits until it has none; whether it came so far in time.
+fn drained(run: &RunDir, node: &Node, patience: Duration) -> anyhow::Result<bool> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let client = OperatorClient::connect(run).await?;
+        let asked = client.drain(&node.name.as_str().into()).await;
+        client.close().await;
+        asked
+    })?;
+    let late = Instant::now() + patience;
+    let mut empty_since: Option<Instant> = None;
+    while Instant::now() < late {
+        let now = line(run, &node.name)?;
+        if now.state == "draining" && now.episodes == 0 {
+            if empty_since.get_or_insert_with(Instant::now).elapsed() >= EMPTY_FOR {
+                return Ok(true);
+            }
+        } else {
+            empty_since = None;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use crrl_config::ClusterConfig;
+
+    use super::*;
+
+    #[test]
+    fn who_everybody_talks_to_comes_last_and_a_stranger_is_named() {
+        let order = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            let order = order(ClusterConfig::default_nodes(), &names)?;
+            Ok::<_, String>(order.into_iter().map(|node| node.name).collect::<Vec<_>>())
+        };
+        let all = ["rollout-0", "rollout-1", "learner", "coordinator"].map(String::from);
+        assert_eq!(order(&[]), Ok(all.to_vec()));
+        let two = ["rollout-1", "learner"].map(String::from);
+        assert_eq!(order(&["learner", "rollout-1"]), Ok(two.to_vec()));
+        assert!(order(&["rollout-7"]).expect_err("is none").contains("rollout-7"));
+    }
+}

@@ -1,0 +1,255 @@
+//! Nodes on another machine, over the system's ssh: here an sshd of the test's own, on loopback.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crrl_cluster::host;
+use crrl_types::EventKind;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::world::{DEADLINE, World, end, until_gone};
+
+const SSHD: &str = "/usr/sbin/sshd";
+
+/// An sshd with keys of its own, and an ssh configuration that knows it as `box`.
+struct Sshd {
+    folder: tempfile::TempDir,
+    child: Child,
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn keygen(path: &Path) -> Result<(), String> {
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+        .arg(path)
+        .status()
+        .map_err(|error| format!("ssh-keygen: {error}"))?;
+    if made.success() { Ok(()) } else { Err(format!("ssh-keygen: {made}")) }
+}
+
+impl Sshd {
+    /// Why not, where it cannot be had.
+    fn start() -> Result<Self, String> {
+        if !Path::new(SSHD).exists() {
+            return Err(format!("there is no {SSHD} (package openssh-server)"));
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let at = |name: &str| folder.path().join(name);
+        keygen(&at("host_key"))?;
+        keygen(&at("user_key"))?;
+        std::fs::copy(at("user_key.pub"), at("authorized_keys")).expect("writable");
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|taken| taken.local_addr());
+        let port = port.expect("a free port").port();
+        let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
+        let user = user.ok_or("this user has no name")?.name;
+        let dir = folder.path().display();
+        let config = format!(
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {dir}/host_key\nPidFile none\n\
+             AuthorizedKeysFile {dir}/authorized_keys\nStrictModes no\nUsePAM no\n\
+             PasswordAuthentication no\nPermitRootLogin prohibit-password\nPrintMotd no\n"
+        );
+        std::fs::write(at("sshd_config"), config).expect("writable");
+        let config = format!(
+            "Host box\n HostName 127.0.0.1\n Port {port}\n User {user}\n IdentityFile \
+             {dir}/user_key\n IdentitiesOnly yes\n UserKnownHostsFile {dir}/known_hosts\n \
+             GlobalKnownHostsFile /dev/null\nHost dead\n HostName 127.0.0.1\n Port 9\n"
+        );
+        std::fs::write(at("ssh_config"), config).expect("writable");
+        let log = std::fs::File::create(at("sshd.log")).expect("writable");
+        let mut child = Command::new(SSHD)
+            .args(["-D", "-e", "-f"])
+            .arg(at("sshd_config"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .map_err(|error| format!("{SSHD}: {error}"))?;
+        let late = Instant::now() + DEADLINE;
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if child.try_wait().expect("is ours").is_some() || Instant::now() > late {
+                let said = std::fs::read_to_string(at("sshd.log")).unwrap_or_default();
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!("{SSHD} does not start: {}", said.trim()));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(Self { folder, child })
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Makes ssh know the machine's key.
+    fn is_known(&self) {
+        let key = std::fs::read_to_string(self.at("host_key.pub")).expect("was made");
+        let config = std::fs::read_to_string(self.at("ssh_config")).expect("was written");
+        let port = config.lines().find_map(|line| line.trim().strip_prefix("Port "));
+        let line = format!("[127.0.0.1]:{} {key}", port.expect("was written"));
+        std::fs::write(self.at("known_hosts"), line).expect("writable");
+    }
+}
+
+/// A run with a node on `box`, whose folder there is `there`.
+fn world(sshd: &Sshd, host: &str) -> World {
+    let world = World::new();
+    world.configure("steps = 20", "steps = 100000");
+    let config = sshd.at("ssh_config").display().to_string();
+    let there = world.folder.path().join("there").display().to_string();
+    world.configure("[cluster]\n", &format!("[cluster]\nssh_config = \"{config}\"\n"));
+    let path = world.folder.path().join("cluster.toml");
+    let mut text = std::fs::read_to_string(&path).expect("was written");
+    for (name, roles) in [
+        ("coordinator", r#"["coordinator", "parameter-server"]"#),
+        ("learner", r#"["learner"]"#),
+        ("rollout-0", r#"["rollout"]"#),
+    ] {
+        text += &format!("[[node]]\nname = \"{name}\"\nroles = {roles}\n");
+    }
+    text += &format!(
+        "[[node]]\nname = \"far\"\nroles = [\"rollout\"]\nhost = \"{host}\"\ndir = \"{there}\"\n"
+    );
+    std::fs::write(path, text).expect("writable");
+    world
+}
+
+fn until<T>(world: &World, what: &str, look: impl Fn() -> Option<T>) -> T {
+    let late = Instant::now() + DEADLINE;
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        let log = std::fs::read_to_string(world.run.log("far")).unwrap_or_default();
+        assert!(Instant::now() < late, "no {what}\n{log}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Processes that run the node in that folder, on whichever machine: here it is one.
+fn processes(folder: &Path) -> Vec<u32> {
+    let wanted = folder.display().to_string();
+    let all = std::fs::read_dir("/proc").expect("Linux").flatten();
+    all.filter_map(|entry| {
+        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let words: Vec<_> = line.split(|byte| *byte == 0).collect();
+        let is_node = words.first()?.ends_with(b"bin/crrl") && words.get(1) == Some(&&b"node"[..]);
+        (is_node && words.contains(&wanted.as_bytes())).then_some(pid)
+    })
+    .collect()
+}
+
+fn line(world: &World, name: &str) -> Value {
+    let output = world.crrl(&["cluster", "status", "--json"]);
+    let status: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let nodes = status["nodes"].as_array().cloned().unwrap_or_default();
+    nodes.into_iter().find(|node| node["name"] == name).unwrap_or_default()
+}
+
+#[test]
+fn a_node_is_started_over_ssh_works_comes_back_and_goes_with_the_cluster() {
+    let sshd = match Sshd::start() {
+        Ok(sshd) => sshd,
+        Err(why) => return eprintln!("skipped: no sshd of the test's own: {why}"),
+    };
+    let world = world(&sshd, "box");
+    let there = world.folder.path().join("there");
+    // Nobody vouches for the machine yet: that is for a person, and everybody else goes on.
+    let (code, said) = world.refused(&["cluster", "up"]);
+    assert_eq!(code, 1, "{said}");
+    for part in ["far", "the host key of box is not known", "ssh box"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let check = doctor(&world, "ssh");
+    assert_eq!(check["verdict"], "bad", "{check}");
+    assert!(check["fix"].as_str().is_some_and(|fix| fix.contains("ssh box")), "{check}");
+    sshd.is_known();
+    let said = world.succeeds(&["cluster", "up"]);
+    assert!(said.contains("far") && said.contains("ready"), "{said}");
+    let far = line(&world, "far");
+    assert_eq!(
+        (far["state"].as_str(), far["host"].as_str()),
+        (Some("ready"), Some("box")),
+        "{far}"
+    );
+    until(&world, "work for the node", || {
+        let to = |kind: &EventKind| matches!(kind, EventKind::Dispatched { to, .. } if to.as_str() == "far");
+        world.history().iter().any(|event| to(&event.kind)).then_some(())
+    });
+    let logs = world.crrl(&["cluster", "logs", "far"]);
+    let logs = String::from_utf8_lossy(&logs.stdout).into_owned();
+    for part in ["copying the program", "joining", "far joins from"] {
+        assert!(logs.contains(part), "{part}: {logs}");
+    }
+    // No secret was on a command line, and no key has travelled.
+    let pids = processes(&there);
+    let [pid] = pids[..] else { panic!("{pids:?}") };
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).expect("runs");
+    assert!(!String::from_utf8_lossy(&words).contains("crrl1"), "a token on a command line");
+    assert!(there.join("tls/far.key").exists() && !world.run.tls().join("far.key").exists());
+
+    // The connection is lost: the node there ends, and is started again with the program it has.
+    let copied = std::fs::metadata(there.join("bin/crrl")).expect("was copied").modified();
+    let holder = world.pid("far").expect("runs");
+    end(holder, Signal::SIGKILL);
+    until_gone(&[pid]);
+    until(&world, "the node again", || {
+        let line = line(&world, "far");
+        let back = line["state"] == "ready" && line["pid"] != holder && line["restarts"] == 1;
+        (back && processes(&there).first().is_some_and(|new| *new != pid)).then_some(())
+    });
+    let still = std::fs::metadata(there.join("bin/crrl")).expect("is there").modified();
+    assert_eq!(still.expect("a time"), copied.expect("a time"), "copied again");
+
+    // A rolling restart of that one node.
+    let before = processes(&there);
+    let said = world.succeeds(&["cluster", "restart", "--rolling", "far"]);
+    assert!(said.contains("drained and restarted"), "{said}");
+    assert_ne!(processes(&there), before);
+
+    // And it goes with the cluster.
+    let pids = processes(&there);
+    world.succeeds(&["cluster", "down"]);
+    until_gone(&pids);
+    assert_eq!(host::host_pid(&world.run).expect("can be looked at"), None);
+    world.succeeds(&["audit", "run"]);
+    for name in ["ssh", "model there", "program there", "clock there", "UDP both ways"] {
+        assert_eq!(doctor(&world, name)["verdict"], "good", "{name}: {}", doctor(&world, name));
+    }
+}
+
+/// What the doctor finds.
+fn doctor(world: &World, name: &str) -> Value {
+    let output = world.crrl(&["doctor", "--json"]);
+    let value: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let checks = value["checks"].as_array().cloned().unwrap_or_default();
+    checks.into_iter().find(|check| check["name"] == name).unwrap_or_default()
+}
+
+#[test]
+fn a_machine_that_does_not_answer_is_named_with_what_to_do() {
+    let sshd = match Sshd::start() {
+        Ok(sshd) => sshd,
+        Err(why) => return eprintln!("skipped: no sshd of the test's own: {why}"),
+    };
+    let world = world(&sshd, "dead");
+    world.configure("[cluster]\n", "[cluster]\nrestarts_max = 1\n");
+    let (code, said) = world.refused(&["cluster", "up"]);
+    assert_eq!(code, 1, "{said}");
+    for part in ["far", "dead cannot be reached by ssh", "Connection refused", "ssh dead true"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    // The others do without it.
+    assert_eq!(line(&world, "rollout-0")["state"], "ready");
+    world.succeeds(&["cluster", "down"]);
+}

@@ -1,0 +1,42 @@
+//! Nodes restarted one after the other while the run goes on.
+
+use crrl_cluster::host;
+use crrl_types::EventKind;
+
+use crate::world::{DEADLINE, World};
+
+#[test]
+fn every_node_is_restarted_in_turn_and_nothing_is_lost() {
+    let world = World::new();
+    world.configure("steps = 20", "steps = 100000");
+    world.succeeds(&["cluster", "up"]);
+    let nodes = ["coordinator", "learner", "rollout-0", "rollout-1"];
+    let pids = || -> Vec<Option<u32>> { nodes.iter().map(|name| world.pid(name)).collect() };
+    let (before, host) = (pids(), host::host_pid(&world.run).expect("can be looked at"));
+    let (code, said) = world.refused(&["cluster", "restart", "--rolling", "rollout-7"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("rollout-7") && said.contains("rollout-1"), "{said}");
+    // A node that was drained takes nothing along.
+    let said = world.succeeds(&["cluster", "restart", "--rolling", "rollout-0"]);
+    assert!(said.contains("drained and restarted"), "{said}");
+    let lost = world.history().into_iter().filter(|event| {
+        matches!(&event.kind, EventKind::LeaseLost { from, .. } if from.as_str() == "rollout-0")
+    });
+    assert_eq!(lost.count(), 0, "work was lost");
+    let said = world.succeeds(&["cluster", "restart", "--rolling"]);
+    let order: Vec<&str> = said.lines().filter_map(|l| l.split_whitespace().next()).collect();
+    assert_eq!(order, ["rollout-0", "rollout-1", "learner", "coordinator"], "{said}");
+    assert!(said.lines().take(2).all(|line| line.contains("drained and restarted")), "{said}");
+    let after = pids();
+    for (name, (before, after)) in nodes.iter().zip(before.iter().zip(&after)) {
+        assert!(after.is_some() && before != after, "{name}: {before:?}, {after:?}");
+    }
+    assert_eq!(host::host_pid(&world.run).expect("can be looked at"), host);
+    let (reached, late) = (world.steps(), std::time::Instant::now() + DEADLINE);
+    while world.steps() < reached + 2 {
+        assert!(std::time::Instant::now() < late, "the run does not go on");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    world.succeeds(&["cluster", "down"]);
+    world.succeeds(&["audit", "run"]);
+}
