@@ -98,6 +98,7 @@ pub async fn run(dir: &Path, name: &NodeName) -> Result<(), NodeError> {
         .into_iter()
         .find(|node| node.name == name.as_str())
         .ok_or_else(|| NodeError::Unknown { file: run.config_path(), name: name.clone() })?;
+    crrl_machine::disk::wait_for_room(Duration::from_secs_f64(config.cluster.disk_wait_s));
     let options = MeshOptions::for_node(&run, name)?;
     let signalled = signalled()?;
     let (router, leave) = (router(&node.roles), Leave::default());
@@ -116,7 +117,8 @@ pub async fn run(dir: &Path, name: &NodeName) -> Result<(), NodeError> {
     }
     let board = StatusBoard::new();
     let mesh = Mesh::start(options, router, board.clone()).await?;
-    let chaos = Chaos::of(&mesh);
+    let probes = Probes::default();
+    let chaos = Chaos::of(&mesh, probes.hang());
     let takes_faults = chaos.clone();
     mesh.router().register_fn(
         "chaos",
@@ -133,7 +135,7 @@ pub async fn run(dir: &Path, name: &NodeName) -> Result<(), NodeError> {
         mesh: mesh.clone(),
         board,
         chaos,
-        probes: Probes::default(),
+        probes,
         leave: leave.clone(),
         gave_up: Arc::default(),
         supervisor: Mutex::default(),
@@ -352,13 +354,14 @@ fn coordinator(parts: &Parts) -> ChildSpec {
 }
 
 fn parameter_server(parts: &Parts) -> ChildSpec {
-    let (mesh, run) = (parts.mesh.clone(), parts.run.clone());
+    let (mesh, run, leave) = (parts.mesh.clone(), parts.run.clone(), parts.leave.clone());
     let args = move || parameter_server::Args {
         run: run.clone(),
         options: Default::default(),
         post: coordinator::post(mesh.clone()),
         deliver: parameter_server::deliver(mesh.clone()),
         find: parameter_server::find(mesh.clone()),
+        leave: leave.clone(),
     };
     let messages =
         (parameter_server::Msg::Inbound as fn(_) -> _, parameter_server::Msg::Peer as fn(_) -> _);
@@ -368,13 +371,16 @@ fn parameter_server(parts: &Parts) -> ChildSpec {
 
 fn learner(parts: &Parts, board: LearnerBoard) -> ChildSpec {
     let (mesh, run) = (parts.mesh.clone(), parts.run.clone());
-    let (config, poison) = (Arc::new(parts.config.clone()), parts.chaos.poison());
+    let (config, chaos) = (Arc::new(parts.config.clone()), parts.chaos.clone());
+    let leave = parts.leave.clone();
     let args = move || learner::Args {
         run: run.clone(),
         config: Arc::clone(&config),
         outbox: rollout::outbox(mesh.clone()),
         board: board.clone(),
-        poison: poison.clone(),
+        poison: chaos.poison(),
+        torn: chaos.torn(),
+        leave: leave.clone(),
     };
     let messages = (learner::Msg::Inbound as fn(_) -> _, learner::Msg::Peer as fn(_) -> _);
     child(parts, "learner", || LearnerActor, args, learner::takes, messages)
@@ -383,7 +389,10 @@ fn learner(parts: &Parts, board: LearnerBoard) -> ChildSpec {
 async fn repairer(parts: &Parts) -> Result<Repairer, NodeError> {
     let name = parts.mesh.name().clone();
     let cache = parts.run.path().join("templates").join(name.as_str());
-    local_repairer(&parts.config, &cache, name).await
+    let repairer = local_repairer(&parts.config, &cache, name).await?;
+    // Where there are no walls a bomb would hit the machine.
+    let walls = !parts.config.sandbox.run_without_isolation;
+    Ok(if walls { repairer.with_bombs(parts.chaos.bombs()) } else { repairer })
 }
 
 /// An engine, sandboxes and a scaffold, as a configuration says.

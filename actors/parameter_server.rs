@@ -19,6 +19,7 @@ use ractor_cluster::RactorMessage;
 
 use crate::adapter_shelf::{AdapterShelf, ShelfError, inspect};
 use crate::coordinator::Post;
+use crate::leave::Leave;
 
 /// Time between two looks at deadlines.
 const TICK: Duration = Duration::from_millis(100);
@@ -71,6 +72,8 @@ pub struct Args {
     pub deliver: Deliver,
     /// Who is the learner, and who the coordinator.
     pub find: Find,
+    /// Told where its disk is full.
+    pub leave: Leave,
 }
 
 /// What it is told.
@@ -126,7 +129,15 @@ impl Actor for ParameterServer {
     ) -> Result<State, ActorProcessingErr> {
         myself.send_interval(TICK, || Msg::Tick);
         let shelf = AdapterShelf::new(args.run.path());
-        let (manifest, bytes) = shelf.newest()?.unzip();
+        let (manifest, bytes) = match shelf.newest() {
+            Ok(newest) => newest.unzip(),
+            Err(error @ ShelfError::Damaged { .. }) => {
+                tracing::error!(%error);
+                // Its version still counts: the next must be greater.
+                (shelf.manifest(), None)
+            }
+            Err(error) => return Err(error.into()),
+        };
         Ok(State {
             machine: Machine::new(args.options, manifest),
             args,
@@ -148,7 +159,8 @@ impl Actor for ParameterServer {
             Msg::Inbound(inbound) => state.inbound(*inbound, &myself),
             Msg::Peer(event) => state.peer(event, &myself),
             Msg::Inspected { from, manifest, payload, found } => {
-                let found = found?;
+                let found = found.inspect_err(|error| state.args.leave.say_if_full(error))?;
+                state.mend(&manifest, &payload, found)?;
                 state.offered.insert(found.digest, payload);
                 let input = Input::Offered { from, manifest, found };
                 let done = state.input(input, &myself);
@@ -210,6 +222,24 @@ impl State {
         });
     }
 
+    /// The newest adapter, whose bytes were found damaged on the disk, is offered again.
+    fn mend(
+        &mut self,
+        manifest: &AdapterManifest,
+        payload: &Bytes,
+        found: Found,
+    ) -> Result<(), ShelfError> {
+        let Serving { version, digest } = self.machine.serving().unwrap_or_default();
+        let is_it = (manifest.version, found.digest) == (version, digest);
+        if self.newest.is_empty() && is_it && self.machine.newest().is_some() {
+            tracing::info!(%version, "the newest adapter is whole again");
+            self.shelf.put(version, payload)?;
+            self.shelf.publish(manifest)?;
+            self.newest = payload.clone();
+        }
+        Ok(())
+    }
+
     fn peer(&mut self, event: MeshEvent, myself: &ActorRef<Msg>) -> Result<(), ActorProcessingErr> {
         match event {
             MeshEvent::PeerUp { name, roles, .. } if roles.contains(&NodeRole::Rollout) => {
@@ -227,7 +257,8 @@ impl State {
         for effect in self.machine.handle(input, self.started.elapsed()) {
             match effect {
                 Effect::Persist(manifest) => {
-                    self.shelf.publish(&manifest)?;
+                    let published = self.shelf.publish(&manifest);
+                    published.inspect_err(|error| self.args.leave.say_if_full(error))?;
                     self.newest = self.offered.remove(&manifest.digest).unwrap_or_default();
                 }
                 Effect::Announce(_) => {
@@ -237,8 +268,12 @@ impl State {
                 Effect::Send(to, wire) => self.post(&to, wire),
                 Effect::Deliver(to, version) => {
                     let Some(manifest) = self.machine.newest() else { continue };
-                    let sending =
-                        (self.args.deliver)(to.clone(), manifest.clone(), self.newest.clone());
+                    let sending = if self.newest.is_empty() {
+                        let why = "its bytes are damaged here; the learner has to publish again";
+                        Box::pin(async move { Err(why.to_owned()) })
+                    } else {
+                        (self.args.deliver)(to.clone(), manifest.clone(), self.newest.clone())
+                    };
                     let myself = myself.clone();
                     tokio::spawn(async move {
                         let result = tokio::time::timeout(DELIVERY_MAX, sending).await;

@@ -107,6 +107,9 @@ fn report(mesh: &Mesh, sources: &Sources) -> NodeReport {
             report.state = NodeState::Starting;
         }
     }
+    if let Some(path) = crrl_machine::disk::waiting() {
+        report.activity = format!("no space left: waiting for room for {}", path.display());
+    }
     report
 }
 

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crrl_actors::leave::Leave;
 use crrl_actors::parameter_server::{Args, Msg, ParameterServer};
 use crrl_cluster::{Inbound, MeshEvent, Receipt, RunDir};
 use crrl_control::wire::{NodeRole, Wire};
@@ -53,6 +54,7 @@ async fn start(run: &RunDir) -> (ActorRef<Msg>, Receiver<(NodeName, Wire)>) {
             Box::pin(async { Ok(()) })
         }),
         find: Arc::new(|role| (role == NodeRole::Learner).then(|| "learner".into())),
+        leave: Leave::default(),
     };
     let (actor, _) = Actor::spawn(None, ParameterServer, args).await.expect("a writable folder");
     (actor, sent)
@@ -106,5 +108,37 @@ async fn an_adapter_is_delivered_kept_and_never_followed_by_an_older_one() {
         _ => None,
     });
     assert_eq!(payload, bytes(0.5), "not what was published before the restart");
+    actor.stop_and_wait(None, None).await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_adapter_damaged_on_the_disk_is_not_handed_out_until_the_learner_mends_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let run = RunDir::new(folder.path());
+    let published =
+        |_: &NodeName, wire: &Wire| matches!(wire, Wire::Published { .. }).then_some(());
+    let refused =
+        |_: &NodeName, wire: &Wire| matches!(wire, Wire::AdapterRefused { .. }).then_some(());
+    let (actor, sent) = start(&run).await;
+    say(&actor, "learner", NodeRole::Learner, adapter(2, 0.5));
+    until(&sent, published);
+    actor.stop_and_wait(None, None).await.expect("it stops");
+    let path = run.path().join("adapters/2.safetensors");
+    std::fs::write(&path, b"torn").expect("writable");
+
+    let (actor, sent) = start(&run).await;
+    let (name, roles) = (NodeName::from("rollout-0"), vec![NodeRole::Rollout]);
+    actor.cast(Msg::Peer(MeshEvent::PeerUp { name, roles, incarnation: 1 })).expect("it lives");
+    say(&actor, "rollout-0", NodeRole::Rollout, Wire::AdapterWanted { have: AdapterVersion(0) });
+    // Its version still counts; offered again as it was, it is whole again.
+    say(&actor, "learner", NodeRole::Learner, adapter(2, 0.25));
+    until(&sent, refused);
+    say(&actor, "learner", NodeRole::Learner, adapter(2, 0.5));
+    let payload = until(&sent, |_, wire| match wire {
+        Wire::Adapter { payload, .. } => Some(payload.clone()),
+        _ => None,
+    });
+    assert_eq!(payload, bytes(0.5), "something damaged was handed out");
+    assert_eq!(std::fs::read(&path).expect("is there"), bytes(0.5));
     actor.stop_and_wait(None, None).await.expect("it stops");
 }

@@ -13,10 +13,10 @@ use clap::Subcommand;
 use crrl_actors::evidence;
 use crrl_cluster::RunDir;
 use crrl_config::Overrides;
+use crrl_config::faults::{SCENARIOS, Scenario};
 use crrl_control::audit::{Verdict, audit};
 
 use self::campaign::{Campaign, Options, Outcome};
-use self::scenario::{SCENARIOS, Scenario};
 use super::failure::say;
 use crate::run::absolute;
 

@@ -65,7 +65,7 @@ fn join(
     let name = invitation.name.clone();
     let dir = absolute(dir.as_deref().unwrap_or(Path::new(name.as_str())));
     let run = RunDir::new(&dir);
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    let now = crrl_machine::clock::now().duration_since(std::time::UNIX_EPOCH)?;
     let now_s = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     let change = |config: &mut crrl_config::ClusterConfig| {
         if let Some(model) = model {

@@ -346,6 +346,9 @@ pub struct ClusterSection {
     pub backoff_min_ms: u64,
     /// Longest wait before a restart.
     pub backoff_max_ms: u64,
+    /// How long a node waits for room on a full disk before it ends, and the run with it; the run can
+    /// be resumed. 0 ends at once.
+    pub disk_wait_s: f64,
 }
 
 impl Default for ClusterSection {
@@ -359,6 +362,7 @@ impl Default for ClusterSection {
             restart_window_s: 60.0,
             backoff_min_ms: 200,
             backoff_max_ms: 5_000,
+            disk_wait_s: 60.0,
         }
     }
 }

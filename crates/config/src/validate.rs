@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use crate::sections::{ClusterConfig, Role};
 
 /// Longest name of a node; a certificate's subject name allows 64.
+/// Longest wait for room on a full disk: a day.
+const DISK_WAIT_MAX_S: f64 = 86_400.0;
 const NAME_CHARS_MAX: usize = 48;
 
 /// Every problem of a configuration, in file order; empty if it can be run.
@@ -144,8 +146,20 @@ pub fn validate(config: &ClusterConfig) -> Vec<String> {
         ),
     );
 
+    check(
+        (0.0..=DISK_WAIT_MAX_S).contains(&cluster.disk_wait_s),
+        format!("cluster.disk_wait_s ({}) is not from 0 to {DISK_WAIT_MAX_S}", cluster.disk_wait_s),
+    );
+
     problems.extend(nodes(config));
     problems
+}
+
+/// Whether a node may have this name: files and certificates are named after it.
+#[must_use]
+pub fn is_node_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    !name.is_empty() && name.len() <= NAME_CHARS_MAX && name.chars().all(plain)
 }
 
 fn nodes(config: &ClusterConfig) -> Vec<String> {
@@ -153,9 +167,7 @@ fn nodes(config: &ClusterConfig) -> Vec<String> {
     let nodes = config.nodes();
     let mut names = BTreeSet::new();
     for node in &nodes {
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
-        if node.name.is_empty() || node.name.len() > NAME_CHARS_MAX || !node.name.chars().all(plain)
-        {
+        if !is_node_name(&node.name) {
             problems.push(format!(
                 "node name {:?}: letters, digits and '-', at most {NAME_CHARS_MAX}",
                 node.name

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crrl_machine::clock;
 use crrl_types::NodeName;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -107,7 +108,7 @@ impl Authority {
         let whole = path("key").exists() && path("seed").exists();
         let revoked = crate::revocation::revoked(&self.dir)?;
         let counts = |facts: &Facts| !revoked.contains_key(&facts.fingerprint.to_string());
-        let soon = (OffsetDateTime::now_utc() + RENEW_BEFORE).unix_timestamp();
+        let soon = (OffsetDateTime::from(clock::now()) + RENEW_BEFORE).unix_timestamp();
         let good =
             |held: &Facts| held.identity == wanted && held.valid_until_s > soon && counts(held);
         if held.as_ref().is_some_and(good) && whole {
@@ -178,7 +179,7 @@ fn member_params(
 }
 
 fn set_validity(params: &mut CertificateParams, validity: Validity) {
-    let now = OffsetDateTime::now_utc();
+    let now = OffsetDateTime::from(clock::now());
     params.not_before = now - CLOCK_SLACK;
     params.not_after = now + validity.0;
 }

@@ -4,13 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crrl_machine::clock;
 use crrl_types::{Digest, NodeName};
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn::crypto::{CryptoError, HmacKey};
 use quinn::{MtuDiscoveryConfig, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use rustls::client::Resumption;
+use rustls::pki_types::UnixTime;
 use rustls::server::WebPkiClientVerifier;
+use rustls::time_provider::TimeProvider;
 
 use crate::faults::Faults;
 use crate::identity::{Credentials, Identity};
@@ -381,6 +384,17 @@ impl HmacKey for ResetKey {
     }
 }
 
+/// What certificates are judged by.
+#[derive(Debug)]
+struct NodeClock;
+
+impl TimeProvider for NodeClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since = clock::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+        Some(UnixTime::since_unix_epoch(since))
+    }
+}
+
 fn server_tls(credentials: &Credentials) -> Result<rustls::ServerConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(
@@ -389,7 +403,7 @@ fn server_tls(credentials: &Credentials) -> Result<rustls::ServerConfig, String>
     )
     .build()
     .map_err(|error| error.to_string())?;
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+    let mut config = rustls::ServerConfig::builder_with_details(provider, Arc::new(NodeClock))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| error.to_string())?
         .with_client_cert_verifier(verifier)
@@ -404,7 +418,7 @@ fn server_tls(credentials: &Credentials) -> Result<rustls::ServerConfig, String>
 
 fn client_tls(credentials: &Credentials) -> Result<rustls::ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+    let mut config = rustls::ClientConfig::builder_with_details(provider, Arc::new(NodeClock))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| error.to_string())?
         .with_root_certificates(Arc::clone(&credentials.roots))
