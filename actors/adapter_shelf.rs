@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crrl_cluster::run_dir::{RunDirError, write_atomic};
 use crrl_control::parameter_server::Found;
 use crrl_learner::checkpoint::all_finite;
+use crrl_machine::disk;
 use crrl_types::{AdapterManifest, AdapterVersion, Digest};
 
 /// Adapters kept on disk: the newest, and one a reader may have open.
@@ -28,7 +29,7 @@ pub enum ShelfError {
         source: std::io::Error,
     },
     /// What is on disk is not what was put there.
-    #[error("{path} is not the adapter its manifest names: remove the folder it is in; the learner publishes again", path = .path.display())]
+    #[error("{path} is damaged: it is not the adapter that was published; engines keep theirs until the learner publishes again", path = .path.display())]
     Damaged {
         /// Which file.
         path: PathBuf,
@@ -71,15 +72,23 @@ impl AdapterShelf {
             return Err(ShelfError::Damaged { path });
         };
         let path = self.file(manifest.version);
-        let bytes = std::fs::read(&path).map_err(|source| ShelfError::Disk {
-            what: "read",
-            path: path.clone(),
-            source,
-        })?;
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(ShelfError::Damaged { path });
+            }
+            Err(source) => return Err(ShelfError::Disk { what: "read", path, source }),
+        };
         if Digest::of(&bytes) != manifest.digest {
             return Err(ShelfError::Damaged { path });
         }
         Ok(Some((manifest, bytes)))
+    }
+
+    /// What was published last, whatever has become of its bytes; `None` where that cannot be read.
+    #[must_use]
+    pub fn manifest(&self) -> Option<AdapterManifest> {
+        serde_json::from_slice(&std::fs::read(self.0.join(MANIFEST)).ok()?).ok()
     }
 
     /// Every adapter on the shelf, by version, and what its bytes are. Nothing is changed.
@@ -106,12 +115,16 @@ impl AdapterShelf {
     pub fn put(&self, manifest: &AdapterManifest, bytes: &[u8]) -> Result<(), ShelfError> {
         let path = self.candidate(manifest);
         let write = || {
+            disk::before_write()?;
             std::fs::create_dir_all(&self.0)?;
             let mut file = File::create(&path)?;
             file.write_all(bytes)?;
             file.sync_all()
         };
-        write().map_err(|source| ShelfError::Disk { what: "write", path: path.clone(), source })
+        let write = || {
+            write().map_err(|source| ShelfError::Disk { what: "write", path: path.clone(), source })
+        };
+        disk::until_room(&path, write)
     }
 
     /// Makes bytes that were put the newest adapter, durably, and lets old ones go.
@@ -127,7 +140,9 @@ impl AdapterShelf {
         })?;
         let text = serde_json::to_vec(manifest).expect("a manifest has string keys only");
         // Syncs the folder too, and with it the renamed file.
-        write_atomic(&self.0.join(MANIFEST), &text)?;
+        let newest = self.0.join(MANIFEST);
+        // The few who wait for an adapter wait for its manifest as well.
+        disk::until_room(&newest, || write_atomic(&newest, &text))?;
         self.clear(manifest.version);
         Ok(())
     }

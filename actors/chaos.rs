@@ -1,23 +1,26 @@
 //! What a node does when it is told that something is to go wrong in it.
 //!
-//! Every fault ends by itself: those of the network at their own time, a pause by a small shell that
-//! waits beside the process. Nothing is left to undo for whoever injected it.
+//! Every fault ends by itself: those of network, disk, clock and actors at their own time, a pause by a
+//! small shell that waits beside the process. Nothing is left to undo for whoever injected it.
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crrl_cluster::{Inbound, Mesh};
+use crrl_cluster::{Hang, Inbound, Mesh};
 use crrl_control::wire::Wire;
+use crrl_machine::faults::MACHINE;
 use crrl_transport::Faults;
 use crrl_types::fault::{Fault, FaultSeen, Injection};
 use nix::sys::signal::{Signal, raise};
 
+use crate::bombs::Bombs;
+
 /// Faults of the process that are still told of.
 const SEEN_MAX: usize = 16;
 
-/// Updates of the learner that are to be spoilt. Cloning shares it.
+/// Updates of the learner that are to be spoilt, or checkpoints that are to be torn. Cloning shares it.
 #[derive(Debug, Clone, Default)]
 pub struct Poison(Arc<AtomicU32>);
 
@@ -43,15 +46,32 @@ impl Poison {
 pub struct Chaos {
     network: Faults,
     poison: Poison,
+    torn: Poison,
+    bombs: Bombs,
+    hang: Hang,
     seen: Arc<Mutex<Vec<FaultSeen>>>,
     poisoned: Arc<Mutex<Vec<u64>>>,
+    /// The times actors hang that are not over: which, and how many messages had been held up before.
+    hanging: Arc<Mutex<Vec<(u64, u64)>>>,
 }
 
 impl Chaos {
     /// Of a node: its network's faults, and whatever else goes wrong in it.
     #[must_use]
-    pub fn of(mesh: &Mesh) -> Self {
-        Self { network: mesh.faults().clone(), ..Self::default() }
+    pub fn of(mesh: &Mesh, hang: &Hang) -> Self {
+        Self { network: mesh.faults().clone(), hang: hang.clone(), ..Self::default() }
+    }
+
+    /// For the learner's thread: checkpoints that are to be torn.
+    #[must_use]
+    pub fn torn(&self) -> Poison {
+        self.torn.clone()
+    }
+
+    /// For the episodes of a rollout node.
+    #[must_use]
+    pub fn bombs(&self) -> Bombs {
+        self.bombs.clone()
     }
 
     /// For the learner's thread.
@@ -86,6 +106,16 @@ impl Chaos {
             | Fault::Corrupt { .. }
             | Fault::Truncate { .. }
             | Fault::CorruptAdapter => self.network.begin(injection),
+            Fault::SlowDisk { .. } | Fault::FullDisk | Fault::ClockSkew { .. } => {
+                MACHINE.begin(injection);
+            }
+            // The process dies of it: nobody is left to say so but the host.
+            Fault::TornWrite => self.torn.add(),
+            Fault::Bomb(bomb) => self.bombs.add(id, bomb),
+            Fault::Hang => {
+                lock(&self.hanging).push((id, self.hang.held()));
+                self.hang.begin(Duration::from_millis(duration_ms));
+            }
         }
     }
 
@@ -129,7 +159,22 @@ impl Chaos {
                 self.tell(FaultSeen { id, fault: Fault::NotFinite, fired: 1, active: false });
             }
         }
+        let hangs = self.hang.goes_on();
+        let held = |(id, before): (u64, u64)| FaultSeen {
+            id,
+            fault: Fault::Hang,
+            fired: self.hang.held() - before,
+            active: hangs,
+        };
+        let hanging: Vec<FaultSeen> = lock(&self.hanging).iter().copied().map(held).collect();
+        if !hangs {
+            lock(&self.hanging).clear();
+            hanging.iter().for_each(|seen| self.tell(*seen));
+        }
         let mut seen = self.network.seen();
+        seen.extend(MACHINE.seen());
+        seen.extend(self.bombs.seen());
+        seen.extend(hanging.into_iter().filter(|seen| seen.active));
         seen.extend(lock(&self.seen).iter().copied());
         seen
     }

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crrl_cluster::{CastError, Inbound, Mesh, MeshEvent, RunDir, StatusBoard};
 use crrl_config::sections::TelemetrySection;
@@ -16,6 +16,7 @@ use crrl_control::coordinator::{Assign, Effect, Input, Record, Status};
 use crrl_control::plan::{PLAN_FILE, Plan};
 use crrl_control::results::{RESULTS_FILE, Results};
 use crrl_control::wire::{Assignment, NodeRole, Wire};
+use crrl_machine::clock;
 use crrl_store::{EventLog, Op, Options, Reader, StoreError, Writer};
 use crrl_telemetry::names;
 use crrl_types::{EpisodeId, Event, EventKind, JournalEntry, NodeName, Sampling, Trajectory};
@@ -188,12 +189,7 @@ impl Actor for Coordinator {
             check_at: Instant::now(),
         };
         state.show().phase("starting");
-        if let Err(error) = state.start_run(&myself) {
-            if let Some(error) = error.downcast_ref() {
-                leave_if_full(&state.args.leave, error);
-            }
-            return Err(error);
-        }
+        state.begin(&myself)?;
         Ok(state)
     }
 
@@ -244,13 +240,23 @@ impl State {
     }
 
     fn event(&self, kind: EventKind) -> Event {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let at_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        Event { at_ms, node: self.args.name.clone(), kind }
+        Event { at_ms: clock::unix_ms(), node: self.args.name.clone(), kind }
     }
 
     fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// As [`State::start_run`]; what is damaged stays so however often it is read, and is said at once.
+    fn begin(&mut self, myself: &ActorRef<Msg>) -> Result<(), ActorProcessingErr> {
+        let begun = self.start_run(myself);
+        if let Err(error) = &begun
+            && !may_pass(error.downcast_ref())
+        {
+            self.show().phase(&format!("failed: {error}"));
+            self.args.leave.say(Farewell::Hopeless(error.to_string()));
+        }
+        begun
     }
 
     /// Starts or goes on with the run, if there is a plan.
@@ -504,7 +510,7 @@ impl State {
             self.post(to, wire);
         }
         if self.run.is_none() {
-            self.start_run(myself)?;
+            self.begin(myself)?;
         }
         self.ask_absent_to_join();
         let Some(run) = &self.run else { return Ok(()) };
@@ -561,6 +567,14 @@ impl Run {
             })
             .collect()
     }
+}
+
+/// Whether an error of a start may be gone at the next: the life before still holds the store.
+fn may_pass(error: Option<&StoreError>) -> bool {
+    matches!(
+        error,
+        Some(StoreError::Busy { .. } | StoreError::Open { .. } | StoreError::Other { .. })
+    )
 }
 
 /// Nothing but a person helps against a full disk.

@@ -17,6 +17,7 @@ use crrl_types::{AdapterVersion, Digest, EpisodeId, Step, Trajectory};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use crate::chaos::Poison;
+use crate::leave::Leave;
 use crate::rollout::Outbox;
 use crate::trainer::{Job, Trainer};
 
@@ -43,6 +44,10 @@ pub struct Args {
     pub board: LearnerBoard,
     /// Updates that are to be spoilt on purpose.
     pub poison: Poison,
+    /// Checkpoints that are to be torn on purpose.
+    pub torn: Poison,
+    /// Told where its disk is full.
+    pub leave: Leave,
 }
 
 /// What it is told.

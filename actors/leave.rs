@@ -34,6 +34,14 @@ impl Leave {
         });
     }
 
+    /// Says that the node is to leave for good if an error is of a disk that is full: nothing but a
+    /// person helps against that.
+    pub fn say_if_full(&self, error: &(dyn std::error::Error + 'static)) {
+        if crrl_machine::disk::is_full(error) {
+            self.say(Farewell::Hopeless(error.to_string()));
+        }
+    }
+
     /// Resolves once somebody has said so.
     pub async fn said(&self) -> Farewell {
         let mut said = self.0.subscribe();

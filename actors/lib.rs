@@ -7,6 +7,7 @@
 pub use crrl_cluster::{host, mesh, restart, router, supervisor};
 
 pub mod adapter_shelf;
+pub mod bombs;
 pub mod chaos;
 pub mod chat_codec;
 pub mod coordinator;

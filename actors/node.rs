@@ -107,6 +107,7 @@ pub async fn run(dir: &Path, name: &NodeName) -> Result<(), NodeError> {
             .map_err(|e| NodeError::Hopeless(e.to_string()))?;
         tracing::info!(%address, "metrics are served");
     }
+    crrl_machine::disk::wait_for_room(Duration::from_secs_f64(config.cluster.disk_wait_s));
     let options = MeshOptions::for_node(&run, name)?;
     let signalled = signalled()?;
     let (router, leave) = (router(&node.roles), Leave::default());
@@ -135,7 +136,8 @@ pub async fn run(dir: &Path, name: &NodeName) -> Result<(), NodeError> {
     );
     let board = StatusBoard::new();
     let mesh = Mesh::start(options, router, board.clone()).await?;
-    let chaos = Chaos::of(&mesh);
+    let probes = Probes::default();
+    let chaos = Chaos::of(&mesh, probes.hang());
     let takes_faults = chaos.clone();
     mesh.router().register_fn(
         "chaos",
@@ -152,7 +154,7 @@ pub async fn run(dir: &Path, name: &NodeName) -> Result<(), NodeError> {
         mesh: mesh.clone(),
         board,
         chaos,
-        probes: Probes::default(),
+        probes,
         leave: leave.clone(),
         gave_up: Arc::default(),
         supervisor: Mutex::default(),
@@ -393,7 +395,7 @@ fn coordinator(parts: &Parts) -> ChildSpec {
 }
 
 fn parameter_server(parts: &Parts) -> ChildSpec {
-    let (mesh, run) = (parts.mesh.clone(), parts.run.clone());
+    let (mesh, run, leave) = (parts.mesh.clone(), parts.run.clone(), parts.leave.clone());
     let args = move || parameter_server::Args {
         run: run.clone(),
         options: Default::default(),
@@ -401,6 +403,7 @@ fn parameter_server(parts: &Parts) -> ChildSpec {
         find: parameter_server::find(mesh.clone()),
         host: parameter_server::host(mesh.clone()),
         depot: mesh.weights().depot().clone(),
+        leave: leave.clone(),
     };
     let messages =
         (parameter_server::Msg::Inbound as fn(_) -> _, parameter_server::Msg::Peer as fn(_) -> _);
@@ -410,13 +413,16 @@ fn parameter_server(parts: &Parts) -> ChildSpec {
 
 fn learner(parts: &Parts, board: LearnerBoard) -> ChildSpec {
     let (mesh, run) = (parts.mesh.clone(), parts.run.clone());
-    let (config, poison) = (Arc::new(parts.config.clone()), parts.chaos.poison());
+    let (config, chaos) = (Arc::new(parts.config.clone()), parts.chaos.clone());
+    let leave = parts.leave.clone();
     let args = move || learner::Args {
         run: run.clone(),
         config: Arc::clone(&config),
         outbox: rollout::outbox(mesh.clone()),
         board: board.clone(),
-        poison: poison.clone(),
+        poison: chaos.poison(),
+        torn: chaos.torn(),
+        leave: leave.clone(),
     };
     let messages = (learner::Msg::Inbound as fn(_) -> _, learner::Msg::Peer as fn(_) -> _);
     child(parts, "learner", || LearnerActor, args, learner::takes, messages)
@@ -425,7 +431,10 @@ fn learner(parts: &Parts, board: LearnerBoard) -> ChildSpec {
 async fn repairer(parts: &Parts) -> Result<Repairer, NodeError> {
     let name = parts.mesh.name().clone();
     let cache = parts.run.path().join("templates").join(name.as_str());
-    local_repairer(&parts.config, &cache, name).await
+    let repairer = local_repairer(&parts.config, &cache, name).await?;
+    // Where there are no walls a bomb would hit the machine.
+    let walls = !parts.config.sandbox.run_without_isolation;
+    Ok(if walls { repairer.with_bombs(parts.chaos.bombs()) } else { repairer })
 }
 
 /// An engine, sandboxes and a scaffold, as a configuration says.

@@ -22,6 +22,7 @@ use ractor_cluster::RactorMessage;
 use crate::adapter_shelf::{AdapterShelf, ShelfError, inspect};
 use crate::coordinator::Post;
 use crate::delta_maker;
+use crate::leave::Leave;
 
 /// Time between two looks at deadlines.
 const TICK: Duration = Duration::from_millis(100);
@@ -75,6 +76,8 @@ pub struct Args {
     pub host: Host,
     /// Where engines fetch from.
     pub depot: Depot,
+    /// Told where its disk is full.
+    pub leave: Leave,
 }
 
 /// What it is told.
@@ -156,7 +159,15 @@ impl Actor for ParameterServer {
     ) -> Result<State, ActorProcessingErr> {
         myself.send_interval(TICK, || Msg::Tick);
         let shelf = AdapterShelf::new(args.run.path());
-        let newest = shelf.newest()?.map(|(manifest, bytes)| {
+        let newest = match shelf.newest() {
+            Ok(newest) => newest,
+            Err(error @ ShelfError::Damaged { .. }) => {
+                tracing::error!(%error);
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let newest = newest.map(|(manifest, bytes)| {
             let offer = Arc::new(Offer::whole(manifest, &bytes));
             Copy { offer, bytes: bytes.into(), delta: Bytes::new() }
         });
@@ -164,7 +175,9 @@ impl Actor for ParameterServer {
             newest.stock(&args.depot);
             args.depot.announce((*newest.offer).clone());
         }
-        let manifest = newest.as_ref().map(|newest| newest.offer.manifest.clone());
+        // Of damaged bytes the version still counts: the next must be greater.
+        let manifest =
+            newest.as_ref().map(|newest| newest.offer.manifest.clone()).or_else(|| shelf.manifest());
         Ok(State {
             machine: Machine::new(args.options, manifest),
             args,
@@ -189,7 +202,7 @@ impl Actor for ParameterServer {
             Msg::Peer(event) => state.peer(event, &myself),
             Msg::Inspected(inspected) => state.inspected(*inspected, &myself),
             Msg::Persisted(serving, result) => {
-                result?;
+                result.inspect_err(|error| state.args.leave.say_if_full(error))?;
                 state.input(Input::Persisted(serving), &myself)
             }
             Msg::Measured(cost) => {
@@ -267,6 +280,7 @@ impl State {
         Inspected { from, kept, found, copy }: Inspected,
         myself: &ActorRef<Msg>,
     ) -> Result<(), ActorProcessingErr> {
+        self.mend(&copy, found)?;
         let manifest = Box::new(copy.offer.manifest.clone());
         let before = self.draft.replace(copy);
         let out = self
@@ -277,6 +291,22 @@ impl State {
             self.draft = before;
         }
         self.carry_out(out, myself)
+    }
+
+    /// The newest adapter, whose bytes were found damaged on the disk, is offered again.
+    fn mend(&mut self, copy: &Copy, found: Found) -> Result<(), ShelfError> {
+        let manifest = &copy.offer.manifest;
+        let Serving { version, digest } = self.machine.serving().unwrap_or_default();
+        let is_it = (manifest.version, found.digest) == (version, digest);
+        if self.newest.is_none() && is_it && self.machine.newest().is_some() {
+            tracing::info!(%version, "the newest adapter is whole again");
+            self.shelf.put(manifest, &copy.bytes)?;
+            self.shelf.publish(manifest)?;
+            copy.stock(&self.args.depot);
+            self.args.depot.announce((*copy.offer).clone());
+            self.newest = Some(copy.clone());
+        }
+        Ok(())
     }
 
     fn peer(&mut self, event: MeshEvent, myself: &ActorRef<Msg>) -> Result<(), ActorProcessingErr> {
@@ -342,7 +372,8 @@ impl State {
         manifest: &AdapterManifest,
         myself: &ActorRef<Msg>,
     ) -> Result<(), ActorProcessingErr> {
-        self.shelf.publish(manifest)?;
+        let published = self.shelf.publish(manifest);
+        published.inspect_err(|error| self.args.leave.say_if_full(error))?;
         tracing::info!(version = %manifest.version, "published");
         let before = self.newest.take();
         self.newest = self.draft.take();

@@ -17,6 +17,7 @@ use crrl_types::{
 use metrics::{counter, histogram};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::bombs::Bombs;
 use crate::engine::{EngineHandle, EngineSequence, GenerateError};
 use crate::live::{Live, LiveEntry};
 use crate::sandboxes::{Lease, LeaseError, Sandboxes};
@@ -88,6 +89,7 @@ pub struct Repairer {
     reward: RewardOptions,
     node: NodeName,
     live: Live,
+    bombs: Bombs,
 }
 
 impl Repairer {
@@ -106,7 +108,15 @@ impl Repairer {
         let context = u32::try_from(engine.context()).unwrap_or(u32::MAX);
         options.tokens_max = options.tokens_max.min(context);
         options.validate()?;
-        Ok(Self { engine, sandboxes, codec, options, reward, node, live: Live::default() })
+        let (live, bombs) = (Live::default(), Bombs::default());
+        Ok(Self { engine, sandboxes, codec, options, reward, node, live, bombs })
+    }
+
+    /// Also runs in sandboxes what is meant to do harm, as it comes.
+    #[must_use]
+    pub fn with_bombs(mut self, bombs: Bombs) -> Self {
+        self.bombs = bombs;
+        self
     }
 
     /// What the episodes under way are doing.
@@ -153,6 +163,9 @@ impl Repairer {
         // The clock starts when the places are there: waiting for them is not the policy's time.
         let time = time_max.map_or(self.options.time_max, |max| max.min(self.options.time_max));
         let deadline = Instant::now() + time;
+        if let Some(bomb) = self.bombs.take() {
+            bomb.set_off(&mut sandbox, deadline).await;
+        }
         let mut input = Input::Start;
         let mut past = past.into_iter();
         let mut news = Vec::new();

@@ -116,6 +116,9 @@ fn report(mesh: &Mesh, sources: &Sources) -> NodeReport {
     if sources.draining.load(Ordering::Relaxed) {
         report.state = NodeState::Draining;
     }
+    if let Some(path) = crrl_machine::disk::waiting() {
+        report.activity = format!("no space left: waiting for room for {}", path.display());
+    }
     report
 }
 

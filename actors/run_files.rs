@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crrl_cluster::run_dir::write_atomic;
 use crrl_control::results::Results;
+use crrl_machine::disk;
 use crrl_store::{EventLog, StoreError};
 use ractor::ActorProcessingErr;
 
@@ -15,13 +16,17 @@ pub(crate) fn keep(
     history: &mut EventLog,
     results: &Path,
 ) -> Result<Words, StoreError> {
-    history.append(&std::mem::take(&mut words.events))?;
+    let events = std::mem::take(&mut words.events);
+    disk::until_room(results, || history.append(&events))?;
     if let Some(new) = words.results.take() {
         let text = serde_json::to_vec_pretty(&*new).map_err(|error| StoreError::Other {
             path: results.to_owned(),
             detail: error.to_string(),
         })?;
-        write_atomic(results, &text).map_err(|error| match error.source.kind() {
+        disk::until_room(results, || write_atomic(results, &text)).map_err(|error| match error
+            .source
+            .kind()
+        {
             std::io::ErrorKind::StorageFull => StoreError::Full { path: results.to_owned() },
             _ => StoreError::Other { path: results.to_owned(), detail: error.to_string() },
         })?;

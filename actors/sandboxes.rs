@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crrl_agent::Invocation;
+use crrl_machine::disk;
 use crrl_sandbox::{LocalBackend, Sandbox, Template};
 use crrl_types::{Digest, Task};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
@@ -155,11 +156,15 @@ fn key(task: &Task) -> Result<Digest, LeaseError> {
 /// Lays a task's base out and makes a template of it, off the async threads.
 async fn make_template(task: Task, cache: PathBuf) -> Result<Arc<Template>, LeaseError> {
     let made = tokio::task::spawn_blocking(move || {
-        let base = |error: &dyn std::fmt::Display| LeaseError::Base(error.to_string());
-        std::fs::create_dir_all(&cache).map_err(|error| base(&error))?;
-        let folder = tempfile::tempdir_in(&cache).map_err(|error| base(&error))?;
-        crrl_tasks::materialize(&task, folder.path()).map_err(|error| base(&error))?;
-        Template::prepare(folder.path(), &cache).map_err(|error| base(&error)).map(Arc::new)
+        // A node without room would otherwise fail one episode after the other.
+        disk::until_room(&cache, || {
+            let base = |error: &dyn std::fmt::Display| LeaseError::Base(error.to_string());
+            disk::before_write().map_err(|error| base(&error))?;
+            std::fs::create_dir_all(&cache).map_err(|error| base(&error))?;
+            let folder = tempfile::tempdir_in(&cache).map_err(|error| base(&error))?;
+            crrl_tasks::materialize(&task, folder.path()).map_err(|error| base(&error))?;
+            Template::prepare(folder.path(), &cache).map_err(|error| base(&error)).map(Arc::new)
+        })
     });
     made.await.unwrap_or_else(|panic| Err(LeaseError::Base(panic.to_string())))
 }

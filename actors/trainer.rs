@@ -7,12 +7,13 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use crrl_config::{ClusterConfig, Objective};
-use crrl_learner::checkpoint::Progress;
+use crrl_learner::checkpoint::{Progress, tear_newest};
 use crrl_learner::publish::Published;
 use crrl_learner::{Checkpoints, Episode, Learner, LearnerError};
 use crrl_model::{FileDtype, peft};
 use crrl_rl::advantage::{Scale, advantages};
 use crrl_types::{AdapterVersion, Finish, GroupId, Step, Trajectory};
+use nix::sys::signal::{Signal, raise};
 use ractor::ActorRef;
 
 use crate::chaos::Poison;
@@ -51,14 +52,18 @@ impl Trainer {
     /// Starts the thread; it loads the model first and says [`Msg::Ready`].
     pub(crate) fn start(args: &Args, actor: ActorRef<Msg>) -> std::io::Result<Self> {
         let (jobs, inbox) = mpsc::sync_channel(JOBS_MAX);
-        let (config, poison) = (args.config.clone(), args.poison.clone());
+        let (config, leave) = (args.config.clone(), args.leave.clone());
+        let harm = Harm { poison: args.poison.clone(), torn: args.torn.clone() };
         let checkpoints =
             Checkpoints::new(args.run.checkpoints(), config.learner.checkpoints_kept as usize);
         std::thread::Builder::new().name("learner".into()).spawn(move || {
-            let work = || work(&config, &checkpoints, &inbox, &actor, &poison);
+            let work = || work(&config, &checkpoints, &inbox, &actor, &harm);
             let reason = match catch_unwind(AssertUnwindSafe(work)) {
                 Ok(Ok(())) => return,
-                Ok(Err(error)) => error.to_string(),
+                Ok(Err(error)) => {
+                    leave.say_if_full(&error);
+                    error.to_string()
+                }
                 Err(panic) => panic_text(&*panic),
             };
             // An actor that is gone needs no reason.
@@ -80,7 +85,7 @@ fn work(
     checkpoints: &Checkpoints,
     jobs: &mpsc::Receiver<Job>,
     actor: &ActorRef<Msg>,
-    poison: &Poison,
+    harm: &Harm,
 ) -> Result<(), LearnerError> {
     let mut learner =
         Learner::load(&config.model.path, &config.model.device, settings::learner(config))?;
@@ -97,7 +102,7 @@ fn work(
         let message = match job {
             Job::Train { step, version, trajectories } => {
                 progress.version = version;
-                if poison.take() {
+                if harm.poison.take() {
                     learner.spoil_next_update();
                 }
                 let ahead = |adapter: &Published| {
@@ -106,6 +111,9 @@ fn work(
                 };
                 let kept = (config, checkpoints);
                 let stepped = train(kept, &mut learner, &mut progress, step, &trajectories, ahead)?;
+                if harm.torn.take() {
+                    tear(checkpoints);
+                }
                 Msg::Stepped(Box::new(stepped))
             }
             Job::Republish { version } => {
@@ -118,6 +126,26 @@ fn work(
         }
     }
     Ok(())
+}
+
+/// What is to go wrong on purpose.
+struct Harm {
+    /// Updates that are spoilt.
+    poison: Poison,
+    /// Checkpoints that are torn.
+    torn: Poison,
+}
+
+/// Leaves half of the newest checkpoint and dies, as if the power had failed in between.
+fn tear(checkpoints: &Checkpoints) {
+    match tear_newest(checkpoints) {
+        Ok(path) => {
+            tracing::warn!(?path, "a torn checkpoint, on purpose");
+            // Fails only for a signal that does not exist.
+            let _ = raise(Signal::SIGKILL);
+        }
+        Err(error) => tracing::error!(%error, "no checkpoint was torn"),
+    }
 }
 
 /// The newest checkpoint that is whole; without any, the configuration's adapter or a fresh one.

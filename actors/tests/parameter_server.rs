@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crrl_actors::leave::Leave;
 use crrl_actors::parameter_server::{Args, Msg, ParameterServer};
 use crrl_cluster::{Depot, Inbound, MeshEvent, Receipt, RunDir};
 use crrl_control::wire::{NodeRole, Wire};
@@ -56,6 +57,7 @@ async fn start(run: &RunDir) -> Server {
         find: Arc::new(|role| (role == NodeRole::Learner).then(|| "learner".into())),
         host: Arc::new(|_| Some([127, 0, 0, 1].into())),
         depot: depot.clone(),
+        leave: Leave::default(),
     };
     let (actor, _) = Actor::spawn(None, ParameterServer, args).await.expect("a writable folder");
     Server { actor, sent, depot }
@@ -155,5 +157,34 @@ async fn a_draft_goes_ahead_and_is_published_when_its_checkpoint_is_there() {
     assert_eq!(offered(&server, 1), (digest, false), "published by a restart");
     say(&server.actor, "learner", NodeRole::Learner, Wire::AdapterKept { version, digest });
     is_published(&server, 1);
+    server.actor.stop_and_wait(None, None).await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_adapter_damaged_on_the_disk_is_not_handed_out_until_the_learner_mends_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let run = RunDir::new(folder.path());
+    let refused =
+        |_: &NodeName, wire: &Wire| matches!(wire, Wire::AdapterRefused { .. }).then_some(());
+    let server = start(&run).await;
+    say(&server.actor, "learner", NodeRole::Learner, adapter(2, 0.5));
+    is_published(&server, 2);
+    server.actor.stop_and_wait(None, None).await.expect("it stops");
+    let path = run.path().join("adapters/2.safetensors");
+    std::fs::write(&path, b"torn").expect("writable");
+
+    let server = start(&run).await;
+    engine_up(&server.actor);
+    let wanted = Wire::AdapterWanted { have: AdapterVersion(0) };
+    say(&server.actor, "rollout-0", NodeRole::Rollout, wanted);
+    // Its version still counts; offered again as it was, it is whole again.
+    say(&server.actor, "learner", NodeRole::Learner, adapter(2, 0.25));
+    until(&server.sent, refused);
+    say(&server.actor, "learner", NodeRole::Learner, adapter(2, 0.5));
+    let (digest, published) = offered(&server, 2);
+    assert!(published);
+    let held = server.depot.whole(digest).expect("to be fetched");
+    assert_eq!(held, bytes(0.5), "something damaged was handed out");
+    assert_eq!(std::fs::read(&path).expect("is there"), bytes(0.5));
     server.actor.stop_and_wait(None, None).await.expect("it stops");
 }

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use crrl_actors::evidence;
+use crrl_config::faults::{SCENARIOS, Scenario};
 use crrl_control::audit::Verdict;
 
 use self::campaign::{Campaign, Options, Outcome};
-use self::scenario::{SCENARIOS, Scenario};
 use super::failure::say;
 use super::place::Place;
 

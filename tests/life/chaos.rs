@@ -1,6 +1,6 @@
 //! Faults that are injected into a run, as a user does it, and its audit.
 
-use crrl_cluster::{OperatorClient, OperatorError};
+use crrl_cluster::{OperatorClient, OperatorError, host};
 use crrl_types::fault::{Fault, Injection};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -51,6 +51,83 @@ fn faults_fire_are_survived_and_lose_nothing() {
     assert_eq!(output.status.code(), Some(1), "{out}");
     assert!(out.contains("BROKEN  I6"), "{out}");
     assert!(out.contains("no checkpoint loads"), "{out}");
+}
+
+/// Faults of the machine, of sandboxes and of actors, each for a moment.
+const MACHINE: &str = r#"
+[[fault]]
+kind = "slow-disk"
+role = "coordinator"
+ms = 50
+duration_s = 1
+[[fault]]
+kind = "full-disk"
+role = "coordinator"
+duration_s = 2
+[[fault]]
+kind = "full-disk"
+role = "learner"
+duration_s = 2
+[[fault]]
+kind = "torn-write"
+role = "learner"
+[[fault]]
+kind = "clock-skew"
+role = "coordinator"
+skew_s = -7200
+duration_s = 1
+[[fault]]
+kind = "hang"
+role = "rollout"
+duration_s = 2
+[[fault]]
+kind = "hang"
+role = "coordinator"
+duration_s = 2
+[[fault]]
+kind = "fork-bomb"
+role = "rollout"
+[[fault]]
+kind = "memory-bomb"
+role = "rollout"
+[[fault]]
+kind = "endless-output"
+role = "rollout"
+[[fault]]
+kind = "disk-fill"
+role = "rollout"
+[[fault]]
+kind = "egress"
+role = "rollout"
+"#;
+
+#[test]
+fn disks_clocks_actors_and_sandboxes_fail_and_lose_nothing() {
+    let world = World::new();
+    world.configure("steps = 20", "steps = 100000");
+    // A bomb goes on until its command's time is up.
+    world.configure("[cluster]", "[sandbox]\ncommand_time_max_s = 1.0\n[cluster]");
+    std::fs::write(world.folder.path().join("faults.toml"), MACHINE).expect("writable");
+    let mut training = world.train(&[]);
+    training.until_step(2);
+    let output = world.crrl(&["chaos", "run", "faults.toml", "--window", "0.3", "--json"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    assert_eq!(output.status.code(), Some(0), "{said}\n{value:#}");
+    let outcomes = value["outcomes"].as_array().expect("a list");
+    assert_eq!(outcomes.len(), 12);
+    for outcome in outcomes {
+        assert!(outcome["fired"].as_u64().is_some_and(|fired| fired > 0), "{outcome}");
+    }
+    // Only who was to die has died.
+    let state = host::state(&world.run).expect("was started");
+    for node in &state.nodes {
+        assert_eq!(node.restarts, u32::from(node.name == "learner"), "{node:?}");
+    }
+    training.signal(Signal::SIGINT);
+    let (code, said) = training.ended();
+    assert_eq!(code, Some(130), "{said}");
+    world.succeeds(&["audit", "run"]);
 }
 
 #[test]

@@ -3,8 +3,13 @@
 
 mod adapters;
 mod chaos;
+mod damage;
+mod disks;
 mod guests;
+mod intruders;
+mod leases;
 mod ledger;
+mod networks;
 mod quarantine;
 mod remote;
 mod reproducible;
@@ -12,12 +17,9 @@ mod restart;
 mod scale;
 mod world;
 
-use std::io::Write;
 use std::net::UdpSocket;
-use std::path::Path;
 
 use crrl_cluster::host;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 use world::{World, end, until_gone};
 
@@ -144,54 +146,4 @@ fn a_model_that_is_not_there_is_named() {
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("no/such/model") && said.contains("model.path"), "{said}");
     assert!(!world.run.path().exists(), "started all the same");
-}
-
-/// A small disk at a folder.
-struct SmallDisk<'a>(&'a Path);
-
-impl<'a> SmallDisk<'a> {
-    fn mount(at: &'a Path, size: &str) -> nix::Result<Self> {
-        let options = format!("size={size}");
-        let options = Some(options.as_str());
-        mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), options).map(|()| Self(at))
-    }
-
-    /// Writes until nothing fits any more.
-    fn fill(&self) -> std::path::PathBuf {
-        let path = self.0.join("ballast");
-        let mut file = std::fs::File::create(&path).expect("has room for a name");
-        for size in [1 << 16, 1 << 12, 1 << 9] {
-            while file.write_all(&vec![0; size]).is_ok() {}
-        }
-        path
-    }
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        // Whoever still has a file open loses the name only.
-        let _ = umount2(self.0, MntFlags::MNT_DETACH);
-    }
-}
-
-#[test]
-fn a_full_disk_ends_the_run_with_its_file_named_and_room_resumes_it() {
-    let world = World::new();
-    std::fs::create_dir_all(world.run.path()).expect("writable");
-    let disk = match SmallDisk::mount(world.run.path(), "24m") {
-        Ok(disk) => disk,
-        Err(error) => return eprintln!("skipped: a small disk cannot be mounted here: {error}"),
-    };
-    let mut training = world.train(&[]);
-    training.until_step(2);
-    let ballast = disk.fill();
-    let (code, said) = training.ended();
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.to_lowercase().contains("no space left"), "{said}");
-    assert!(said.contains(&world.run.path().display().to_string()), "{said}");
-    assert!(said.contains("--resume"), "{said}");
-    assert!(world.steps() < STEPS, "filled too late to tell anything");
-    std::fs::remove_file(ballast).expect("is there");
-    world.train(&["--resume"]).completes();
-    ledger::check_without_history(&world.run, STEPS);
 }

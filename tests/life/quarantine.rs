@@ -1,9 +1,70 @@
 //! Tasks in quarantine, as a person sees them.
 
+use std::collections::BTreeMap;
+
 use crrl_store::{Op, Options, Writer};
+use crrl_types::{Event, EventKind, NodeName, TaskId};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::world::World;
+use crate::world::{World, end};
+
+/// Who is at an attempt at a task, as far as the history tells.
+fn at_work_on(history: &[Event], poison: &TaskId) -> Option<NodeName> {
+    let mut at_work = BTreeMap::new();
+    for event in history {
+        match &event.kind {
+            EventKind::Dispatched { episode, task, to, .. } if task == poison => {
+                at_work.insert(*episode, to.clone());
+            }
+            EventKind::Dispatched { episode, .. }
+            | EventKind::Finished { episode, .. }
+            | EventKind::Failed { episode, .. }
+            | EventKind::Dropped { episode, .. }
+            | EventKind::LeaseLost { episode, .. } => drop(at_work.remove(episode)),
+            _ => {}
+        }
+    }
+    at_work.into_values().next()
+}
+
+#[test]
+fn a_task_that_kills_whoever_works_on_it_is_quarantined_and_the_others_go_on() {
+    let world = World::new();
+    world.configure("steps = 20", "steps = 100000");
+    world.configure("concurrency = 4", "concurrency = 1");
+    world.configure("idle_timeout_ms = 1500", "idle_timeout_ms = 1500\nrestarts_max = 1000");
+    let path = world.folder.path().join("tasks.jsonl");
+    let tasks = std::fs::read_to_string(&path).expect("was written");
+    let few: Vec<&str> = tasks.lines().take(3).collect();
+    std::fs::write(&path, few.join("\n")).expect("writable");
+    let task: Value = serde_json::from_str(few[0]).expect("a task");
+    let poison = TaskId::from(task["instance_id"].as_str().expect("a name"));
+    let mut training = world.train(&[]);
+    training.until_step(1);
+    // Whoever is at it dies of it. A node that was done a moment before dies for nothing.
+    let out = |history: &[Event]| {
+        let quarantined = |kind: &EventKind| matches!(kind, EventKind::Quarantined { task, .. } if *task == poison);
+        history.iter().any(|event| quarantined(&event.kind))
+    };
+    training.until("its quarantine", || {
+        let history = world.history();
+        if out(&history) {
+            return Some(());
+        }
+        let node = at_work_on(&history, &poison)?;
+        end(world.pid(node.as_str())?, Signal::SIGKILL);
+        None
+    });
+    let reached = world.steps();
+    training.until_step(reached + 2);
+    training.signal(Signal::SIGINT);
+    let (code, said) = training.ended();
+    assert_eq!(code, Some(130), "{said}");
+    let listed = world.crrl(&["cluster", "quarantine", "--json"]);
+    assert!(String::from_utf8_lossy(&listed.stdout).contains(poison.as_str()), "{listed:?}");
+    world.succeeds(&["audit", "run"]);
+}
 
 #[test]
 fn tasks_in_quarantine_are_listed_and_let_out() {

@@ -53,6 +53,8 @@ idle_timeout_ms = 1500
 pub(crate) struct World {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) run: RunDir,
+    /// The network namespace its commands run in, if not everybody's.
+    network: Option<String>,
 }
 
 impl World {
@@ -62,11 +64,20 @@ impl World {
         let config = CONFIG.replace("MODEL", &model().display().to_string());
         std::fs::write(folder.path().join("cluster.toml"), config).expect("writable");
         let run = RunDir::new(folder.path().join("run"));
-        let world = Self { folder, run };
+        let world = Self { folder, run, network: None };
         let tree = shipped_tree();
         let tree = tree.to_str().expect("a path in UTF-8");
         world.succeeds(&["tasks", "mutate", tree, "-o", "tasks.jsonl", "-n", "60"]);
         world
+    }
+
+    /// Runs its commands in a network namespace from now on.
+    pub(crate) fn moves_into(&mut self, network: &str) {
+        self.network = Some(network.to_owned());
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        command(self.network.as_deref(), self.folder.path(), arguments)
     }
 
     /// Replaces a piece of the configuration.
@@ -78,7 +89,7 @@ impl World {
     }
 
     pub(crate) fn crrl(&self, arguments: &[&str]) -> Output {
-        command(self.folder.path(), arguments).output().expect("the binary was built")
+        self.command(arguments).output().expect("the binary was built")
     }
 
     pub(crate) fn succeeds(&self, arguments: &[&str]) -> String {
@@ -98,12 +109,17 @@ impl World {
 
     /// Starts a command in the background; what it says goes to a file of that name.
     pub(crate) fn starts(&self, arguments: &[&str], heard: &str) -> Child {
+        self.spawns(self.command(arguments), heard)
+    }
+
+    /// As [`World::starts`], in another network namespace.
+    pub(crate) fn starts_in(&self, network: &str, arguments: &[&str], heard: &str) -> Child {
+        self.spawns(command(Some(network), self.folder.path(), arguments), heard)
+    }
+
+    fn spawns(&self, mut command: Command, heard: &str) -> Child {
         let out = std::fs::File::create(self.folder.path().join(heard)).expect("writable");
-        command(self.folder.path(), arguments)
-            .stdout(Stdio::null())
-            .stderr(out)
-            .spawn()
-            .expect("the binary was built")
+        command.stdout(Stdio::null()).stderr(out).spawn().expect("the binary was built")
     }
 
     /// The history so far.
@@ -116,7 +132,8 @@ impl World {
     pub(crate) fn train(&self, more: &[&str]) -> Training<'_> {
         let heard = self.folder.path().join("train.stderr");
         let out = std::fs::File::create(&heard).expect("writable");
-        let child = command(self.folder.path(), &[&["train"], more].concat())
+        let child = self
+            .command(&[&["train"], more].concat())
             .stdout(Stdio::null())
             .stderr(out)
             .spawn()
@@ -171,7 +188,12 @@ pub(crate) struct Training<'a> {
     heard: PathBuf,
 }
 
-impl Training<'_> {
+impl<'a> Training<'a> {
+    /// Whose it is.
+    pub(crate) fn world(&self) -> &'a World {
+        self.world
+    }
+
     /// Waits until something has come about. Fails if the command ends first.
     pub(crate) fn until<T>(&mut self, what: &str, look: impl Fn() -> Option<T>) -> T {
         let late = Instant::now() + DEADLINE;
@@ -253,8 +275,16 @@ pub(crate) fn end(pid: u32, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(pid).expect("a pid")), signal).expect("is there");
 }
 
-fn command(dir: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_crrl"));
+fn command(network: Option<&str>, dir: &Path, arguments: &[&str]) -> Command {
+    let program = env!("CARGO_BIN_EXE_crrl");
+    let mut command = match network {
+        None => Command::new(program),
+        Some(network) => {
+            let mut inside = Command::new("ip");
+            inside.args(["netns", "exec", network, program]);
+            inside
+        }
+    };
     command.args(arguments).current_dir(dir).env_remove("CRRL_LOG").stdin(Stdio::null());
     command
 }
@@ -275,7 +305,7 @@ fn model() -> &'static Path {
         let mut arguments: Vec<&str> = sizes.split_whitespace().collect();
         let (tree, out) = (shipped_tree(), model.display().to_string());
         arguments.extend([out.as_str(), tree.to_str().expect("a path in UTF-8")]);
-        let made = command(folder, &arguments).output().expect("the binary was built");
+        let made = command(None, folder, &arguments).output().expect("the binary was built");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         model
     })

@@ -23,7 +23,7 @@ static BLOB_IDS: AtomicU64 = AtomicU64::new(1);
 
 /// What a blob's body is.
 #[derive(Debug, Serialize, Deserialize)]
-enum Head {
+pub(crate) enum Head {
     /// An encoded message.
     Message,
     /// The safetensors bytes of an adapter.

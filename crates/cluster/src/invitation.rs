@@ -196,8 +196,16 @@ impl Invitation {
             let what = format!("{} is no invitation: {len} bytes", path.display());
             return Err(InvitationError::Refused(what));
         }
-        let bytes = fs::read(path).map_err(file("read", path))?;
-        let invitation: Self = serde_json::from_slice(&bytes).map_err(|error| {
+        Self::parse(&fs::read(path).map_err(file("read", path))?, path)
+    }
+
+    /// Reads the file's content; `path` is only named in errors.
+    ///
+    /// # Errors
+    /// [`InvitationError::Refused`]: it is none, is of another build, or names a node as no node may
+    /// be named.
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<Self, InvitationError> {
+        let invitation: Self = serde_json::from_slice(bytes).map_err(|error| {
             let path = path.display();
             InvitationError::Refused(format!(
                 "{path} is no invitation ({error}); `crrl cluster invite` writes one"
@@ -208,6 +216,14 @@ impl Invitation {
             return Err(InvitationError::Refused(format!(
                 "{path} has format {}, this build reads {FORMAT}; use the same build on both machines",
                 invitation.format
+            )));
+        }
+        // Files are named after the node: a name that climbs would write anywhere.
+        if !crrl_config::is_node_name(invitation.name.as_str()) {
+            return Err(InvitationError::Refused(format!(
+                "{} is no invitation: {:?} is no name of a node",
+                path.display(),
+                invitation.name.as_str()
             )));
         }
         Ok(invitation)
@@ -455,5 +471,16 @@ mod tests {
         let late = invitation.valid_until_s + 1;
         let error = invitation.unpack(&run, late, |_| {}).expect_err("too late").to_string();
         assert!(error.contains("has expired"), "{error}");
+    }
+
+    #[test]
+    fn a_name_that_climbs_out_of_the_folder_is_refused() {
+        let (_folder, run) = prepared("127.0.0.1:0");
+        let mut invitation =
+            Invitation::issue(&run, &guest("new", Some("10.0.0.7"))).expect("can be issued");
+        invitation.name = "../../elsewhere".into();
+        let bytes = serde_json::to_vec(&invitation).expect("plain data");
+        let error = Invitation::parse(&bytes, Path::new("x.join")).expect_err("climbs").to_string();
+        assert!(error.contains("no name of a node"), "{error}");
     }
 }

@@ -49,16 +49,16 @@ const REVOKED_EVERY: Duration = Duration::from_secs(1);
 static LABELS: AtomicU64 = AtomicU64::new(1);
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Hello {
-    protocol: u8,
-    name: NodeName,
-    incarnation: u64,
+pub(crate) struct Hello {
+    pub(crate) protocol: u8,
+    pub(crate) name: NodeName,
+    pub(crate) incarnation: u64,
     /// What the acceptor is to show with its packets.
-    token: Token,
+    pub(crate) token: Token,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-enum Answer {
+pub(crate) enum Answer {
     Welcome {
         incarnation: u64,
         /// What the dialler is to show with its packets, and with its bulk connection.

@@ -47,12 +47,14 @@ pub mod run_dir;
 pub mod session;
 pub mod supervisor;
 pub mod token;
+#[doc(hidden)]
+pub mod untrusted;
 pub mod weights;
 
 pub use board::{Progress, Snapshot, StatusBoard};
 pub use mesh::{CastError, Mesh, MeshError, MeshEvent, MeshOptions, PeerInfo};
 pub use operator::{OperatorClient, OperatorError};
-pub use probe::{Probe, Probes, Watched};
+pub use probe::{Hang, Probe, Probes, Watched};
 pub use restart::{Backoff, Intensity, Restarts, Strategy, Verdict};
 pub use router::{Inbound, Receipt, Router};
 pub use run_dir::RunDir;

@@ -46,7 +46,7 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Request {
+pub(crate) enum Request {
     Status,
     Subscribe,
     Stop { reason: String },

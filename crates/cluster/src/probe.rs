@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,48 @@ const FAILURE_CHARS_MAX: usize = 300;
 
 /// The probes of one node, by the actors' names. Cloning gives another handle to the same.
 #[derive(Debug, Clone, Default)]
-pub struct Probes(Arc<Mutex<Table>>);
+pub struct Probes(Arc<Mutex<Table>>, Hang);
+
+/// A time in which actors take no message, on purpose. Cloning gives another handle to the same.
+#[derive(Debug, Clone, Default)]
+pub struct Hang(Arc<HangUntil>);
+
+#[derive(Debug, Default)]
+struct HangUntil {
+    until: Mutex<Option<Instant>>,
+    held: AtomicU64,
+}
+
+impl Hang {
+    /// Actors take no message for so long. Messages pile up and are handled afterwards.
+    pub fn begin(&self, time: Duration) {
+        *lock(&self.0.until) = Some(Instant::now() + time);
+    }
+
+    /// Messages that were held up so far.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.0.held.load(Ordering::Acquire)
+    }
+
+    /// Whether it goes on.
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        self.left().is_some()
+    }
+
+    fn left(&self) -> Option<Duration> {
+        let until = *lock(&self.0.until);
+        until?.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
+
+    async fn over(&self) {
+        if let Some(left) = self.left() {
+            self.0.held.fetch_add(1, Ordering::AcqRel);
+            tokio::time::sleep(left).await;
+        }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Table {
@@ -50,9 +92,16 @@ struct Seen {
     handling: Option<(String, Instant)>,
     restarts: u32,
     last_failure: Option<String>,
+    hang: Hang,
 }
 
 impl Probes {
+    /// What keeps these actors from their messages on purpose.
+    #[must_use]
+    pub fn hang(&self) -> &Hang {
+        &self.1
+    }
+
     /// The actor of this name is about to be started (again) under `parent`.
     #[must_use]
     pub fn starting(&self, name: &str, kind: &str, parent: Option<&str>) -> Watched {
@@ -84,6 +133,7 @@ impl Probes {
             handling: None,
             restarts: 0,
             last_failure: None,
+            hang: self.1.clone(),
         })));
         table.order.push(name.to_owned());
         table.by_name.insert(name.to_owned(), watched.clone());
@@ -125,6 +175,12 @@ impl Watched {
         seen.state = ActorState::Busy;
         seen.handling = Some((kind, Instant::now()));
         AtMessage(self)
+    }
+
+    /// What holds it up. Nothing does a supervisor: whoever ends beside it must be started again.
+    fn hang(&self) -> Option<Hang> {
+        let seen = lock(&self.0);
+        seen.parent.is_some().then(|| seen.hang.clone())
     }
 
     fn set(&self, state: ActorState) {
@@ -179,13 +235,15 @@ impl Drop for AtMessage<'_> {
 pub struct Probe<A> {
     inner: A,
     watched: Watched,
+    hang: Option<Hang>,
 }
 
 impl<A> Probe<A> {
     /// Around an actor.
     #[must_use]
     pub fn new(inner: A, watched: Watched) -> Self {
-        Self { inner, watched }
+        let hang = watched.hang();
+        Self { inner, watched, hang }
     }
 }
 
@@ -239,6 +297,9 @@ where
         let from_elsewhere = matches!(kind.as_str(), "Inbound" | "Peer");
         let handled = {
             let _at = self.watched.begin(kind, from_elsewhere);
+            if let Some(hang) = &self.hang {
+                hang.over().await;
+            }
             self.inner.handle(myself, message, state).await
         };
         if let Err(error) = &handled {
@@ -340,6 +401,24 @@ mod tests {
         let seen = until(&probes, |seen| seen.state == ActorState::Idle).await;
         assert_eq!((seen.waiting, seen.oldest_ms), (0, 0));
         assert!(seen.busy_ms > 0 && seen.handling.is_none());
+    }
+
+    #[tokio::test]
+    async fn an_actor_that_is_to_hang_does_for_a_time_and_loses_nothing() {
+        let (probes, go) = (Probes::default(), Arc::new(Notify::new()));
+        let watched = probes.starting("worker", "Worker", Some("node"));
+        let probe = Probe::new(Worker(Arc::clone(&go)), watched.clone());
+        let (actor, _) = Actor::spawn(None, probe, ()).await.expect("starts");
+        let (began, time) = (Instant::now(), Duration::from_millis(80));
+        probes.hang().begin(time);
+        go.notify_one();
+        watched.sent();
+        actor.cast(Msg::Inbound).expect("runs");
+        let seen = until(&probes, |seen| seen.state == ActorState::Busy).await;
+        assert_eq!(seen.handled, 0);
+        until(&probes, |seen| seen.handled == 1).await;
+        assert!(began.elapsed() >= time);
+        assert!(probes.hang().held() == 1 && !probes.hang().goes_on());
     }
 
     #[tokio::test]

@@ -22,6 +22,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crrl_config::{ClusterConfig, ConfigError, Overrides};
+use crrl_machine::disk;
 use crrl_types::NodeName;
 
 /// Name of the operator's certificate.
@@ -198,7 +199,8 @@ pub fn write_atomic(path: &Path, content: &[u8]) -> Result<(), RunDirError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = folder.join(name);
-    let written = fs::File::create(&temporary)
+    let written = disk::before_write()
+        .and_then(|()| fs::File::create(&temporary))
         .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
         .and_then(|()| fs::rename(&temporary, path))
         .and_then(|()| fs::File::open(folder)?.sync_all());

@@ -415,6 +415,9 @@ pub struct ClusterSection {
     pub address: String,
     /// ssh's configuration file; empty takes ssh's own (`~/.ssh/config`).
     pub ssh_config: PathBuf,
+    /// How long a node waits for room on a full disk before it ends, and the run with it; the run can
+    /// be resumed. 0 ends at once.
+    pub disk_wait_s: f64,
 }
 
 impl Default for ClusterSection {
@@ -433,6 +436,7 @@ impl Default for ClusterSection {
             certificate_hours: CERTIFICATE_HOURS,
             address: String::new(),
             ssh_config: PathBuf::new(),
+            disk_wait_s: 60.0,
         }
     }
 }

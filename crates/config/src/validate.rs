@@ -9,6 +9,8 @@ use crate::sections::{ClusterConfig, Role};
 
 /// Ten years.
 const CERTIFICATE_HOURS_MAX: u32 = 24 * 3650;
+/// Longest wait for room on a full disk: a day.
+const DISK_WAIT_MAX_S: f64 = 86_400.0;
 /// Longest name of a node; a certificate's subject name allows 64.
 const NAME_CHARS_MAX: usize = 48;
 
@@ -198,9 +200,20 @@ pub fn validate(config: &ClusterConfig) -> Vec<String> {
         cluster.address.is_empty() || cluster.address.parse::<std::net::IpAddr>().is_ok(),
         format!("cluster.address is {:?}: it is an address, such as 10.0.0.5", cluster.address),
     );
+    check(
+        (0.0..=DISK_WAIT_MAX_S).contains(&cluster.disk_wait_s),
+        format!("cluster.disk_wait_s ({}) is not from 0 to {DISK_WAIT_MAX_S}", cluster.disk_wait_s),
+    );
 
     problems.extend(nodes(config));
     problems
+}
+
+/// Whether a node may have this name: files and certificates are named after it.
+#[must_use]
+pub fn is_node_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    !name.is_empty() && name.len() <= NAME_CHARS_MAX && name.chars().all(plain)
 }
 
 fn nodes(config: &ClusterConfig) -> Vec<String> {
@@ -208,9 +221,7 @@ fn nodes(config: &ClusterConfig) -> Vec<String> {
     let nodes = config.nodes();
     let mut names = BTreeSet::new();
     for node in &nodes {
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
-        if node.name.is_empty() || node.name.len() > NAME_CHARS_MAX || !node.name.chars().all(plain)
-        {
+        if !is_node_name(&node.name) {
             problems.push(format!(
                 "node name {:?}: letters, digits and '-', at most {NAME_CHARS_MAX}",
                 node.name

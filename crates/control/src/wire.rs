@@ -69,7 +69,7 @@ pub struct Held {
 }
 
 /// An adapter as an engine serves it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Serving {
     /// Its version.
     pub version: AdapterVersion,

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use crrl_machine::disk;
 use crrl_model::{FileDtype, ModelDir, peft};
 use crrl_types::{AdapterVersion, Digest, EpisodeId};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -103,6 +104,13 @@ impl Checkpoints {
     /// # Errors
     /// When a file cannot be written; earlier checkpoints are untouched then.
     pub fn save(&self, learner: &Learner, progress: &Progress) -> Result<PathBuf, LearnerError> {
+        // What a full disk left half written is thrown away by the next try.
+        disk::until_room(&self.dir, || self.save_now(learner, progress))
+    }
+
+    fn save_now(&self, learner: &Learner, progress: &Progress) -> Result<PathBuf, LearnerError> {
+        disk::before_write()
+            .map_err(|source| LearnerError::Io { path: self.dir.clone(), source })?;
         let name = format!("step-{:08}", learner.updates());
         let (part, target) = (self.dir.join(format!(".{name}.part")), self.dir.join(&name));
         let io = |path: &Path| {
@@ -281,6 +289,21 @@ fn open(path: &Path) -> Result<Manifest, String> {
         }
     }
     Ok(manifest)
+}
+
+/// Cuts the newest checkpoint's moments to half their length, as a machine that lost power in the middle
+/// might have left them. Gives the file; none where there is no checkpoint.
+///
+/// # Errors
+/// The folder cannot be read, or the file not written.
+pub fn tear_newest(checkpoints: &Checkpoints) -> Result<Option<PathBuf>, LearnerError> {
+    let Some(newest) = checkpoints.list()?.pop() else { return Ok(None) };
+    let path = newest.join(MOMENTS);
+    let io = |source| LearnerError::Io { path: path.clone(), source };
+    let file = File::options().write(true).open(&path).map_err(io)?;
+    let len = file.metadata().map_err(io)?.len();
+    file.set_len(len / 2).and_then(|()| file.sync_all()).map_err(io)?;
+    Ok(Some(path))
 }
 
 /// Hashes every file under a folder and brings it to the disk.

@@ -133,3 +133,65 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given").to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use crrl_model::{Architecture, ModelConfig, RopeScaling};
+
+    use super::*;
+    use crate::options::Options;
+
+    fn learner() -> Learner {
+        let config = ModelConfig {
+            architecture: Architecture::Llama,
+            vocab_size: 23,
+            hidden_size: 12,
+            intermediate_size: 20,
+            layers: 1,
+            heads: 2,
+            kv_heads: 2,
+            head_dim: 6,
+            max_positions: 128,
+            norm_eps: 1e-5,
+            rope_theta: 10_000.0,
+            rope_scaling: RopeScaling::None,
+            tied: true,
+            qkv_bias: false,
+            o_bias: false,
+            mlp_bias: false,
+            bos: None,
+            eos: vec![0],
+        };
+        Learner::random(&config, Options::default()).expect("a tiny model")
+    }
+
+    /// A device with room for so many tokens at once.
+    fn passed(room: usize) -> (Result<(), LearnerError>, Vec<usize>) {
+        let tokens: Vec<Vec<u32>> = (0..8).map(|seed| vec![seed; 10]).collect();
+        let sequences: Vec<Sequence<'_>> =
+            tokens.iter().map(|tokens| Sequence { tokens, positions: (1..10).collect() }).collect();
+        let mut seen = Vec::new();
+        let pass = |_: &Learner, _: &[usize], reading: &Reading| {
+            let tokens = reading.packed.tokens.len();
+            assert!(tokens <= room, "out of memory");
+            Ok(())
+        };
+        let mut fold = |bin: &[usize], _: &Reading, ()| seen.extend_from_slice(bin);
+        let done = learner().passes(&sequences, 1.0, &pass, &mut fold);
+        seen.sort_unstable();
+        (done, seen)
+    }
+
+    #[test]
+    fn a_micro_batch_that_finds_no_memory_is_halved_until_it_fits_and_none_is_left_out() {
+        let (done, seen) = passed(25);
+        done.expect("halves fit");
+        assert_eq!(seen, [0, 1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn a_sequence_that_never_fits_is_an_error_that_says_what_to_do() {
+        let error = passed(5).0.expect_err("does not fit").to_string();
+        assert!(error.contains("out of memory") && error.contains("micro_batch_tokens"), "{error}");
+    }
+}

@@ -159,12 +159,15 @@ pub(crate) fn read<T: DeserializeOwned>(
         other => other?,
     }
     let (head, body) = lengths(prefix)?;
-    let mut bytes = vec![0; head];
-    stream.read_exact(&mut bytes)?;
-    let value = serde_json::from_slice(&bytes)?;
-    let mut bytes = vec![0; body];
-    stream.read_exact(&mut bytes)?;
-    Ok(Some((value, bytes)))
+    let value = serde_json::from_slice(&exactly(stream, head)?)?;
+    Ok(Some((value, exactly(stream, body)?)))
+}
+
+/// Bytes of a stream, given room as they come and not as they are announced.
+fn exactly(stream: &mut impl Read, bytes: usize) -> io::Result<Vec<u8>> {
+    let mut read = Vec::new();
+    stream.take(bytes as u64).read_to_end(&mut read)?;
+    if read.len() == bytes { Ok(read) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 /// Writes one frame, blocking.

@@ -22,6 +22,8 @@ mod options;
 mod repository;
 mod sandbox;
 mod template;
+#[doc(hidden)]
+pub mod untrusted;
 
 pub use backend::LocalBackend;
 pub use diff::DiffError;

@@ -8,6 +8,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crrl_machine::disk;
 use crrl_types::Event;
 
 use crate::error::StoreError;
@@ -62,7 +63,13 @@ impl EventLog {
             serde_json::to_writer(&mut self.buffer, event).map_err(|e| wrap(e.into()))?;
             self.buffer.push(b'\n');
         }
-        self.file.write_all(&self.buffer).map_err(wrap)?;
+        disk::before_write().map_err(wrap)?;
+        let before = self.file.metadata().map_err(wrap)?.len();
+        if let Err(error) = self.file.write_all(&self.buffer) {
+            // What fitted is taken back: whoever tries again begins with a whole line.
+            let _ = self.file.set_len(before);
+            return Err(wrap(error));
+        }
         if self.synced.elapsed() >= self.sync_every {
             self.file.sync_data().map_err(wrap)?;
             self.synced = Instant::now();

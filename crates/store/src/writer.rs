@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crrl_machine::disk;
 use rusqlite::Connection;
 
 use crate::error::StoreError;
@@ -137,8 +138,14 @@ fn run<T>(
                 Err(_) => break,
             }
         }
-        if let Err(error) = commit(&mut connection, batch.iter().flat_map(|(ops, _)| ops)) {
-            return said(Err(StoreError::of(path, &error)));
+        // A commit that found no room is undone, and can be tried again as it is.
+        let committed = disk::until_room(path, || {
+            disk::before_write().map_err(|error| StoreError::of_file(path, &error))?;
+            commit(&mut connection, batch.iter().flat_map(|(ops, _)| ops))
+                .map_err(|error| StoreError::of(path, &error))
+        });
+        if let Err(error) = committed {
+            return said(Err(error));
         }
         for (_, words) in batch {
             said(Ok(words));

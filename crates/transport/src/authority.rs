@@ -8,6 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crrl_machine::clock;
 use crrl_types::NodeName;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType,
@@ -140,7 +141,7 @@ impl Authority {
         let whole = path("key").exists() && path("seed").exists();
         let revoked = crate::revocation::revoked(&self.dir)?;
         let counts = |facts: &Facts| !revoked.contains_key(&facts.fingerprint.to_string());
-        let now = OffsetDateTime::now_utc();
+        let now = OffsetDateTime::from(clock::now());
         let soon = (now + validity.renewed_at()).unix_timestamp();
         let late = (now + validity.0 + SAME_VALIDITY).unix_timestamp();
         let good = |held: &Facts| {
@@ -271,7 +272,7 @@ fn member_params(
 }
 
 fn set_validity(params: &mut CertificateParams, validity: Validity) {
-    let now = OffsetDateTime::now_utc();
+    let now = OffsetDateTime::from(clock::now());
     params.not_before = now - CLOCK_SLACK;
     params.not_after = now + validity.0;
 }

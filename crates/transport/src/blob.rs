@@ -204,6 +204,16 @@ async fn answer(send: &mut SendStream, verdict: Verdict) -> Result<(), BlobError
     Ok(())
 }
 
+/// What a header says: id, head, length and hash. For tests that read whatever they like as one.
+///
+/// # Errors
+/// As [`decode`].
+#[doc(hidden)]
+pub fn read_header(bytes: &[u8]) -> Result<(u64, Vec<u8>, u64, Digest), crate::DecodeError> {
+    let Header { id, head, length, digest } = decode(bytes)?;
+    Ok((id, head, length, digest))
+}
+
 /// Reads a blob from a stream the peer has opened. `expected` judges length and head before a byte
 /// of the content is read.
 ///

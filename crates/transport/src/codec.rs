@@ -1,7 +1,7 @@
 //! Bytes of a message: a versioned envelope around bincode.
 //!
 //! Replacing bincode is a change to this file alone. Decoding never panics, never allocates more
-//! than its limit, and refuses trailing bytes. Tensors never come through here.
+//! than a small multiple of the message, and refuses trailing bytes. Tensors never come through here.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint, standard};
 use serde::Serialize;
@@ -44,10 +44,29 @@ pub enum DecodeError {
     Trailing(usize),
 }
 
-type Format = Configuration<LittleEndian, Varint, Limit<DECODED_BYTES_MAX>>;
+/// A number of one byte may stand for one of sixteen: a message of so many bytes claims at most this
+/// many times as much.
+const CLAIMED_PER_BYTE: usize = 16;
+/// Messages up to these sizes are held to a bound of their own, so that a few bytes that claim a long
+/// text are given no room for it.
+const SMALL: [usize; 4] = [4 << 10, 64 << 10, 1 << 20, 16 << 20];
 
-fn config() -> Format {
-    standard().with_limit::<DECODED_BYTES_MAX>()
+type Format<const CLAIMED_MAX: usize> = Configuration<LittleEndian, Varint, Limit<CLAIMED_MAX>>;
+
+fn config<const CLAIMED_MAX: usize>() -> Format<CLAIMED_MAX> {
+    standard().with_limit::<CLAIMED_MAX>()
+}
+
+/// Reads a message whose bytes may claim no more than such a message can.
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<(T, usize), bincode::error::DecodeError> {
+    use bincode::serde::decode_from_slice as read;
+    match body.len() {
+        len if len <= SMALL[0] => read(body, config::<{ CLAIMED_PER_BYTE * SMALL[0] }>()),
+        len if len <= SMALL[1] => read(body, config::<{ CLAIMED_PER_BYTE * SMALL[1] }>()),
+        len if len <= SMALL[2] => read(body, config::<{ CLAIMED_PER_BYTE * SMALL[2] }>()),
+        len if len <= SMALL[3] => read(body, config::<{ CLAIMED_PER_BYTE * SMALL[3] }>()),
+        _ => read(body, config::<DECODED_BYTES_MAX>()),
+    }
 }
 
 /// Bytes of a message.
@@ -66,7 +85,7 @@ pub fn encode_as<T: Serialize>(version: u8, message: &T) -> Result<Vec<u8>, Enco
     let mut bytes = Vec::with_capacity(256);
     bytes.extend_from_slice(&MAGIC);
     bytes.push(version);
-    bincode::serde::encode_into_std_write(message, &mut bytes, config())
+    bincode::serde::encode_into_std_write(message, &mut bytes, config::<DECODED_BYTES_MAX>())
         .map_err(|error| EncodeError(error.to_string()))?;
     Ok(bytes)
 }
@@ -86,8 +105,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     if !(OLDEST..=VERSION).contains(&version) {
         return Err(DecodeError::Version { found: version });
     }
-    let (message, used) = bincode::serde::decode_from_slice(body, config())
-        .map_err(|error| DecodeError::Malformed(error.to_string()))?;
+    let (message, used) = read(body).map_err(|error| DecodeError::Malformed(error.to_string()))?;
     match body.len() - used {
         0 => Ok(message),
         trailing => Err(DecodeError::Trailing(trailing)),
@@ -167,5 +185,20 @@ mod tests {
         let mut bytes = vec![MAGIC[0], MAGIC[1], VERSION, 1, 253];
         bytes.extend_from_slice(&(1u64 << 62).to_le_bytes());
         assert!(matches!(decode::<Message>(&bytes), Err(DecodeError::Malformed(_))));
+        // Variant 2 (named) claiming a text of 256 MiB: within what a message may be at most, and more
+        // than this one can.
+        let mut bytes = vec![MAGIC[0], MAGIC[1], VERSION, 2, 252];
+        bytes.extend_from_slice(&(1u32 << 28).to_le_bytes());
+        let error = decode::<Message>(&bytes).expect_err("is not there").to_string();
+        assert!(error.contains("LimitExceeded"), "{error}");
+    }
+
+    #[test]
+    fn numbers_that_take_few_bytes_are_within_the_bound_of_every_size() {
+        for len in SMALL.iter().flat_map(|max| [max - 8, max + 8]).filter(|len| *len < 1 << 21) {
+            let message = Message::Numbers(vec![7; len]);
+            let bytes = encode(&message).expect("own type");
+            assert_eq!(decode::<Message>(&bytes).expect("own bytes"), message, "{len}");
+        }
     }
 }

@@ -160,7 +160,7 @@ impl Faults {
                 Fault::Drop { .. } => fate.lost = true,
                 Fault::Duplicate { .. } => fate.twice = true,
                 Fault::Delay { ms, jitter_ms } => {
-                    let ms = ms + active.rng.random_range(0..=jitter_ms);
+                    let ms = ms.saturating_add(active.rng.random_range(0..=jitter_ms));
                     let so_far = fate.delay.unwrap_or_default();
                     fate.delay = Some(so_far + Duration::from_millis(ms.into()));
                 }

@@ -2,6 +2,9 @@
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+/// Room made for a frame before any of it has come; more as it comes.
+const AT_ONCE_BYTES: usize = 64 << 10;
+
 /// A frame that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
@@ -34,7 +37,8 @@ pub async fn write_frame<W: AsyncWrite + Unpin>(
     Ok(())
 }
 
-/// Reads one frame of at most `max` bytes; nothing is allocated for a longer one.
+/// Reads one frame of at most `max` bytes. Nothing is allocated for a longer one, and for one that
+/// is only announced no more than for a short one.
 ///
 /// # Errors
 /// A longer frame, or a stream that ended before the frame did.
@@ -48,8 +52,11 @@ pub async fn read_frame<R: AsyncRead + Unpin>(
     if len > max {
         return Err(FrameError::TooLong { len, max });
     }
-    let mut content = vec![0; len];
-    stream.read_exact(&mut content).await?;
+    let mut content = Vec::with_capacity(len.min(AT_ONCE_BYTES));
+    let got = stream.take(len as u64).read_to_end(&mut content).await?;
+    if got < len {
+        return Err(FrameError::Stream(std::io::ErrorKind::UnexpectedEof.into()));
+    }
     Ok(content)
 }
 

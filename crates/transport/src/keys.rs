@@ -3,10 +3,13 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crrl_machine::clock;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::UnixTime;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use rustls::time_provider::TimeProvider;
 
 use crate::identity::Credentials;
 use crate::protocol::{Protocols, STRANGER, accepted};
@@ -23,6 +26,17 @@ struct Held {
 /// The present credentials of an endpoint, as TLS takes them.
 #[derive(Debug)]
 pub(crate) struct Keys(Mutex<Held>);
+
+/// What certificates are judged by.
+#[derive(Debug)]
+struct NodeClock;
+
+impl TimeProvider for NodeClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since = clock::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+        Some(UnixTime::since_unix_epoch(since))
+    }
+}
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
@@ -84,7 +98,7 @@ pub(crate) fn server_tls(
         verifier = verifier.allow_unauthenticated();
     }
     let verifier = verifier.build().map_err(|error| error.to_string())?;
-    let mut config = rustls::ServerConfig::builder_with_provider(provider())
+    let mut config = rustls::ServerConfig::builder_with_details(provider(), Arc::new(NodeClock))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| error.to_string())?
         .with_client_cert_verifier(verifier)
@@ -97,7 +111,7 @@ pub(crate) fn server_tls(
 }
 
 fn client_tls(credentials: &Credentials) -> Result<rustls::ClientConfig, String> {
-    let mut config = rustls::ClientConfig::builder_with_provider(provider())
+    let mut config = rustls::ClientConfig::builder_with_details(provider(), Arc::new(NodeClock))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| error.to_string())?
         .with_root_certificates(Arc::clone(&credentials.roots))

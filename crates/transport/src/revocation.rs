@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crrl_types::{Digest, NodeName};
 use serde::{Deserialize, Serialize};
@@ -57,8 +57,7 @@ pub fn revoked(dir: &Path) -> Result<RevokedList, AuthorityError> {
 /// The list cannot be read or written.
 pub fn revoke(dir: &Path, fingerprint: Digest, name: &NodeName) -> Result<(), AuthorityError> {
     let mut list = revoked(dir)?;
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let at_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    let at_ms = crrl_machine::clock::unix_ms();
     list.entry(fingerprint.to_string()).or_insert(Revoked { name: name.clone(), at_ms });
     let path = dir.join(FILE);
     let json = serde_json::to_vec_pretty(&list).map_err(|error| AuthorityError::File {

@@ -44,6 +44,41 @@ pub enum Fault {
     CorruptAdapter,
     /// A value of the learner's next gradients is not a number.
     NotFinite,
+    /// Everything it brings to its disk takes longer.
+    SlowDisk {
+        /// By so much a write, in milliseconds.
+        ms: u32,
+    },
+    /// Nothing more fits on its disk.
+    FullDisk,
+    /// The learner's next checkpoint is cut short after it was written, and the process killed: what a
+    /// machine that loses power may leave.
+    TornWrite,
+    /// Its wall clock is wrong.
+    ClockSkew {
+        /// By so many seconds; back where negative.
+        s: i32,
+    },
+    /// The next episode runs something in its sandbox that is meant to do harm.
+    Bomb(Bomb),
+    /// Its actors take no message.
+    Hang,
+}
+
+/// What is meant to do harm from inside a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bomb {
+    /// Processes that start processes.
+    Fork,
+    /// Memory without end, in one process and in many.
+    Memory,
+    /// Output without end.
+    Output,
+    /// Files until nothing more fits.
+    Disk,
+    /// Ways out to the network.
+    Egress,
 }
 
 impl fmt::Display for Fault {
@@ -70,6 +105,18 @@ impl fmt::Display for Fault {
             Self::Truncate { share } => write!(f, "{:.0} % of packets cut short", 100.0 * share),
             Self::CorruptAdapter => f.write_str("adapters with a flipped bit"),
             Self::NotFinite => f.write_str("a gradient that is no number"),
+            Self::SlowDisk { ms } => write!(f, "writes {ms} ms late"),
+            Self::FullDisk => f.write_str("the disk is full"),
+            Self::TornWrite => f.write_str("a torn checkpoint"),
+            Self::ClockSkew { s } => write!(f, "the clock is {s} s off"),
+            Self::Bomb(bomb) => f.write_str(match bomb {
+                Bomb::Fork => "a fork bomb in a sandbox",
+                Bomb::Memory => "a memory bomb in a sandbox",
+                Bomb::Output => "endless output in a sandbox",
+                Bomb::Disk => "a full disk in a sandbox",
+                Bomb::Egress => "a way out is sought from a sandbox",
+            }),
+            Self::Hang => f.write_str("actors take no message"),
         }
     }
 }

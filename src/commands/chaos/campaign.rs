@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use crrl_cluster::{OperatorClient, RunDir, Snapshot, host};
+use crrl_config::faults::{Scenario, Target};
 use crrl_config::{ClusterConfig, Node};
 use crrl_control::resilience::{Injected, Observed, observe, throughput};
 use crrl_transport::Authority;
@@ -15,7 +16,7 @@ use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use serde::Serialize;
 
-use super::scenario::{Scenario, Target, sign};
+use super::scenario::sign;
 use crate::commands::failure::{Coded, UNREACHABLE, say};
 
 /// Name and role of the certificate faults are injected under.
@@ -74,6 +75,8 @@ pub(super) struct Campaign {
     /// Every event read so far, and the bytes of the file they took.
     history: Vec<Event>,
     read_bytes: u64,
+    /// Whether the clock the history is written by may be wrong: then it is our own that counts.
+    skewed: bool,
 }
 
 impl Campaign {
@@ -103,6 +106,7 @@ impl Campaign {
             runtime,
             history: Vec::new(),
             read_bytes: 0,
+            skewed: false,
         })
     }
 
@@ -144,11 +148,13 @@ impl Campaign {
             duration_ms: (scenario.duration_s * 1000.0) as u64,
             seed: self.rng.random(),
         };
+        self.history()?;
+        self.skewed = matches!(scenario.fault, Fault::ClockSkew { .. });
         let from_ms = now_ms();
         self.send(&name, injection)?;
         let until_ms = from_ms + injection.duration_ms;
         let sign = sign(&node.roles, scenario.fault);
-        let is_missed = scenario.fault == Fault::Kill;
+        let is_missed = dies_of(scenario.fault);
         let injected = Injected { node: name.clone(), sign, from_ms, until_ms, is_missed };
         let deadline =
             Instant::now() + Duration::from_millis(injection.duration_ms) + self.options.patience;
@@ -166,6 +172,9 @@ impl Campaign {
             std::thread::sleep(self.options.window);
         }
         let window_ms = self.options.window.as_millis() as u64;
+        // What was written while the clock was wrong has been read by now.
+        self.history()?;
+        self.skewed = false;
         let history = self.history()?;
         let seconds = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1000.0;
         Ok(Outcome {
@@ -246,7 +255,7 @@ impl Campaign {
     /// How often a fault did something, by the word of the node it was injected into, or of the
     /// host for a process that is no more.
     fn fired(&self, node: &NodeName, injection: Injection, lives: u32) -> u64 {
-        if injection.fault == Fault::Kill {
+        if dies_of(injection.fault) {
             return u64::from(self.life(node) > lives);
         }
         let deadline = Instant::now() + FIRED_TIMEOUT;
@@ -283,9 +292,20 @@ impl Campaign {
         let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         self.read_bytes += whole as u64;
         let lines = text[..whole].split(|byte| *byte == b'\n');
-        self.history.extend(lines.filter_map(|line| serde_json::from_slice(line).ok()));
+        let mut events: Vec<Event> =
+            lines.filter_map(|line| serde_json::from_slice(line).ok()).collect();
+        if self.skewed {
+            let now_ms = now_ms();
+            events.iter_mut().for_each(|event| event.at_ms = now_ms);
+        }
+        self.history.append(&mut events);
         Ok(&self.history)
     }
+}
+
+/// Whether a process does not live through it.
+fn dies_of(fault: Fault) -> bool {
+    matches!(fault, Fault::Kill | Fault::TornWrite)
 }
 
 fn unreachable(message: String) -> anyhow::Error {

@@ -1,0 +1,140 @@
+"""What scripts/soak.sh draws, samples and prints.
+
+    soak.py draw SEED "NAME NAME..."     names in an order drawn from the seed, each once a round
+    soak.py sample RUN                   one line of CSV a process and look, until it is killed
+    soak.py table OUT MINUTES SEED MOUNTS
+"""
+
+import collections
+import json
+import os
+import pathlib
+import random
+import statistics
+import sys
+import time
+
+ROUNDS = 50
+LOOK_EVERY_S = 5
+# A process that lived shorter says nothing about growth: it was still loading.
+LIFE_MIN_S = 60
+
+
+def draw(seed, names):
+    rng, names = random.Random(int(seed)), names.split()
+    for _ in range(ROUNDS):
+        rng.shuffle(names)
+        print("\n".join(names))
+
+
+def proc(pid, name):
+    return pathlib.Path(f"/proc/{pid}/{name}")
+
+
+def sample(run):
+    state = pathlib.Path(run) / "host.json"
+    began = time.monotonic()
+    print("at_s,node,pid,rss_kib,descriptors,threads", flush=True)
+    while True:
+        try:
+            host = json.loads(state.read_text())
+        except (OSError, ValueError):
+            host = {"nodes": [], "host_pid": None}
+        processes = [("host", host["host_pid"])] + [(n["name"], n["pid"]) for n in host["nodes"]]
+        for name, pid in processes:
+            if pid is None:
+                continue
+            try:
+                status = dict(line.split(":\t", 1) for line in proc(pid, "status").read_text().splitlines() if ":\t" in line)
+                descriptors = len(os.listdir(proc(pid, "fd")))
+                rss = status["VmRSS"].split()[0]
+            except (OSError, KeyError):
+                continue
+            print(f"{time.monotonic() - began:.0f},{name},{pid},{rss},{descriptors},{status['Threads']}", flush=True)
+        time.sleep(LOOK_EVERY_S)
+
+
+def growth(points):
+    """Per hour, by least squares; points are (seconds, value)."""
+    if len(points) < 3 or points[-1][0] == points[0][0]:
+        return None
+    slope = statistics.linear_regression([p[0] for p in points], [p[1] for p in points]).slope
+    return slope * 3600
+
+
+def lives(out):
+    by_node = collections.defaultdict(lambda: collections.defaultdict(list))
+    for line in (out / "samples.csv").read_text().splitlines()[1:]:
+        at, node, pid, rss, descriptors, threads = line.split(",")
+        by_node[node][pid].append((float(at), int(rss) / 1024, int(descriptors), int(threads)))
+    return by_node
+
+
+def processes_left(out):
+    """Processes that still name the run in what they were started with, or work in it."""
+    left = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if f"{out}/run" in line or "sandbox-launch" in line:
+            left.append(f"{entry.name}: {line.strip()}")
+    return left
+
+
+def table(out, minutes, seed, mounts_before):
+    out = pathlib.Path(out)
+    outcomes, faults = [], collections.OrderedDict()
+    for line in (out / "chaos.jsonl").read_text().splitlines():
+        outcomes += json.loads(line)["outcomes"]
+    for outcome in outcomes:
+        faults.setdefault(outcome["fault"], []).append(outcome)
+    survived = [o for o in outcomes if o["fired"] > 0 and o["recovered_s"] is not None]
+    audit = (out / "audit.txt").read_text().strip()
+    events = [json.loads(line) for line in (out / "run" / "events.jsonl").read_text().splitlines()]
+    # A clock that was wrong on purpose wrote some of them: the others say which minutes there were.
+    finished = sorted(e["at_ms"] for e in events if e["event"] == "finished")
+    middle = finished[len(finished) // 2] if finished else 0
+    finished = [at for at in finished if abs(at - middle) < 3_000_000 * max(1, int(minutes) / 30)]
+    per_minute = collections.Counter((at - finished[0]) // 60_000 for at in finished) if finished else {}
+    whole = [per_minute.get(m, 0) for m in range(max(per_minute, default=0))] or [0]
+    half = len(whole) // 2
+    cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), "unknown")
+    print(f"{minutes} minutes, seed {seed}, {os.cpu_count()} cores ({cpu}), {os.uname().sysname} {os.uname().release}.\n")
+    print(f"Faults injected: {len(outcomes)} of {len(faults)} kinds; survived: {len(survived)}.\n")
+    print("| fault | survived | at work again after its end, s (median, slowest) |\n|---|---|---|")
+    for name, tries in sorted(faults.items()):
+        good = [o for o in tries if o in survived]
+        times = [o["recovered_s"] for o in good]
+        said = f"{statistics.median(times):.1f}, {max(times):.1f}" if times else "-"
+        print(f"| {name} | {len(good)} of {len(tries)} | {said} |")
+    print("\n| process | lives | resident, MiB (first minute, last, most) | growth, MiB/h | descriptors (most) | growth, 1/h |")
+    print("|---|---|---|---|---|---|")
+    for node, by_pid in sorted(lives(out).items()):
+        points = [p for life in by_pid.values() for p in life]
+        longest = max(by_pid.values(), key=lambda life: life[-1][0] - life[0][0])
+        settled = [p for p in longest if p[0] >= longest[0][0] + LIFE_MIN_S]
+        told = lambda value: "-" if value is None else f"{value:+.0f}"
+        print(
+            f"| {node} | {len(by_pid)} | {longest[0][1]:.0f}, {longest[-1][1]:.0f}, {max(p[1] for p in points):.0f} "
+            f"| {told(growth([(p[0], p[1]) for p in settled]))} | {max(p[2] for p in points)} "
+            f"| {told(growth([(p[0], p[2]) for p in settled]))} |"
+        )
+    print(f"\nGrowth is that of the longest life of each, its first {LIFE_MIN_S} s left out.\n")
+    print(f"Episodes back by the minute: {', '.join(map(str, whole))}.")
+    print(f"Median of the first half {statistics.median(whole[:half] or whole):.0f}, of the second {statistics.median(whole[half:]):.0f}.\n")
+    print("```text\n" + audit + "\n```\n")
+    left = processes_left(out)
+    mounts = sum(1 for _ in open("/proc/self/mounts")) - int(mounts_before)
+    print(f"Left over: {len(left)} processes, {mounts} mounts.")
+    for line in left:
+        print(f"- {line}")
+    clean = len(survived) == len(outcomes) and outcomes and not left and mounts <= 0
+    sys.exit(0 if clean else 1)
+
+
+if __name__ == "__main__":
+    {"draw": draw, "sample": sample, "table": table}[sys.argv[1]](*sys.argv[2:])
