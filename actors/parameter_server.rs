@@ -176,8 +176,10 @@ impl Actor for ParameterServer {
             args.depot.announce((*newest.offer).clone());
         }
         // Of damaged bytes the version still counts: the next must be greater.
-        let manifest =
-            newest.as_ref().map(|newest| newest.offer.manifest.clone()).or_else(|| shelf.manifest());
+        let manifest = newest
+            .as_ref()
+            .map(|newest| newest.offer.manifest.clone())
+            .or_else(|| shelf.manifest());
         Ok(State {
             machine: Machine::new(args.options, manifest),
             args,

@@ -114,11 +114,8 @@ pub(crate) fn spoken(name: &[u8], protocols: Protocols) -> Option<Spoken> {
     }
     protocols.versions().find_map(|version| {
         let is = |what: &str| name == format!("crrl/{version} {what}").as_bytes();
-        let purposes = [
-            ("control", Purpose::Control),
-            ("bulk", Purpose::Bulk),
-            ("weights", Purpose::Weights),
-        ];
+        let purposes =
+            [("control", Purpose::Control), ("bulk", Purpose::Bulk), ("weights", Purpose::Weights)];
         let purpose = purposes.into_iter().find(|(what, _)| is(what))?.1;
         Some(Spoken::Member(purpose, version))
     })

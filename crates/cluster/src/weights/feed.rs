@@ -55,7 +55,8 @@ impl AdapterFeed {
         let connection = dialling.await.map_err(|e| unreachable(&e))?;
         let (mut send, mut offers) =
             connection.quic.open_bi().await.map_err(|e| unreachable(&e))?;
-        let request = encode_as(connection.protocol, &Request::Follow).map_err(|e| unreachable(&e))?;
+        let request =
+            encode_as(connection.protocol, &Request::Follow).map_err(|e| unreachable(&e))?;
         write_frame(&mut send, &request).await.map_err(|e| unreachable(&e))?;
         let _ = send.finish();
         let answer = tokio::time::timeout(ANSWER_WAIT, read_frame(&mut offers, OFFER_BYTES_MAX))

@@ -150,6 +150,7 @@ fn wires() -> Vec<Wire> {
         sampling: Sampling::default(),
         lease_ms: 60_000,
         evaluation: false,
+        past: Vec::new(),
     };
     let serving = Some(Serving { version, digest });
     let mut wires = vec![
