@@ -25,11 +25,7 @@ trap cleanup EXIT
 
 say() { printf '%4d s  %s\n' "$SECONDS" "$1"; }
 
-if ! docker image inspect "$base" >/dev/null 2>&1 && ! docker pull -q "$base" >/dev/null 2>&1; then
-    say "no $base here or in a registry: making one with debootstrap"
-    debootstrap --variant=minbase --include=git,bash,grep,procps bookworm "$work/rootfs" >"$work/debootstrap.log"
-    tar -C "$work/rootfs" -c . | docker import - "$base" >/dev/null
-fi
+"$root/scripts/base-image.sh" "$base"
 mkdir "$work/context"
 cp "$CRRL" "$work/context/crrl"
 strip "$work/context/crrl" 2>/dev/null || true

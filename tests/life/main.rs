@@ -3,6 +3,7 @@
 
 mod adapters;
 mod chaos;
+mod container;
 mod damage;
 mod disks;
 mod guests;

@@ -1,7 +1,8 @@
-//! Nodes on other machines, over the system's ssh: its configuration, agent, jump hosts and known
-//! hosts count, and nothing is asked for.
+//! Nodes on other machines, over the system's ssh, and in containers of this one. ssh's
+//! configuration, agent, jump hosts and known hosts count, and nothing is asked for.
 //!
 //! - [`about`]: what a program says of itself and of the machine it runs on
+//! - `container`: one node in a container of this machine
 //! - [`ssh`]: one machine: reaching it, the program there
 //! - [`phase`]: how far a node has come, on disk for whoever watches
 //! - [`supervise`]: one node, from the first connection to its end
@@ -10,6 +11,7 @@
 //! here. The node is told how to join on its standard input, never on a command line, and ends with it.
 
 pub mod about;
+mod container;
 pub mod phase;
 pub mod ssh;
 pub mod supervise;
@@ -17,6 +19,7 @@ pub mod supervise;
 use std::time::Duration;
 
 pub use about::About;
+pub use container::look as look_at_container;
 pub use phase::{Phase, phase};
 pub use ssh::{Machine, RemoteError};
 pub use supervise::run;

@@ -54,7 +54,8 @@ impl Renewal {
 /// Seconds since the Unix epoch.
 #[must_use]
 pub fn now_s() -> i64 {
-    let since = crrl_machine::clock::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since =
+        crrl_machine::clock::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 

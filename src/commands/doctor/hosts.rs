@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crrl_cluster::remote::about::{Echo, clock_ms};
 use crrl_cluster::remote::supervise::reached_at;
-use crrl_cluster::remote::{About, Machine, RemoteError};
+use crrl_cluster::remote::{About, Machine, RemoteError, look_at_container};
 use crrl_cluster::{RunDir, host};
 use crrl_config::{ClusterConfig, Node};
 use crrl_transport::Protocols;
@@ -47,6 +47,11 @@ async fn machine(
     up: bool,
 ) -> Vec<Check> {
     const NAME: &str = "ssh";
+    match look_at_container(node).await {
+        Some(Ok(found)) => return vec![Check::good("docker", found)],
+        Some(Err(error)) => return vec![failed("docker", node, &error)],
+        None => {}
+    }
     let machine = match Machine::connect(config, node).await {
         Ok(machine) => machine,
         Err(error) => return vec![failed(NAME, node, &error)],

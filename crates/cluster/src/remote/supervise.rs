@@ -13,18 +13,19 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admission;
 use crate::remote::about::About;
+use crate::remote::container::{self, Place};
 use crate::remote::phase::Phases;
 use crate::remote::ssh::{Machine, RemoteError};
 use crate::run_dir::RunDir;
 
 /// Time between two signs of life on the node's standard input; see
 /// [`crate::remote::TIED_SILENCE_MAX`].
-const SIGN_EVERY: Duration = Duration::from_secs(4);
+pub(crate) const SIGN_EVERY: Duration = Duration::from_secs(4);
 /// How long the node's token is good for: it is used at once.
-const TOKEN_GOOD_FOR: Duration = Duration::from_secs(120);
+pub(crate) const TOKEN_GOOD_FOR: Duration = Duration::from_secs(120);
 /// How long the node may take to leave once its standard input has ended; the host process waits a
 /// little longer.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(4);
+pub(crate) const LEAVE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Starts a node on its machine and watches it until it ends or this process is told to stop.
 ///
@@ -38,14 +39,26 @@ pub async fn run(run: &RunDir, name: &NodeName) -> Result<(), RemoteError> {
     let mut phases = Phases::begin(run, &node.name, node.host.as_deref().unwrap_or_default());
     let told = told_to_stop().map_err(|error| setting(&error))?;
     tokio::pin!(told);
+    let place = node.host.as_deref().and_then(Place::of);
+    let starting = async {
+        Ok(match &place {
+            Some(place) => {
+                Started::Container(container::start(run, &config, &node, place, &mut phases).await?)
+            }
+            None => Started::Ssh(start(run, &config, &node, &mut phases).await?),
+        })
+    };
     let outcome = tokio::select! {
         () = &mut told => return Ok(()),
-        started = start(run, &config, &node, &mut phases) => started,
+        started = starting => started,
     };
     let outcome = match outcome {
         Ok(running) => {
             phases.runs();
-            running.attend(told).await
+            match running {
+                Started::Ssh(running) => running.attend(told).await,
+                Started::Container(running) => running.attend(told).await,
+            }
         }
         Err(error) => Err(error),
     };
@@ -68,6 +81,12 @@ fn told_to_stop() -> std::io::Result<impl Future<Output = ()>> {
             _ = restart.recv() => {}
         }
     })
+}
+
+/// A node that runs, and how it is held.
+enum Started {
+    Ssh(Running),
+    Container(container::Running),
 }
 
 struct Running {
