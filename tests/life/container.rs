@@ -40,8 +40,7 @@ fn until<T>(world: &World, what: &str, look: impl Fn() -> Option<T>) -> T {
 
 /// Episodes handed to the node so far.
 fn handed(world: &World) -> usize {
-    let to_it =
-        |kind: &EventKind| matches!(kind, EventKind::Dispatched { to, .. } if to.as_str() == "boxed");
+    let to_it = |kind: &EventKind| matches!(kind, EventKind::Dispatched { to, .. } if to.as_str() == "boxed");
     world.history().iter().filter(|event| to_it(&event.kind)).count()
 }
 

@@ -45,7 +45,7 @@ pub async fn run(run: &RunDir, name: &NodeName) -> Result<(), RemoteError> {
             Some(place) => {
                 Started::Container(container::start(run, &config, &node, place, &mut phases).await?)
             }
-            None => Started::Ssh(start(run, &config, &node, &mut phases).await?),
+            None => Started::Ssh(Box::new(start(run, &config, &node, &mut phases).await?)),
         })
     };
     let outcome = tokio::select! {
@@ -85,7 +85,7 @@ fn told_to_stop() -> std::io::Result<impl Future<Output = ()>> {
 
 /// A node that runs, and how it is held.
 enum Started {
-    Ssh(Running),
+    Ssh(Box<Running>),
     Container(container::Running),
 }
 
