@@ -246,7 +246,7 @@ impl State {
         let results_path = folder.join(RESULTS_FILE);
         let results = read_results(&results_path)?;
         let (actor, leave) = (myself.clone(), self.args.leave.clone());
-        let writer = Writer::start(&self.args.run.store(), self.args.store, move |said| {
+        let writer = Writer::start(&self.args.run.store(), self.args.store.clone(), move |said| {
             let message = match said.and_then(|words| keep(words, &mut history, &results_path)) {
                 Ok(words) => Msg::Durable(Box::new(words)),
                 Err(error) => {

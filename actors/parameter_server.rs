@@ -16,6 +16,7 @@ use crrl_types::{AdapterManifest, Digest, NodeName};
 use futures::future::BoxFuture;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use ractor_cluster::RactorMessage;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::adapter_shelf::{AdapterShelf, ShelfError, inspect};
 use crate::coordinator::Post;
@@ -195,7 +196,7 @@ impl State {
     ) {
         let (shelf, myself) = (self.shelf.clone(), myself.clone());
         let known = self.machine.serving();
-        tokio::task::spawn_blocking(move || {
+        let look = move || {
             let found = inspect(&payload);
             // What was published before is on disk already.
             let again = known.is_some_and(|known| known.version == manifest.version);
@@ -207,7 +208,12 @@ impl State {
             let manifest = Box::new(manifest);
             // An actor that has stopped is offered the adapter again.
             let _ = myself.cast(Msg::Inspected { from, manifest, payload, found });
-        });
+        };
+        match Handle::current().runtime_flavor() {
+            // A simulation has one thread: nothing may happen beside it.
+            RuntimeFlavor::CurrentThread => drop(tokio::spawn(async move { look() })),
+            _ => drop(tokio::task::spawn_blocking(look)),
+        }
     }
 
     fn peer(&mut self, event: MeshEvent, myself: &ActorRef<Msg>) -> Result<(), ActorProcessingErr> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crrl_actors::chaos::Poison;
 use crrl_actors::learner::{Args, LearnerActor, LearnerBoard, Msg};
+use crrl_actors::trainer::Trainer;
 use crrl_cluster::{Inbound, Receipt, RunDir};
 use crrl_config::ClusterConfig;
 use crrl_control::wire::{BatchRequest, NodeRole, Wire};
@@ -135,6 +136,7 @@ async fn start(
         }),
         board: LearnerBoard::default(),
         poison: Poison::default(),
+        trainer: Arc::new(Trainer::start),
     };
     let (actor, ended) = Actor::spawn(None, LearnerActor, args).await.expect("a model");
     (actor, ended, sent)

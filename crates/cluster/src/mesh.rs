@@ -56,6 +56,8 @@ pub struct MeshOptions {
     pub unhandled_bytes_max: u64,
     /// Blobs waiting for one peer. Default 32.
     pub blobs_queued_max: usize,
+    /// The thread QUIC runs on. Default: one of the mesh's own.
+    pub net: Option<NetThread>,
 }
 
 /// A node that cannot join.
@@ -166,6 +168,7 @@ impl MeshOptions {
             redial_max: Duration::from_secs(2),
             unhandled_bytes_max: 4 << 20,
             blobs_queued_max: 32,
+            net: None,
         }
     }
 
@@ -233,8 +236,11 @@ impl Mesh {
                 options.name, credentials.identity.name
             )));
         }
-        let net = NetThread::start(options.name.as_str())
-            .map_err(|error| MeshError::Start(error.to_string()))?;
+        let net = match &options.net {
+            Some(net) => net.clone(),
+            None => NetThread::start(options.name.as_str())
+                .map_err(|error| MeshError::Start(error.to_string()))?,
+        };
         let endpoint =
             Endpoint::bind(&net, &credentials, options.listen, options.transport.clone())?;
         let roles = roles_of(&credentials.identity.roles);

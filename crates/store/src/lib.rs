@@ -22,4 +22,4 @@ pub use error::StoreError;
 pub use event_log::EventLog;
 pub use read::{Reader, StateCount};
 pub use row::{BatchRow, EpisodeRow, Op, StepRow};
-pub use writer::{Options, Writer, WriterClosed};
+pub use writer::{Hand, Options, Work, Writer, WriterClosed};
