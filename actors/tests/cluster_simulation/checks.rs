@@ -1,14 +1,12 @@
 //! What must hold, whatever goes wrong: while the run is under way, and when it is over.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Mutex;
 use std::time::Duration;
 
 use crrl_actors::adapter_shelf::AdapterShelf;
 use crrl_actors::evidence;
 use crrl_control::audit::{self, AdapterFact, Facts};
 use crrl_control::ledger::State;
-use crrl_sim::os;
+use crrl_sim::Record;
 use crrl_store::Reader;
 use tracing::Level;
 
@@ -117,13 +115,13 @@ pub(crate) fn at_the_end(world: &World) -> Result<(), String> {
 
 /// Hears what the nodes log: some things must never be said.
 pub(crate) struct Ear {
+    record: Record,
     truth: Truth,
-    restarts: Mutex<BTreeMap<String, VecDeque<Duration>>>,
 }
 
 impl Ear {
-    pub(crate) fn new(truth: Truth) -> Self {
-        Self { truth, restarts: Mutex::default() }
+    pub(crate) fn new(record: Record, truth: Truth) -> Self {
+        Self { record, truth }
     }
 
     /// Hears one event.
@@ -133,22 +131,15 @@ impl Ear {
             self.truth.violation(said.to_owned());
         }
         if said.contains("failed; will be restarted") {
-            self.restarted(said);
-        }
-    }
-
-    /// I12: restarts stay within their intensity, whichever life of the node they are in.
-    fn restarted(&self, said: &str) {
-        let child = said.split_whitespace().find(|word| word.starts_with("child=")).unwrap_or("");
-        let mut restarts = self.restarts.lock().expect("one thread");
-        let times = restarts.entry(child.to_owned()).or_default();
-        times.push_back(os::now());
-        while times.front().is_some_and(|at| os::now() - *at >= RESTART_WINDOW) {
-            times.pop_front();
-        }
-        // A node that was started anew counts anew.
-        if times.len() > 4 * RESTARTS_MAX {
-            self.truth.violation(format!("I12: {} restarts of {child}", times.len()));
+            let child = said.split_whitespace().find(|word| word.starts_with("child="));
+            let restarts = self.truth.restarted(
+                &self.record.machine(),
+                child.unwrap_or_default(),
+                RESTART_WINDOW,
+            );
+            if restarts > RESTARTS_MAX {
+                self.truth.violation(format!("I12: {restarts} restarts: {said}"));
+            }
         }
     }
 }

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use crrl_sim::record::Listener;
 use crrl_sim::{Record, batch, os};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::checks::{Ear, INJECTED};
@@ -52,13 +53,17 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     if let Some(at) = arguments.iter().position(|argument| argument == CHILD) {
         let seed = arguments.get(at + 1).and_then(|seed| seed.parse().ok()).expect("a seed");
-        return one(seed, false);
+        let folder = arguments.get(at + 2).map(Path::new).expect("a folder");
+        return one(seed, false, folder);
     }
     if arguments.iter().any(|argument| argument == "--list") {
         return ExitCode::SUCCESS;
     }
     match std::env::var("CRRL_SEED") {
-        Ok(seed) => one(seed.parse().expect("CRRL_SEED is a number"), true),
+        Ok(seed) => {
+            let folder = scratch();
+            one(seed.parse().expect("CRRL_SEED is a number"), true, folder.path())
+        }
         Err(_) => all(),
     }
 }
@@ -70,10 +75,11 @@ fn scratch() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("crrl-sim").tempdir_in(folder).expect("a temporary folder")
 }
 
-fn one(seed: u64, aloud: bool) -> ExitCode {
-    let folder = scratch();
+fn one(seed: u64, aloud: bool, folder: &Path) -> ExitCode {
+    let folder = tempfile::tempdir_in(folder).expect("a temporary folder");
     let began = Instant::now();
     let record = Record::new(aloud, aloud && std::env::var_os("CRRL_PACKETS").is_some());
+    record.hide(&folder.path().to_string_lossy());
     let truth = Truth::default();
     listen(&record, &truth);
     // In a thread of its own, so that what is simulated begins and ends with it.
@@ -121,9 +127,9 @@ fn simulate(seed: u64, folder: &Path, record: Record, truth: Truth) -> Result<St
 
 /// What is logged goes to the record, and what panics without having been told to is a violation.
 fn listen(record: &Record, truth: &Truth) {
-    let ear = Arc::new(Ear::new(truth.clone()));
+    let ear = Arc::new(Ear::new(record.clone(), truth.clone()));
     let listener = Listener::new(record.clone(), move |level, said: &str| ear.hear(level, said));
-    let subscriber = tracing_subscriber::registry().with(listener);
+    let subscriber = tracing_subscriber::registry().with(LevelFilter::INFO).with(listener);
     tracing::subscriber::set_global_default(subscriber).expect("the first and only one");
     let (record, truth) = (record.clone(), truth.clone());
     std::panic::set_hook(Box::new(move |panic| {
@@ -140,16 +146,16 @@ fn all() -> ExitCode {
     let found: Vec<u64> =
         FOUND.lines().filter_map(|line| line.split('#').next()?.trim().parse().ok()).collect();
     let program = std::env::current_exe().expect("this program");
+    let folder = scratch();
     let command = |seed: u64| {
         let mut command = Command::new(&program);
-        command.args([CHILD, &seed.to_string()]);
+        command.args([CHILD, &seed.to_string()]).arg(folder.path());
         (format!("seed {seed}"), command)
     };
     let seeds: Vec<u64> =
         found.iter().copied().chain((0..count).filter(|s| !found.contains(s))).collect();
     let again: Vec<u64> = seeds.iter().copied().take(TWICE as usize).collect();
     let commands = seeds.iter().chain(&again).map(|seed| command(*seed)).collect();
-    let folder = scratch();
     let began = Instant::now();
     let ended = batch::run(commands, AT_ONCE, SEED_TIME_MAX, folder.path()).expect("processes");
     let took = began.elapsed();

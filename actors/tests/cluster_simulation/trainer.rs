@@ -100,9 +100,11 @@ pub(crate) fn facts(folder: &Path) -> Vec<CheckpointFact> {
         .collect()
 }
 
-/// The newest checkpoint will not load.
+/// The newest checkpoint will not load; the one before it does.
 pub(crate) fn damage_newest(folder: &Path) {
-    if let Some(newest) = files(folder).pop() {
+    if let [.., before, newest] = &files(folder)[..]
+        && Checkpoint::load(before).is_ok()
+    {
         std::fs::write(newest, b"damaged").expect("the folder of a machine that is off");
     }
 }

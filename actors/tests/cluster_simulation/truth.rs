@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use crrl_sim::os;
 use crrl_types::{EpisodeId, NodeName};
 
 /// The truth. Cloning gives another handle to the same.
@@ -16,6 +18,8 @@ struct Facts {
     results: BTreeMap<(EpisodeId, u32, NodeName), BTreeSet<Vec<u32>>>,
     /// What each step that the learner's weights are made of consumed.
     steps: BTreeMap<u64, Vec<EpisodeId>>,
+    /// When actors of a machine failed and were to be started again, in its present life.
+    restarts: BTreeMap<(String, String), Vec<Duration>>,
     /// What must never be and was.
     violations: Vec<String>,
 }
@@ -33,6 +37,20 @@ impl Truth {
     /// Everything of that kind so far.
     pub(crate) fn violations(&self) -> Vec<String> {
         self.lock().violations.clone()
+    }
+
+    /// A machine begins a new life: restarts of its actors count anew.
+    pub(crate) fn life_begins(&self, machine: &NodeName) {
+        self.lock().restarts.retain(|(of, _), _| of != machine.as_str());
+    }
+
+    /// An actor is to be started again; how often that was within the last while.
+    pub(crate) fn restarted(&self, machine: &str, actor: &str, window: Duration) -> usize {
+        let mut facts = self.lock();
+        let times = facts.restarts.entry((machine.to_owned(), actor.to_owned())).or_default();
+        times.push(os::now());
+        times.retain(|at| os::now() - *at < window);
+        times.len()
     }
 
     /// A node has made a result.

@@ -436,6 +436,7 @@ impl World {
         let node = &mut self.nodes[index];
         node.start_at = None;
         node.lives += 1;
+        self.truth.life_begins(&node.name);
         self.record.note(&format!("{} starts life {}", node.name, node.lives));
         let mut machine = Machine::new().map_err(|error| error.to_string())?;
         let (dir, name) = (self.folder.join(node.name.as_str()), node.name.clone());
@@ -493,10 +494,10 @@ impl World {
             None => Err("it did not end".to_owned()),
         };
         self.record.note(&format!("{} has left: {outcome:?}", node.name));
+        self.network.unplug(node.ip);
         if let Some(mut machine) = node.machine.take() {
             machine.kill();
         }
-        self.network.unplug(node.ip);
         if index == 0 && outcome.is_ok() {
             let results = self.results();
             if results.complete {

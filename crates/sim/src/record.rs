@@ -32,6 +32,8 @@ struct Lines {
     packets: bool,
     /// Whose step it is.
     at: String,
+    /// What is no part of the simulation, and is left out: the folder it happens to be in.
+    hidden: String,
 }
 
 impl std::fmt::Debug for Record {
@@ -53,6 +55,17 @@ impl Record {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Leaves a text out of every line from now on.
+    pub fn hide(&self, text: &str) {
+        text.clone_into(&mut self.lock().hidden);
+    }
+
+    /// Whose step it is.
+    #[must_use]
+    pub fn machine(&self) -> String {
+        self.lock().at.clone()
+    }
+
     /// Whose step it is from now on.
     pub fn at(&self, machine: &str) {
         machine.clone_into(&mut self.lock().at);
@@ -61,7 +74,10 @@ impl Record {
     /// Something happened.
     pub fn note(&self, line: &str) {
         let mut lines = self.lock();
-        let line = format!("{:11.6} {:<12} {line}", os::now().as_secs_f64(), lines.at);
+        let mut line = format!("{:11.6} {:<12} {line}", os::now().as_secs_f64(), lines.at);
+        if !lines.hidden.is_empty() {
+            line = line.replace(&lines.hidden, "~");
+        }
         lines.put(line.as_bytes());
         if lines.aloud {
             say(&line);
