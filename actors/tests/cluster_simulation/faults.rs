@@ -60,7 +60,7 @@ impl Kind {
 }
 
 /// One fault. Nodes are named by their numbers.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Fault {
     /// The node stops, and starts again after a while.
     Crash(usize, Crash),

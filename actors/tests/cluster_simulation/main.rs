@@ -18,7 +18,7 @@ mod trainer;
 mod truth;
 mod world;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

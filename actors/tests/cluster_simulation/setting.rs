@@ -21,7 +21,6 @@ pub(crate) const SAMPLES: u32 = 2;
 /// Everything that follows from a seed before the first step.
 #[derive(Debug, Clone)]
 pub(crate) struct Setting {
-    pub(crate) seed: u64,
     pub(crate) config: ClusterConfig,
     pub(crate) plan: Plan,
     pub(crate) manners: Manners,
@@ -60,7 +59,6 @@ impl Setting {
         kinds.shuffle(&mut rng);
         kinds.truncate(rng.random_range(1..=5));
         Self {
-            seed,
             config: config(&mut rng, seed),
             plan: plan(&mut rng, seed, poison),
             manners: Manners {
