@@ -385,7 +385,10 @@ impl State {
                 Effect::Event(kind) => {
                     words.events.push(self.event(kind));
                 }
-                Effect::Results(results) => words.results = Some(results),
+                Effect::Results(results) => {
+                    ops.push(ledger_rows::results(&results));
+                    words.results = Some(results);
+                }
                 Effect::Over { error } => words.over = Some(error),
             }
         }

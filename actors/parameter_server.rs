@@ -25,6 +25,9 @@ use crate::coordinator::Post;
 const TICK: Duration = Duration::from_millis(100);
 /// A delivery that has not ended by then has failed.
 const DELIVERY_MAX: Duration = Duration::from_secs(60);
+/// The coordinator is told again after this long what is published: its actor may have failed with
+/// the news unread, and without it nobody who serves the adapter is given work.
+const TELL_AGAIN: Duration = Duration::from_secs(2);
 
 /// Brings an adapter to an engine and returns once the engine has handled it.
 pub type Deliver = Arc<
@@ -113,6 +116,8 @@ pub struct State {
     offered: BTreeMap<Digest, Bytes>,
     /// What the coordinator and the learner were told was published.
     told: BTreeMap<NodeName, Serving>,
+    /// When the coordinator was last to be told again.
+    told_again: Instant,
 }
 
 impl Actor for ParameterServer {
@@ -136,6 +141,7 @@ impl Actor for ParameterServer {
             newest: bytes.unwrap_or_default().into(),
             offered: BTreeMap::new(),
             told: BTreeMap::new(),
+            told_again: Instant::now(),
         })
     }
 
@@ -283,6 +289,12 @@ impl State {
     }
 
     fn tick(&mut self, myself: &ActorRef<Msg>) -> Result<(), ActorProcessingErr> {
+        if self.told_again.elapsed() >= TELL_AGAIN {
+            self.told_again = Instant::now();
+            if let Some(coordinator) = (self.args.find)(NodeRole::Coordinator) {
+                self.told.remove(&coordinator);
+            }
+        }
         self.tell();
         let now = self.started.elapsed();
         if self.machine.next_deadline().is_some_and(|at| at <= now) {

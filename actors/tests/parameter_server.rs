@@ -52,7 +52,11 @@ async fn start(run: &RunDir) -> (ActorRef<Msg>, Receiver<(NodeName, Wire)>) {
             let _ = deliveries.lock().expect("no panic under it").send((to, wire));
             Box::pin(async { Ok(()) })
         }),
-        find: Arc::new(|role| (role == NodeRole::Learner).then(|| "learner".into())),
+        find: Arc::new(|role| match role {
+            NodeRole::Learner => Some("learner".into()),
+            NodeRole::Coordinator => Some("coordinator".into()),
+            _ => None,
+        }),
     };
     let (actor, _) = Actor::spawn(None, ParameterServer, args).await.expect("a writable folder");
     (actor, sent)
@@ -84,6 +88,13 @@ async fn an_adapter_is_delivered_kept_and_never_followed_by_an_older_one() {
     until(&sent, |_, wire| {
         matches!(wire, Wire::Published { version, .. } if version.0 == 2).then_some(())
     });
+    // An actor that failed with the news unread has to hear it all the same.
+    for _ in 0..2 {
+        until(&sent, |to, wire| {
+            let told = matches!(wire, Wire::Published { version, .. } if version.0 == 2);
+            (to.as_str() == "coordinator" && told).then_some(())
+        });
+    }
     for refused in [adapter(1, 0.25), adapter(3, f32::NAN)] {
         say(&actor, "learner", NodeRole::Learner, refused);
         let newest = until(&sent, |to, wire| match wire {

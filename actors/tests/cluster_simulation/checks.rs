@@ -10,7 +10,7 @@ use crrl_sim::Record;
 use crrl_store::Reader;
 use tracing::Level;
 
-use crate::setting::{SAMPLES, TASKS};
+use crate::setting::SAMPLES;
 use crate::trainer;
 use crate::truth::Truth;
 use crate::world::World;
@@ -97,7 +97,7 @@ pub(crate) fn at_the_end(world: &World) -> Result<(), String> {
         }
     }
     for evaluation in &results.evaluations {
-        if evaluation.tasks.len() != TASKS {
+        if evaluation.tasks.len() != world.setting.tasks {
             return Err(format!("{}: {} tasks", evaluation.label, evaluation.tasks.len()));
         }
         let poison = world.setting.manners.poison.as_deref();

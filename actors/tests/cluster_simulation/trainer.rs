@@ -131,7 +131,6 @@ async fn work(
     tokio::time::sleep(Duration::from_millis(rng.random_range(1..500))).await;
     let newest = files(&folder).into_iter().rev().find_map(|path| Checkpoint::load(&path).ok());
     let mut held = newest.unwrap_or_default();
-    truth.learner_at(held.step);
     let (step, version) = (Step(held.step), AdapterVersion(held.version));
     let adapter = (held.version > 0).then(|| Box::new(held.publish(version, floats)));
     // An actor that has ended asks for nothing more.

@@ -16,7 +16,7 @@ pub(crate) struct Truth(Arc<Mutex<Facts>>);
 struct Facts {
     /// Tokens of every result that was ever made.
     results: BTreeMap<(EpisodeId, u32, NodeName), BTreeSet<Vec<u32>>>,
-    /// What each step that the learner's weights are made of consumed.
+    /// What each step consumed when it was made last.
     steps: BTreeMap<u64, Vec<EpisodeId>>,
     /// When actors of a machine failed and were to be started again, in its present life.
     restarts: BTreeMap<(String, String), Vec<Duration>>,
@@ -71,11 +71,6 @@ impl Truth {
         self.lock().results.get(&key).is_some_and(|made| made.contains(tokens))
     }
 
-    /// The learner's weights are made of the steps up to this one.
-    pub(crate) fn learner_at(&self, step: u64) {
-        self.lock().steps.retain(|made, _| *made <= step);
-    }
-
     /// The learner is about to make a step of these.
     pub(crate) fn learner_makes(&self, step: u64, consumes: &[EpisodeId]) {
         let mut facts = self.lock();
@@ -89,7 +84,7 @@ impl Truth {
         facts.steps.insert(step, consumes.to_vec());
     }
 
-    /// What the learner's weights are made of.
+    /// What each step consumed when it was made last: a learner that falls back makes it again.
     pub(crate) fn learner_steps(&self) -> BTreeMap<u64, Vec<EpisodeId>> {
         self.lock().steps.clone()
     }

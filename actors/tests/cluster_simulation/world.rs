@@ -30,7 +30,7 @@ use tokio::task::JoinHandle;
 use crate::checks;
 use crate::faults::{self, Cast, Fault, Packets};
 use crate::rollout::{self, Left};
-use crate::setting::{Setting, TASKS, address, ip};
+use crate::setting::{Setting, address, ip};
 use crate::trainer;
 use crate::truth::Truth;
 
@@ -166,7 +166,7 @@ impl World {
         std::fs::write(coordinator.join(PLAN_FILE), self.setting.plan.to_json()).expect("writable");
         let task =
             |i| format!(r#"{{"instance_id":"task-{i}","problem_statement":"p","patch":"x"}}"#);
-        let tasks: Vec<String> = (0..TASKS).map(task).collect();
+        let tasks: Vec<String> = (0..self.setting.tasks).map(task).collect();
         std::fs::write(coordinator.join("tasks.jsonl"), tasks.join("\n")).expect("writable");
     }
 

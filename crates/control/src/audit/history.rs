@@ -17,6 +17,8 @@ pub(super) struct Life {
     finished: bool,
     /// How it ended, and the line that says so.
     pub(super) end: Option<(End, u64)>,
+    /// Whether a step it was trained on in may have been undone unseen: the coordinator died since.
+    may_be_undone: bool,
 }
 
 /// How an episode ended, as the history tells it.
@@ -84,6 +86,13 @@ pub(super) fn read(facts: &Facts, known: &Known<'_>, court: &mut Court) -> Accou
             EventKind::Dropped { episode, .. } => (*episode, Some(End::Dropped)),
             EventKind::Failed { episode, .. } => (*episode, Some(End::Failed)),
             EventKind::LeaseLost { episode, .. } => (*episode, None),
+            EventKind::Started => {
+                // That the learner fell back may be among what was lost with the life before.
+                for life in account.values_mut() {
+                    life.may_be_undone |= matches!(life.end, Some((End::Trained(_), _)));
+                }
+                continue;
+            }
             EventKind::RolledBack { step } => {
                 // What was trained on in that step is about to be once more.
                 for life in account.values_mut() {
@@ -101,7 +110,10 @@ pub(super) fn read(facts: &Facts, known: &Known<'_>, court: &mut Court) -> Accou
         }
         let Some(end) = end else { continue };
         let life = account.entry(episode).or_default();
-        if let Some((before, line)) = life.end {
+        let made_again = std::mem::take(&mut life.may_be_undone);
+        if let Some((before, line)) = life.end
+            && !(made_again && before == end)
+        {
             let twice = matches!((before, end), (End::Trained(a), End::Trained(b)) if a != b);
             let invariant = if twice { Invariant::I2 } else { Invariant::I1 };
             let what =
