@@ -14,9 +14,7 @@ use crate::faults::Kind;
 use crate::rollout::Manners;
 
 /// Tasks of the plan.
-const TASKS: usize = 6;
-/// And where one of them kills nodes: those that a dying node had beside it are blamed with it.
-const TASKS_WITH_POISON: usize = 40;
+pub(crate) const TASKS: usize = 6;
 /// Attempts at a task in an evaluation.
 pub(crate) const SAMPLES: u32 = 2;
 
@@ -25,7 +23,6 @@ pub(crate) const SAMPLES: u32 = 2;
 pub(crate) struct Setting {
     pub(crate) config: ClusterConfig,
     pub(crate) plan: Plan,
-    pub(crate) tasks: usize,
     pub(crate) manners: Manners,
     /// Kinds of faults that happen.
     pub(crate) kinds: Vec<Kind>,
@@ -64,7 +61,6 @@ impl Setting {
         Self {
             config: config(&mut rng, seed),
             plan: plan(&mut rng, seed, poison),
-            tasks: if poison { TASKS_WITH_POISON } else { TASKS },
             manners: Manners {
                 takes_max: Duration::from_millis(rng.random_range(100..2500)),
                 failing: if rng.random_bool(0.5) { 0.03 } else { 0.0 },

@@ -30,7 +30,7 @@ use tokio::task::JoinHandle;
 use crate::checks;
 use crate::faults::{self, Cast, Fault, Packets};
 use crate::rollout::{self, Left};
-use crate::setting::{Setting, address, ip};
+use crate::setting::{Setting, TASKS, address, ip};
 use crate::trainer;
 use crate::truth::Truth;
 
@@ -166,7 +166,7 @@ impl World {
         std::fs::write(coordinator.join(PLAN_FILE), self.setting.plan.to_json()).expect("writable");
         let task =
             |i| format!(r#"{{"instance_id":"task-{i}","problem_statement":"p","patch":"x"}}"#);
-        let tasks: Vec<String> = (0..self.setting.tasks).map(task).collect();
+        let tasks: Vec<String> = (0..TASKS).map(task).collect();
         std::fs::write(coordinator.join("tasks.jsonl"), tasks.join("\n")).expect("writable");
     }
 
@@ -485,6 +485,13 @@ impl World {
         Ok(())
     }
 
+    /// Tasks that a dying node had beside the one that killed it are blamed with it: of a handful,
+    /// none may be left.
+    pub(crate) fn may_end_early(&self, results: &Results) -> bool {
+        let none_left = results.error.as_deref().is_some_and(|why| why.contains(checks::NONE_LEFT));
+        self.setting.manners.poison.is_some() && none_left
+    }
+
     /// A node's program has ended: its host starts it again, unless the run is over.
     fn ended(&mut self, index: usize) -> Result<(), String> {
         let node = &mut self.nodes[index];
@@ -500,7 +507,7 @@ impl World {
         }
         if index == 0 && outcome.is_ok() {
             let results = self.results();
-            if results.complete {
+            if results.complete || self.may_end_early(&results) {
                 return Ok(());
             }
             return Err(format!("liveness: the run ended early: {:?}", results.error));

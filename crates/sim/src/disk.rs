@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand::{Rng as _, SeedableRng};
 
-use crate::Rng;
 use crate::os::{Outcome, Watcher, Write};
+use crate::{Rng, os};
 
 /// Error numbers of a disk that is full, and of one that is gone.
 const FULL: i32 = libc::ENOSPC;
@@ -99,7 +99,12 @@ impl Disk {
 
     /// The machine stops now, if it has not yet.
     pub fn crash(&self, crash: Crash) {
+        // The copy is none of the machine's own writes.
+        let watching = os::unwatch();
         self.lock().stop(crash);
+        if let Some(watching) = watching {
+            os::watch(watching);
+        }
     }
 
     /// Whether the machine has stopped.

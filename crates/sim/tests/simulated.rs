@@ -2,8 +2,10 @@
 //! disk that forgets.
 
 use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
 use std::fs::{self, File};
 use std::future::poll_fn;
+use std::hash::BuildHasher;
 use std::io::{IoSliceMut, Write};
 use std::net::SocketAddr;
 use std::sync::mpsc::channel;
@@ -53,7 +55,7 @@ fn an_hour_passes_at_once_and_the_same_way_twice() {
                 let order: Vec<u32> =
                     (0..50).map(|n| (n, ())).collect::<HashMap<_, _>>().into_keys().collect();
                 let times = (begin.elapsed(), wall.elapsed().expect("goes on"), SystemTime::now());
-                sender.send((times, order, rand::random::<u64>())).expect("is heard");
+                sender.send((times, order, RandomState::new().hash_one(0_u8))).expect("is heard");
             });
             run(&network(1), std::slice::from_mut(&mut machine), Duration::from_secs(4000));
             seen.try_recv().expect("the hour has passed")
