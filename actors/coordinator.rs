@@ -275,7 +275,7 @@ impl State {
         let results_path = folder.join(RESULTS_FILE);
         let results = read_results(&results_path)?;
         let (actor, leave) = (myself.clone(), self.args.leave.clone());
-        let writer = Writer::start(&self.args.run.store(), self.args.store, move |said| {
+        let writer = Writer::start(&self.args.run.store(), self.args.store.clone(), move |said| {
             let message = match said.and_then(|words| keep(words, &mut history, &results_path)) {
                 Ok(words) => Msg::Durable(Box::new(words)),
                 Err(error) => {
@@ -436,7 +436,10 @@ impl State {
                     counter!(names::EVENTS, "event" => kind.name()).increment(1);
                     words.events.push(self.event(kind));
                 }
-                Effect::Results(results) => words.results = Some(results),
+                Effect::Results(results) => {
+                    ops.push(ledger_rows::results(&results));
+                    words.results = Some(results);
+                }
                 Effect::Over { error } => words.over = Some(error),
             }
         }

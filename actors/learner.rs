@@ -19,7 +19,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use crate::chaos::Poison;
 use crate::leave::Leave;
 use crate::rollout::Outbox;
-use crate::trainer::{Job, Trainer};
+use crate::trainer::{Job, StartTrainer, Trainer};
 
 /// Time between two looks at what has not been answered.
 const TICK: Duration = Duration::from_millis(250);
@@ -48,6 +48,8 @@ pub struct Args {
     pub torn: Poison,
     /// Told where its disk is full.
     pub leave: Leave,
+    /// Who trains.
+    pub trainer: StartTrainer,
 }
 
 /// What it is told.
@@ -161,7 +163,7 @@ impl Actor for LearnerActor {
         args: Args,
     ) -> Result<State, ActorProcessingErr> {
         args.board.say(|seen| "loading the model".clone_into(&mut seen.doing));
-        let trainer = Trainer::start(&args, myself.clone())?;
+        let trainer = (args.trainer)(&args, myself.clone())?;
         myself.send_interval(TICK, || Msg::Tick);
         let (step, version) = (Step(0), AdapterVersion(0));
         Ok(State { args, trainer, stage: Stage::Loading, step, version, draft: None })

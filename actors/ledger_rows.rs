@@ -14,6 +14,7 @@ use crate::journals::Journals;
 /// Keys of the store's `meta` table.
 const PHASE: &str = "phase";
 const PINNED: &str = "pinned";
+const RESULTS: &str = "results";
 
 /// Why a run cannot be read back.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +55,14 @@ pub fn op(record: Record) -> Op {
         Record::Quarantined(task, reason) => Op::Quarantined(task, reason),
         Record::Released(task) => Op::Released(task),
     }
+}
+
+/// The change of the store that makes results durable, with the phase that they are of: the file
+/// of results is written after it, and a crash may come between.
+#[must_use]
+pub fn results(results: &Results) -> Op {
+    let text = serde_json::to_string(results).expect("string keys only");
+    Op::Meta(RESULTS.to_owned(), text)
 }
 
 fn row(entry: Entry) -> EpisodeRow {
@@ -153,13 +162,14 @@ fn add(totals: &mut Totals, state: &str, episodes: u64) {
     }
 }
 
-/// Everything a coordinator needs to go on with the run in this store.
+/// Everything a coordinator needs to go on with the run in this store. `of_file` are the results in
+/// the run's file, for a store that has none.
 ///
 /// # Errors
 /// The store cannot be read, or makes no sense.
 pub fn recover(
     reader: &Reader,
-    results: Results,
+    of_file: Results,
     journals: &Journals,
 ) -> Result<Recovered, RecoverRowsError> {
     let bad = |what: &str, detail: String| RecoverRowsError::Row { what: what.to_owned(), detail };
@@ -171,6 +181,12 @@ pub fn recover(
         None => None,
         Some(text) => {
             serde_json::from_str(&text).map_err(|error| bad(PINNED, error.to_string()))?
+        }
+    };
+    let results = match reader.meta(RESULTS)? {
+        None => of_file,
+        Some(text) => {
+            serde_json::from_str(&text).map_err(|error| bad(RESULTS, error.to_string()))?
         }
     };
     let (mut totals, mut phase_totals) = (Totals::default(), Totals::default());

@@ -31,4 +31,4 @@ pub mod sandboxes;
 pub mod settings;
 mod showcase;
 pub mod task_file;
-mod trainer;
+pub mod trainer;

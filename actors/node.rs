@@ -16,6 +16,7 @@ use crrl_cluster::{
 use crrl_config::{ClusterConfig, Node, Role};
 use crrl_control::wire::Wire;
 use crrl_sandbox::LocalBackend;
+use crrl_transport::NetThread;
 use crrl_types::NodeName;
 use ractor::{Actor, ActorCell, ActorRef};
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,6 +35,7 @@ use crate::report::{Reporter, Sources};
 use crate::rollout::{self, Rollout};
 use crate::sandboxes::Sandboxes;
 use crate::settings;
+use crate::trainer::{StartTrainer, Trainer};
 
 /// Name of the supervisor of a node's actors.
 const ROOT: &str = "node";
@@ -89,11 +91,36 @@ pub enum NodeError {
     },
 }
 
+/// What a node stands on. A simulation gives it other ground than this machine's.
+#[derive(Clone)]
+pub struct Ground {
+    /// The thread QUIC runs on; none takes one of its own.
+    pub net: Option<NetThread>,
+    /// How the run store is written.
+    pub store: crrl_store::Options,
+    /// Who trains.
+    pub trainer: StartTrainer,
+}
+
+impl Default for Ground {
+    fn default() -> Self {
+        Self { net: None, store: Default::default(), trainer: Arc::new(Trainer::start) }
+    }
+}
+
 /// Runs node `name` of the run in `dir` until it is told to stop.
 ///
 /// # Errors
 /// [`NodeError`], when it cannot start or gives up.
 pub async fn run(dir: &Path, name: &NodeName) -> Result<(), NodeError> {
+    run_on(Ground::default(), dir, name).await
+}
+
+/// As [`run`], on other ground.
+///
+/// # Errors
+/// [`NodeError`], when it cannot start or gives up.
+pub async fn run_on(ground: Ground, dir: &Path, name: &NodeName) -> Result<(), NodeError> {
     let run = RunDir::new(dir);
     let config = run.config()?;
     let node = config
@@ -108,7 +135,7 @@ pub async fn run(dir: &Path, name: &NodeName) -> Result<(), NodeError> {
         tracing::info!(%address, "metrics are served");
     }
     crrl_machine::disk::wait_for_room(Duration::from_secs_f64(config.cluster.disk_wait_s));
-    let options = MeshOptions::for_node(&run, name)?;
+    let options = MeshOptions { net: ground.net.clone(), ..MeshOptions::for_node(&run, name)? };
     let signalled = signalled()?;
     let (router, leave) = (router(&node.roles), Leave::default());
     if !node.roles.contains(&Role::Coordinator) {
@@ -152,6 +179,7 @@ pub async fn run(dir: &Path, name: &NodeName) -> Result<(), NodeError> {
         config,
         node,
         mesh: mesh.clone(),
+        ground,
         board,
         chaos,
         probes,
@@ -245,6 +273,7 @@ struct Parts {
     config: ClusterConfig,
     node: Node,
     mesh: Mesh,
+    ground: Ground,
     board: StatusBoard,
     chaos: Chaos,
     probes: Probes,
@@ -330,7 +359,7 @@ async fn start(parts: &Parts) -> Result<(JoinHandle<()>, Reporter), NodeError> {
         }),
     };
     let root = Probe::new(Supervisor, parts.probes.starting(ROOT, "Supervisor", None));
-    let (supervisor, actors) = Actor::spawn(Some(ROOT.into()), root, supervision)
+    let (supervisor, actors) = Actor::spawn(None, root, supervision)
         .await
         .map_err(|error| NodeError::Actors(error.to_string()))?;
     *parts.supervisor.lock().unwrap_or_else(PoisonError::into_inner) = Some(supervisor);
@@ -381,13 +410,14 @@ fn coordinator(parts: &Parts) -> ChildSpec {
     let (mesh, run) = (parts.mesh.clone(), parts.run.clone());
     let (board, leave) = (parts.board.clone(), parts.leave.clone());
     let telemetry = parts.config.telemetry.clone();
+    let store = parts.ground.store.clone();
     let args = move || coordinator::Args {
         name: mesh.name().clone(),
         run: run.clone(),
         board: board.clone(),
         post: coordinator::post(mesh.clone()),
         telemetry: telemetry.clone(),
-        store: crrl_store::Options::default(),
+        store: store.clone(),
         leave: leave.clone(),
     };
     let messages = (coordinator::Msg::Inbound as fn(_) -> _, coordinator::Msg::Peer as fn(_) -> _);
@@ -414,7 +444,7 @@ fn parameter_server(parts: &Parts) -> ChildSpec {
 fn learner(parts: &Parts, board: LearnerBoard) -> ChildSpec {
     let (mesh, run) = (parts.mesh.clone(), parts.run.clone());
     let (config, chaos) = (Arc::new(parts.config.clone()), parts.chaos.clone());
-    let leave = parts.leave.clone();
+    let (leave, trainer) = (parts.leave.clone(), Arc::clone(&parts.ground.trainer));
     let args = move || learner::Args {
         run: run.clone(),
         config: Arc::clone(&config),
@@ -423,6 +453,7 @@ fn learner(parts: &Parts, board: LearnerBoard) -> ChildSpec {
         poison: chaos.poison(),
         torn: chaos.torn(),
         leave: leave.clone(),
+        trainer: Arc::clone(&trainer),
     };
     let messages = (learner::Msg::Inbound as fn(_) -> _, learner::Msg::Peer as fn(_) -> _);
     child(parts, "learner", || LearnerActor, args, learner::takes, messages)

@@ -18,6 +18,7 @@ use crrl_types::{AdapterManifest, NodeName};
 use crrl_weights::{DeltaCost, Offer, Report, Source};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use ractor_cluster::RactorMessage;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::adapter_shelf::{AdapterShelf, ShelfError, inspect};
 use crate::coordinator::Post;
@@ -28,6 +29,9 @@ use crate::leave::Leave;
 const TICK: Duration = Duration::from_millis(100);
 /// Adapters between two measurements of what a delta costs.
 const MEASURE_EVERY: u64 = 16;
+/// The coordinator is told again after this long what is published: its actor may have failed with
+/// the news unread, and without it nobody who serves the adapter is given work.
+const TELL_AGAIN: Duration = Duration::from_secs(2);
 
 /// The nodes of a role right now, through a mesh.
 #[must_use]
@@ -145,6 +149,8 @@ pub struct State {
     told: BTreeMap<NodeName, Serving>,
     delta_cost: Option<DeltaCost>,
     published: u64,
+    /// When the coordinator was last to be told again.
+    told_again: Instant,
 }
 
 impl Actor for ParameterServer {
@@ -190,6 +196,7 @@ impl Actor for ParameterServer {
             told: BTreeMap::new(),
             delta_cost: None,
             published: 0,
+            told_again: Instant::now(),
         })
     }
 
@@ -263,7 +270,7 @@ impl State {
         let pays = self.delta_cost.is_some_and(|cost| cost.pays(manifest.bytes, copies, link));
         let base = self.newest.as_ref().filter(|_| pays).map(|newest| newest.bytes.clone());
         let myself = myself.clone();
-        tokio::task::spawn_blocking(move || {
+        aside(move || {
             let found = inspect(&bytes);
             let mut offer = Offer::whole(manifest, &bytes);
             let made = base.and_then(|base| delta_maker::make(&base, &bytes, &offer.manifest));
@@ -362,7 +369,7 @@ impl State {
         let Some(draft) = self.draft.clone() else { return };
         draft.stock(&self.args.depot);
         let (shelf, myself) = (self.shelf.clone(), myself.clone());
-        tokio::task::spawn_blocking(move || {
+        aside(move || {
             let put = shelf.put(&manifest, &draft.bytes);
             // An actor that has stopped is offered the adapter again.
             let _ = myself.cast(Msg::Persisted(draft.serving(), put));
@@ -384,7 +391,7 @@ impl State {
         let Some(before) = before else { return Ok(()) };
         if self.published.is_multiple_of(MEASURE_EVERY) {
             let (newest, myself) = (newest.clone(), myself.clone());
-            tokio::task::spawn_blocking(move || {
+            aside(move || {
                 let (base, manifest) = (&before.bytes, &newest.offer.manifest);
                 if let Some(cost) = delta_maker::measure(base, &newest.bytes, manifest) {
                     // An actor that has stopped measures again.
@@ -435,11 +442,26 @@ impl State {
     }
 
     fn tick(&mut self, myself: &ActorRef<Msg>) -> Result<(), ActorProcessingErr> {
+        if self.told_again.elapsed() >= TELL_AGAIN {
+            self.told_again = Instant::now();
+            if let Some(coordinator) = (self.args.find)(NodeRole::Coordinator) {
+                self.told.remove(&coordinator);
+            }
+        }
         self.tell();
         let now = self.started.elapsed();
         if self.machine.next_deadline().is_some_and(|at| at <= now) {
             self.input(Input::Timer, myself)?;
         }
         Ok(())
+    }
+}
+
+/// Does what takes a while off the actor.
+fn aside(work: impl FnOnce() + Send + 'static) {
+    match Handle::current().runtime_flavor() {
+        // A simulation has one thread: nothing may happen beside it.
+        RuntimeFlavor::CurrentThread => drop(tokio::spawn(async move { work() })),
+        _ => drop(tokio::task::spawn_blocking(work)),
     }
 }

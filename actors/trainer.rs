@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use crrl_config::{ClusterConfig, Objective};
@@ -28,7 +28,8 @@ const JOBS_MAX: usize = 4;
 const TRAVEL: FileDtype = FileDtype::F32;
 
 /// What the thread may be given.
-pub(crate) enum Job {
+#[derive(Debug)]
+pub enum Job {
     /// One optimizer step.
     Train {
         /// The step.
@@ -45,12 +46,23 @@ pub(crate) enum Job {
     },
 }
 
-/// The way to the thread. The thread ends when this is dropped.
-pub(crate) struct Trainer(mpsc::SyncSender<Job>);
+/// Starts whoever trains: it says [`Msg::Ready`], and answers every job with a message.
+pub type StartTrainer = Arc<dyn Fn(&Args, ActorRef<Msg>) -> std::io::Result<Trainer> + Send + Sync>;
+
+/// The way to whoever trains; nothing more is asked of it once this is dropped.
+pub struct Trainer(Box<dyn Fn(Job) -> bool + Send + Sync>);
 
 impl Trainer {
-    /// Starts the thread; it loads the model first and says [`Msg::Ready`].
-    pub(crate) fn start(args: &Args, actor: ActorRef<Msg>) -> std::io::Result<Self> {
+    /// Gives jobs through `give`, which says whether the job was taken. It must not block.
+    pub fn new(give: impl Fn(Job) -> bool + Send + Sync + 'static) -> Self {
+        Self(Box::new(give))
+    }
+
+    /// Starts the learner's thread; it loads the model first.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(args: &Args, actor: ActorRef<Msg>) -> std::io::Result<Self> {
         let (jobs, inbox) = mpsc::sync_channel(JOBS_MAX);
         let (config, leave) = (args.config.clone(), args.leave.clone());
         let harm = Harm { poison: args.poison.clone(), torn: args.torn.clone() };
@@ -69,12 +81,12 @@ impl Trainer {
             // An actor that is gone needs no reason.
             let _ = actor.cast(Msg::Died(reason));
         })?;
-        Ok(Self(jobs))
+        Ok(Self::new(move |job| jobs.try_send(job).is_ok()))
     }
 
     /// Gives a job. A thread that has ended says so itself.
     pub(crate) fn give(&self, job: Job) {
-        if self.0.try_send(job).is_err() {
+        if !(self.0)(job) {
             tracing::warn!("the learner's thread takes no job; it is ending");
         }
     }

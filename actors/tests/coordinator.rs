@@ -226,9 +226,14 @@ async fn a_plan_is_carried_out_through_a_restart() {
     assert_eq!(stage.leave.said().await, done);
     actor.stop_and_wait(None, None).await.expect("it stops");
     ended.await.expect("it does not panic");
+    // It may have died before it wrote the results down.
+    std::fs::remove_file(folder.path().join(RESULTS_FILE)).expect("was there");
     let stage = Stage { leave: Leave::default(), ..stage };
-    (actor, _) = stage.start().await;
+    (actor, ended) = stage.start().await;
     let said = tokio::time::timeout(Duration::from_secs(20), stage.leave.said()).await;
     assert_eq!(said.expect("in time"), done);
     actor.stop_and_wait(None, None).await.expect("it stops");
+    ended.await.expect("it does not panic");
+    let text = std::fs::read(folder.path().join(RESULTS_FILE)).expect("results");
+    assert_eq!(serde_json::from_slice::<Results>(&text).expect("results"), results);
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crrl_actors::chaos::Poison;
 use crrl_actors::learner::{Args, LearnerActor, LearnerBoard, Msg};
 use crrl_actors::leave::Leave;
+use crrl_actors::trainer::Trainer;
 use crrl_cluster::{Inbound, Receipt, RunDir};
 use crrl_config::ClusterConfig;
 use crrl_control::wire::{BatchRequest, NodeRole, Wire};
@@ -152,6 +153,7 @@ async fn start(
         poison: Poison::default(),
         torn: Poison::default(),
         leave: Leave::default(),
+        trainer: Arc::new(Trainer::start),
     };
     let (actor, ended) = Actor::spawn(None, LearnerActor, args).await.expect("a model");
     (actor, ended, sent)

@@ -54,7 +54,11 @@ async fn start(run: &RunDir) -> Server {
             let _ = sender.lock().expect("no panic under it").send((to.clone(), wire));
             Ok(())
         }),
-        find: Arc::new(|role| (role == NodeRole::Learner).then(|| "learner".into())),
+        find: Arc::new(|role| match role {
+            NodeRole::Learner => Some("learner".into()),
+            NodeRole::Coordinator => Some("coordinator".into()),
+            _ => None,
+        }),
         host: Arc::new(|_| Some([127, 0, 0, 1].into())),
         depot: depot.clone(),
         leave: Leave::default(),
@@ -112,6 +116,13 @@ async fn an_adapter_is_offered_kept_and_never_followed_by_an_older_one() {
     let server = start(&run).await;
     say(&server.actor, "learner", NodeRole::Learner, adapter(2, 0.5));
     is_published(&server, 2);
+    // An actor that failed with the news unread has to hear it all the same.
+    for _ in 0..2 {
+        until(&server.sent, |to, wire| {
+            let told = matches!(wire, Wire::Published { version, .. } if version.0 == 2);
+            (to.as_str() == "coordinator" && told).then_some(())
+        });
+    }
     for refused in [adapter(1, 0.25), adapter(3, f32::NAN)] {
         say(&server.actor, "learner", NodeRole::Learner, refused);
         let newest = until(&server.sent, |to, wire| match wire {

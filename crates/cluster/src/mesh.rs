@@ -66,6 +66,8 @@ pub struct MeshOptions {
     pub signs: Option<RunDir>,
     /// How long a certificate that is renewed is valid. Default 7 days.
     pub certificate: Validity,
+    /// The thread QUIC runs on. Default: one of the mesh's own.
+    pub net: Option<NetThread>,
 }
 
 /// A node that cannot join.
@@ -188,6 +190,7 @@ impl MeshOptions {
             blobs_queued_max: 32,
             signs: None,
             certificate: Validity::hours(crrl_config::CERTIFICATE_HOURS),
+            net: None,
         }
     }
 
@@ -267,8 +270,11 @@ impl Mesh {
         if credentials.valid_until_s < renewal::now_s() {
             return Err(MeshError::Expired(options.name));
         }
-        let net = NetThread::start(options.name.as_str())
-            .map_err(|error| MeshError::Start(error.to_string()))?;
+        let net = match &options.net {
+            Some(net) => net.clone(),
+            None => NetThread::start(options.name.as_str())
+                .map_err(|error| MeshError::Start(error.to_string()))?,
+        };
         let endpoint = Endpoint::bind(
             &net,
             &credentials,

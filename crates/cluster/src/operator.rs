@@ -285,6 +285,20 @@ impl OperatorClient {
     /// # Errors
     /// [`OperatorError`], within a few seconds.
     pub async fn connect_as(run: &RunDir, who: &str) -> Result<Self, OperatorError> {
+        let net =
+            NetThread::start(who).map_err(|error| OperatorError::Unreachable(error.to_string()))?;
+        Self::connect_over(&net, run, who).await
+    }
+
+    /// As [`OperatorClient::connect_as`], with QUIC on a thread that is there already.
+    ///
+    /// # Errors
+    /// [`OperatorError`], within a few seconds.
+    pub async fn connect_over(
+        net: &NetThread,
+        run: &RunDir,
+        who: &str,
+    ) -> Result<Self, OperatorError> {
         let not_a_run = |error: &dyn std::fmt::Display| OperatorError::NotARun(error.to_string());
         let config = run.config().map_err(|e| not_a_run(&e))?;
         let nodes = config.nodes();
@@ -300,8 +314,7 @@ impl OperatorClient {
         let credentials = Credentials::load(&run.tls(), &who.into()).map_err(|e| not_a_run(&e))?;
         let unreachable =
             |error: &dyn std::fmt::Display| OperatorError::Unreachable(error.to_string());
-        let net = NetThread::start(who).map_err(|e| unreachable(&e))?;
-        let endpoint = Endpoint::bind(&net, &credentials, None, Options::default())
+        let endpoint = Endpoint::bind(net, &credentials, None, Options::default())
             .map_err(|e| unreachable(&e))?;
         let connection =
             endpoint.dial(&name, address, Purpose::Operator).await.map_err(|e| unreachable(&e))?;

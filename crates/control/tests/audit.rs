@@ -103,6 +103,23 @@ fn an_episode_that_ends_twice_by_the_history() {
 }
 
 #[test]
+fn a_step_made_again_after_the_news_of_the_fall_back_was_lost() {
+    let mut facts = sound();
+    let of_first = |line: &&crrl_control::audit::Line| {
+        let first =
+            |kind: &EventKind| matches!(kind, EventKind::Trained { step, .. } if step.0 == 1);
+        line.event.as_ref().is_ok_and(|event| first(&event.kind))
+    };
+    let again: Vec<_> = facts.history.iter().filter(of_first).cloned().collect();
+    let mut started = again[0].clone();
+    started.event.as_mut().expect("read").kind = EventKind::Started;
+    facts.history.push(started);
+    facts.history.extend(again);
+    let verdict = audit(&facts);
+    assert!(verdict.ok, "{verdict:#?}");
+}
+
+#[test]
 fn a_history_that_says_other_than_the_ledger() {
     let verdict = spoil(|facts| {
         let id = measured(facts);

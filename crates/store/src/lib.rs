@@ -28,4 +28,4 @@ pub use journal::JournalRow;
 pub use page::{EpisodePage, EpisodeQuery, Facet, Order};
 pub use read::{Reader, StateCount};
 pub use row::{BatchRow, EpisodeRow, Op, StepRow};
-pub use writer::{Options, Writer, WriterClosed};
+pub use writer::{Hand, Options, Work, Writer, WriterClosed};

@@ -2,10 +2,14 @@
 //!
 //! Whoever must not speak before its words are durable submits changes together with what it
 //! wants to say; the thread commits (with an fsync) and hands the words on, in order. Changes that
-//! queue up meanwhile share one commit. After an error nothing more is written or said.
+//! queue up meanwhile share one commit. After an error nothing more is written or said. A
+//! simulation, which has no threads, lends a [`Hand`] instead.
 
-use std::path::Path;
+use std::collections::VecDeque;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,7 +22,7 @@ use crate::schema;
 use crate::write;
 
 /// How a store is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Submissions that may wait; past it submitting blocks. Default 1024.
     pub queue_max: usize,
@@ -27,11 +31,32 @@ pub struct Options {
     pub batch_max: usize,
     /// Size the store may reach; past it, it is full. Default: as large as the disk.
     pub bytes_max: Option<u64>,
+    /// Who writes. Default: a thread of the writer's own.
+    pub hand: Hand,
+}
+
+/// A piece of writing: to be done once, after those that were handed over before.
+pub type Work = Box<dyn FnOnce() + Send>;
+
+/// Who writes.
+#[derive(Clone, Default)]
+pub enum Hand {
+    /// A thread of the writer's own.
+    #[default]
+    Own,
+    /// Whoever takes the work. What is not done when the writer is dropped, is done then.
+    Lent(Arc<dyn Fn(Work) + Send + Sync>),
+}
+
+impl fmt::Debug for Hand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if matches!(self, Self::Own) { "Own" } else { "Lent" })
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { queue_max: 1024, batch_max: 256, bytes_max: None }
+        Self { queue_max: 1024, batch_max: 256, bytes_max: None, hand: Hand::Own }
     }
 }
 
@@ -42,9 +67,12 @@ pub struct WriterClosed;
 
 /// The writing thread. Dropping it writes what is queued and ends it.
 #[derive(Debug)]
-pub struct Writer<T> {
-    sender: Option<SyncSender<(Vec<Op>, T)>>,
-    thread: Option<JoinHandle<()>>,
+pub struct Writer<T>(Way<T>);
+
+#[derive(Debug)]
+enum Way<T> {
+    Thread { sender: Option<SyncSender<(Vec<Op>, T)>>, thread: Option<JoinHandle<()>> },
+    Lent { desk: Arc<Mutex<Desk<T>>>, hand: Hand },
 }
 
 impl<T: Send + 'static> Writer<T> {
@@ -58,17 +86,20 @@ impl<T: Send + 'static> Writer<T> {
         options: Options,
         said: impl FnMut(Result<T, StoreError>) + Send + 'static,
     ) -> Result<Self, StoreError> {
-        let connection = open(path, options)?;
+        let connection = open(path, &options)?;
+        let hand = options.hand.clone();
+        let (path, said) = (path.to_owned(), Box::new(said));
+        let pen = Pen { connection, path: path.clone(), said };
+        if let Hand::Lent(_) = hand {
+            let desk = Desk { pen: Some(pen), waiting: VecDeque::new(), options };
+            return Ok(Self(Way::Lent { desk: Arc::new(Mutex::new(desk)), hand }));
+        }
         let (sender, receiver) = sync_channel(options.queue_max.max(1));
-        let path = path.to_owned();
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn({
-                let path = path.clone();
-                move || run(connection, &path, options, &receiver, said)
-            })
+            .spawn(move || run(pen, &options, &receiver))
             .map_err(|error| StoreError::Other { path, detail: error.to_string() })?;
-        Ok(Self { sender: Some(sender), thread: Some(thread) })
+        Ok(Self(Way::Thread { sender: Some(sender), thread: Some(thread) }))
     }
 
     /// Queues changes, all of which become durable together, and what to say afterwards. Blocks
@@ -77,24 +108,121 @@ impl<T: Send + 'static> Writer<T> {
     /// # Errors
     /// [`WriterClosed`]: the thread has ended on an error.
     pub fn submit(&self, changes: Vec<Op>, then: T) -> Result<(), WriterClosed> {
-        let sender = self.sender.as_ref().ok_or(WriterClosed)?;
-        sender.send((changes, then)).map_err(|_| WriterClosed)
-    }
-}
-
-impl<T> Drop for Writer<T> {
-    fn drop(&mut self) {
-        drop(self.sender.take());
-        if let Some(thread) = self.thread.take()
-            && thread.thread().id() != std::thread::current().id()
-        {
-            // A panic of the thread has been printed; there is nothing to add.
-            let _ = thread.join();
+        match &self.0 {
+            Way::Thread { sender, .. } => {
+                let sender = sender.as_ref().ok_or(WriterClosed)?;
+                sender.send((changes, then)).map_err(|_| WriterClosed)
+            }
+            Way::Lent { desk, hand } => {
+                let full = lock(desk).put(changes, then)?;
+                let desk = Arc::clone(desk);
+                let work = move || lock(&desk).write();
+                match hand {
+                    Hand::Lent(hand) if !full => hand(Box::new(work)),
+                    _ => work(),
+                }
+                Ok(())
+            }
         }
     }
 }
 
-fn open(path: &Path, options: Options) -> Result<Connection, StoreError> {
+impl<T> Drop for Way<T> {
+    fn drop(&mut self) {
+        match self {
+            Self::Thread { sender, thread } => {
+                drop(sender.take());
+                if let Some(thread) = thread.take()
+                    && thread.thread().id() != std::thread::current().id()
+                {
+                    // A panic of the thread has been printed; there is nothing to add.
+                    let _ = thread.join();
+                }
+            }
+            Self::Lent { desk, .. } => {
+                let mut desk = lock(desk);
+                while !desk.waiting.is_empty() {
+                    desk.write();
+                }
+                // Work that was handed over and not done finds nothing to do.
+                desk.pen = None;
+            }
+        }
+    }
+}
+
+fn lock<T>(desk: &Mutex<Desk<T>>) -> MutexGuard<'_, Desk<T>> {
+    desk.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What waits to be written by a lent hand.
+struct Desk<T> {
+    /// None once writing has ended.
+    pen: Option<Pen<T>>,
+    waiting: VecDeque<(Vec<Op>, T)>,
+    options: Options,
+}
+
+impl<T> fmt::Debug for Desk<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Desk({} waiting)", self.waiting.len())
+    }
+}
+
+impl<T> Desk<T> {
+    /// Whether the queue is full with it.
+    fn put(&mut self, changes: Vec<Op>, then: T) -> Result<bool, WriterClosed> {
+        if self.pen.is_none() {
+            return Err(WriterClosed);
+        }
+        self.waiting.push_back((changes, then));
+        Ok(self.waiting.len() >= self.options.queue_max.max(1))
+    }
+
+    /// Writes what waits, as much as shares one commit.
+    fn write(&mut self) {
+        let count = self.waiting.len().min(self.options.batch_max.max(1));
+        let batch: Vec<_> = self.waiting.drain(..count).collect();
+        let goes_on = match &mut self.pen {
+            Some(pen) if count > 0 => pen.write(batch),
+            _ => true,
+        };
+        if !goes_on {
+            self.pen = None;
+            self.waiting.clear();
+        }
+    }
+}
+
+/// Writes batches and says so.
+struct Pen<T> {
+    connection: Connection,
+    path: PathBuf,
+    said: Box<dyn FnMut(Result<T, StoreError>) + Send>,
+}
+
+impl<T> Pen<T> {
+    /// Whether writing goes on.
+    fn write(&mut self, batch: Vec<(Vec<Op>, T)>) -> bool {
+        let (path, connection) = (&self.path, &mut self.connection);
+        // A commit that found no room is undone, and can be tried again as it is.
+        let committed = disk::until_room(path, || {
+            disk::before_write().map_err(|error| StoreError::of_file(path, &error))?;
+            commit(connection, batch.iter().flat_map(|(ops, _)| ops))
+                .map_err(|error| StoreError::of(path, &error))
+        });
+        if let Err(error) = committed {
+            (self.said)(Err(error));
+            return false;
+        }
+        for (_, words) in batch {
+            (self.said)(Ok(words));
+        }
+        true
+    }
+}
+
+fn open(path: &Path, options: &Options) -> Result<Connection, StoreError> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(|error| StoreError::of_file(folder, &error))?;
     }
@@ -123,13 +251,7 @@ fn open(path: &Path, options: Options) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-fn run<T>(
-    mut connection: Connection,
-    path: &Path,
-    options: Options,
-    receiver: &Receiver<(Vec<Op>, T)>,
-    mut said: impl FnMut(Result<T, StoreError>),
-) {
+fn run<T>(mut pen: Pen<T>, options: &Options, receiver: &Receiver<(Vec<Op>, T)>) {
     while let Ok(first) = receiver.recv() {
         let mut batch = vec![first];
         while batch.len() < options.batch_max.max(1) {
@@ -138,17 +260,8 @@ fn run<T>(
                 Err(_) => break,
             }
         }
-        // A commit that found no room is undone, and can be tried again as it is.
-        let committed = disk::until_room(path, || {
-            disk::before_write().map_err(|error| StoreError::of_file(path, &error))?;
-            commit(&mut connection, batch.iter().flat_map(|(ops, _)| ops))
-                .map_err(|error| StoreError::of(path, &error))
-        });
-        if let Err(error) = committed {
-            return said(Err(error));
-        }
-        for (_, words) in batch {
-            said(Ok(words));
+        if !pen.write(batch) {
+            return;
         }
     }
 }

@@ -161,7 +161,8 @@ impl Endpoint {
     ) -> Result<Self, BindError> {
         let address = listen.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
         let loopback = address.ip().is_loopback() || listen.is_none();
-        let socket = std::net::UdpSocket::bind(address).map_err(|source| match source.kind() {
+        let faults = Faults::default();
+        let socket = net.bind(address, &faults).map_err(|source| match source.kind() {
             std::io::ErrorKind::AddrInUse => BindError::InUse(address),
             _ => BindError::Socket { address, source },
         })?;
@@ -183,8 +184,7 @@ impl Endpoint {
             }
         };
         let config = endpoint_config(credentials, loopback);
-        let faults = Faults::default();
-        let quic = quinn::Endpoint::new(config, server, socket, net.quic(&faults))
+        let quic = quinn::Endpoint::new_with_abstract_socket(config, server, socket, net.quic())
             .map_err(|source| BindError::Socket { address, source })?;
         Ok(Self {
             quic,

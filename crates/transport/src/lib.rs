@@ -46,7 +46,7 @@ pub use entropy::{NoEntropy, random_bytes};
 pub use faults::Faults;
 pub use frame::{FrameError, read_frame, write_frame};
 pub use identity::{Credentials, CredentialsError, Facts, Identity};
-pub use net_thread::NetThread;
+pub use net_thread::{NetThread, Sockets};
 pub use options::Options;
 pub use pacing::Pacing;
 pub use protocol::Protocols;

@@ -1,8 +1,12 @@
 //! The one thread QUIC runs on. A runtime whose workers are busy starves keep-alives, and the
 //! connection dies of it; here nothing else runs.
+//!
+//! A simulation has no thread to spare and a network of its own: [`NetThread::here`].
 
+use std::fmt;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,10 +17,30 @@ use tokio::sync::oneshot;
 
 use crate::faults::{Faults, FaultySocket};
 
+/// Where sockets come from.
+pub trait Sockets: fmt::Debug + Send + Sync {
+    /// Opens a UDP socket. Called on the runtime QUIC runs on.
+    ///
+    /// # Errors
+    /// What the system says, as of a UDP socket.
+    fn bind(&self, address: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>>;
+}
+
+/// The system's own sockets.
+#[derive(Debug)]
+struct System;
+
+impl Sockets for System {
+    fn bind(&self, address: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        TokioRuntime.wrap_udp_socket(std::net::UdpSocket::bind(address)?)
+    }
+}
+
 /// Handle to the thread; it ends when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct NetThread {
     handle: Handle,
+    sockets: Arc<dyn Sockets>,
     _end: Arc<End>,
 }
 
@@ -43,7 +67,13 @@ impl NetThread {
         std::thread::Builder::new().name(format!("net-{name}")).spawn(move || {
             let _ = runtime.block_on(ended);
         })?;
-        Ok(Self { handle, _end: Arc::new(End(Some(end))) })
+        Ok(Self { handle, sockets: Arc::new(System), _end: Arc::new(End(Some(end))) })
+    }
+
+    /// No thread: QUIC runs on the calling runtime, and its packets go through these sockets.
+    #[must_use]
+    pub fn here(sockets: Arc<dyn Sockets>) -> Self {
+        Self { handle: Handle::current(), sockets, _end: Arc::new(End(None)) }
     }
 
     /// Handle of the runtime on the thread.
@@ -52,16 +82,27 @@ impl NetThread {
         &self.handle
     }
 
-    /// quinn's runtime on this thread; the packets of its sockets meet `faults`.
-    pub(crate) fn quic(&self, faults: &Faults) -> Arc<dyn Runtime> {
-        Arc::new(OnThread(self.handle.clone(), faults.clone()))
+    /// Opens a socket whose packets meet `faults`.
+    pub(crate) fn bind(
+        &self,
+        address: SocketAddr,
+        faults: &Faults,
+    ) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        let _entered = self.handle.enter();
+        let socket = self.sockets.bind(address)?;
+        Ok(FaultySocket::new(socket, faults.clone(), self.handle.clone()))
+    }
+
+    /// quinn's runtime on this thread.
+    pub(crate) fn quic(&self) -> Arc<dyn Runtime> {
+        Arc::new(OnThread(self.handle.clone()))
     }
 }
 
 /// quinn's tokio runtime, entered wherever quinn happens to be called from. Holds no [`End`]: the
 /// drivers it spawns must not keep their own thread alive.
 #[derive(Debug)]
-struct OnThread(Handle, Faults);
+struct OnThread(Handle);
 
 impl Runtime for OnThread {
     fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
@@ -75,7 +116,6 @@ impl Runtime for OnThread {
 
     fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         let _entered = self.0.enter();
-        let socket = TokioRuntime.wrap_udp_socket(socket)?;
-        Ok(FaultySocket::new(socket, self.1.clone(), self.0.clone()))
+        TokioRuntime.wrap_udp_socket(socket)
     }
 }

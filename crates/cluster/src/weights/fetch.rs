@@ -8,6 +8,7 @@ use crrl_transport::{Connection, Purpose, decode, encode_as, read_frame, write_f
 use crrl_types::Digest;
 use crrl_weights::{Blame, Leg, Offer, Payload, Report, Source, delta};
 use quinn::RecvStream;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{ANSWER_BYTES_MAX, Answer, Request, Weights, ranges};
 use crate::peer::lock;
@@ -88,12 +89,12 @@ impl Weights {
         let base = self.depot().whole(offered.base)?;
         let difference = self.gather(&offered.payload, sources, report).await.ok()?;
         let digest = offer.whole.digest;
-        let made = tokio::task::spawn_blocking(move || {
+        let made = aside(move || {
             let made = delta::decode(&base, &difference).map_err(|error| error.to_string())?;
             if Digest::of(&made) == digest { Ok(made) } else { Err("another adapter".to_owned()) }
         })
         .await;
-        match made.unwrap_or_else(|panic| Err(panic.to_string())) {
+        match made.unwrap_or_else(|| Err("it panicked".to_owned())) {
             Ok(made) => {
                 let made = Bytes::from(made);
                 self.depot().put(&offer.whole, &made);
@@ -151,7 +152,7 @@ impl Weights {
     /// A payload in one piece. Putting a large one together takes a while.
     async fn whole(&self, digest: Digest) -> Option<Bytes> {
         let depot = self.depot().clone();
-        tokio::task::spawn_blocking(move || depot.whole(digest)).await.ok().flatten()
+        aside(move || depot.whole(digest)).await.flatten()
     }
 
     /// Asks one source for chunks; those that come and are right go to the depot.
@@ -245,4 +246,13 @@ async fn within<T, E: std::fmt::Display>(
 
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
+}
+
+/// Does what takes a while off the runtime's threads; `None` if it panicked. A runtime of one thread,
+/// as a simulation has, has nobody else to do it.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => Some(work()),
+        _ => tokio::task::spawn_blocking(work).await.ok(),
+    }
 }
