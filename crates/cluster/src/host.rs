@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crrl_config::Node;
+use crrl_config::{ClusterConfig, Node};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -43,6 +43,9 @@ pub const NODE_SUBCOMMAND: &str = "node";
 
 /// How long the host may take to start every process.
 const UP_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the host may take to see to another configuration. A node that fails at once looks as if
+/// it never had.
+const TAKEN_UP_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long nodes may take to leave once they were asked to.
 const ASKED_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the host may take to end nodes once it got SIGTERM: longer than it gives them.
@@ -239,7 +242,22 @@ pub fn adjust(run: &RunDir) -> Result<bool, HostError> {
     let runs = |node: &Node| state.nodes.iter().any(|n| n.name == node.name && n.pid.is_some());
     prepare::issue(run, &config, |node| !runs(node))?;
     end(pid, Signal::SIGHUP);
+    // Whoever looks next must not see a node as it was before.
+    let deadline = Instant::now() + TAKEN_UP_TIMEOUT;
+    while !is_taken_up(run, &config) && Instant::now() < deadline {
+        std::thread::sleep(LOOK_EVERY);
+    }
     Ok(true)
+}
+
+/// Whether every node that is wanted is there or about to be.
+fn is_taken_up(run: &RunDir, config: &ClusterConfig) -> bool {
+    let Ok(state) = state(run) else { return false };
+    let is_there = |node: &Node| {
+        let held = state.nodes.iter().find(|held| held.name == node.name);
+        held.is_some_and(|held| !held.retired && !held.given_up)
+    };
+    config.nodes().iter().filter(|node| !node.external).all(is_there)
 }
 
 /// Asks the host of a running cluster to restart a node with the program that is there now. `false`

@@ -137,6 +137,32 @@ mod tests {
     }
 
     #[test]
+    fn what_a_request_says_of_its_owner_counts_for_nothing() {
+        let (_there, _here, authority, name) = world();
+        let mut params = CertificateParams::new(vec!["coordinator".to_owned()]).expect("a name");
+        let role = format!("{}coordinator", crate::identity::ROLE_PREFIX);
+        params.subject_alt_names.push(rcgen::SanType::URI(role.try_into().expect("ASCII")));
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("can be made");
+        let request = params.serialize_request(&key).and_then(|request| request.pem());
+        let request = request.expect("can be asked");
+        let roles = ["rollout".to_owned()];
+        let signed = authority.sign(&request, &name, &roles, Validity::hours(1)).expect("is one");
+        let facts = crate::Facts::from_pem(signed.as_bytes()).expect("a certificate");
+        assert_eq!((facts.identity.name, &facts.identity.roles[..]), (name, &roles[..]));
+        let der = pem_der(&signed);
+        let (_, parsed) = X509Certificate::from_der(&der).expect("a certificate");
+        assert!(!parsed.is_ca(), "whoever asked may sign");
+    }
+
+    fn pem_der(pem: &str) -> Vec<u8> {
+        <rustls::pki_types::CertificateDer<'_> as rustls::pki_types::pem::PemObject>
+            ::from_pem_slice(pem.as_bytes())
+            .expect("is PEM")
+            .to_vec()
+    }
+
+    #[test]
     fn whoever_was_interrupted_between_certificate_and_key_finishes_it() {
         let (_there, here, authority, name) = world();
         let renew = || {

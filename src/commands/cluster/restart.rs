@@ -12,6 +12,8 @@ use crate::commands::failure::{Coded, UNREACHABLE, host_error, quoted};
 
 /// A node that reports no episode for this long has none: what it finished was acknowledged.
 const EMPTY_FOR: Duration = Duration::from_millis(1500);
+/// The host has written down by then that it has begun.
+const SEEN_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) fn run(
     run: &RunDir,
@@ -77,7 +79,8 @@ fn one(run: &RunDir, node: &Node, drain: Duration, wait: Duration) -> anyhow::Re
     if !host::restart(run, &node.name).map_err(host_error)? {
         anyhow::bail!("the cluster has ended");
     }
-    let late = Instant::now() + wait;
+    let asked = Instant::now();
+    let late = asked + wait;
     loop {
         let now = line(run, &node.name)?;
         let another = now.pid.is_some() && now.pid != before.pid;
@@ -85,7 +88,9 @@ fn one(run: &RunDir, node: &Node, drain: Duration, wait: Duration) -> anyhow::Re
         if another && later && now.state == "ready" {
             break;
         }
-        if now.state == "given-up" || host::host_pid(run)?.is_none() {
+        // One that was given up before is so for a moment still.
+        let given_up = now.state == "given-up" && asked.elapsed() > SEEN_AFTER;
+        if given_up || host::host_pid(run)?.is_none() {
             anyhow::bail!(
                 "{} did not come back: {}\n  its log: {}",
                 node.name,
