@@ -65,6 +65,6 @@ print(store.execute("SELECT e.id FROM episodes e JOIN turns t ON t.episode = e.i
 PY
 )
 python3 "$shots" "$images" "$address" \
-    0/curves=dashboard-curves 0/rollouts=dashboard-rollouts "0/episode/$episode?colour=logprob=dashboard-episode" \
+    0/curves=dashboard-curves 0/rollouts@1280x620=dashboard-rollouts "0/episode/$episode?colour=logprob=dashboard-episode" \
     0/compare=dashboard-compare 0/faults=dashboard-faults \
     "0/overview@390x844=dashboard-phone" "0/rollouts@390x844@dark=dashboard-phone-dark"

@@ -21,6 +21,11 @@ const READ_EVERY: Duration = Duration::from_secs(2);
 /// Reading takes at most one in so many parts of the time.
 const READ_SHARE: u32 = 10;
 
+/// How long nothing is read again after a reading that took so long.
+pub(crate) fn pause(took: Duration) -> Duration {
+    READ_EVERY.max(took * READ_SHARE)
+}
+
 /// What was read of a run's folder.
 #[derive(Debug)]
 pub struct Read {
@@ -142,7 +147,7 @@ impl Run {
         let took = began.elapsed();
         let read = Arc::new(Read { revision, facts, model });
         cache.read = Some(Arc::clone(&read));
-        cache.next = Some(Instant::now() + READ_EVERY.max(took * READ_SHARE));
+        cache.next = Some(Instant::now() + pause(took));
         self.revision.store(revision, Ordering::Relaxed);
         Ok(read)
     }

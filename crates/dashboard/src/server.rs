@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -17,6 +17,7 @@ use crrl_report::RUNS_MAX;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use crate::api::compare::Told;
 use crate::api::{self, Problem};
 use crate::assets;
 use crate::gate::{self, Knock, Verdict};
@@ -64,6 +65,7 @@ pub(crate) struct Shared {
     pub(crate) runs: Vec<(Arc<Run>, Pulses)>,
     pub(crate) viewers: Viewers,
     pub(crate) readers: Semaphore,
+    pub(crate) comparison: Mutex<Option<Told>>,
     token: Token,
     port: u16,
 }
@@ -108,6 +110,7 @@ impl Dashboard {
             runs,
             viewers: Viewers::default(),
             readers: Semaphore::new(READERS_MAX),
+            comparison: Mutex::new(None),
             token,
             port,
         };

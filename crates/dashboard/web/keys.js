@@ -1,7 +1,7 @@
 // The keyboard. A view marks its rows with `data-row`, its filter with `data-filter`, and what Enter
 // does with a click on the row.
 
-const isField = (element) => element.matches?.("input:not([type=range]):not([type=checkbox]), select, textarea");
+const isField = (element) => element.matches?.("input:not([type=range], [type=checkbox], [type=radio]), select, textarea");
 
 /** Rows of the view that can be seen. */
 function rows() {

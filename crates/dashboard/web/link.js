@@ -1,7 +1,24 @@
 // The server: one question, one answer; and pulses that keep coming.
 
+let asking = 0;
+
+/** Says whether something is being waited for. */
+function busy(by) {
+  asking += by;
+  document.getElementById("main").setAttribute("aria-busy", String(asking > 0));
+}
+
 /** Answers a question, or says in words why not. */
 export async function api(path, signal) {
+  busy(1);
+  try {
+    return await ask(path, signal);
+  } finally {
+    busy(-1);
+  }
+}
+
+async function ask(path, signal) {
   let response;
   try {
     response = await fetch(`/api/${path}`, { signal, credentials: "same-origin" });

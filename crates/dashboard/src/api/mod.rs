@@ -44,7 +44,7 @@ pub type Answer = Result<Json, Problem>;
 type Asked<T> = Result<Query<T>, QueryRejection>;
 
 /// A JSON text.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Json(Vec<u8>);
 
 impl Json {

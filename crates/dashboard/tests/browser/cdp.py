@@ -137,7 +137,8 @@ class Browser:
             except Failed:
                 # Between two documents there is none to ask.
                 value = None
-            if value:
+            # An element comes as an empty object, which is something all the same.
+            if value or value == {}:
                 return value
             if time.monotonic() > until:
                 raise Failed(f"this did not come true: {script}\nthe page says:\n{self.text()}")

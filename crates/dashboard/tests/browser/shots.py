@@ -37,9 +37,9 @@ def main():
             page.go(f"{base}#/{place}")
             page.wait("document.querySelector('main h1') && document.querySelector('main').innerText.length > 60")
             # Whatever was asked for has come, and nothing moves any more.
-            page.wait("""new Promise((done) => { let seen = 0, still = 0;
-                const look = () => { const now = new Set(performance.getEntriesByType('resource').map((e) => e.name)).size;
-                    still = now === seen ? still + 1 : 0; seen = now; still > 12 ? done(true) : setTimeout(look, 100); };
+            page.wait("""new Promise((done) => { let still = 0;
+                const look = () => { still = document.querySelector('main').ariaBusy === 'false' ? still + 1 : 0;
+                    still > 6 ? done(true) : setTimeout(look, 100); };
                 look(); })""")
             path = os.path.join(folder, f"{name}.png")
             page.shot(path)
