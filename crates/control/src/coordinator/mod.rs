@@ -27,7 +27,7 @@ mod recovery;
 mod roster;
 mod status;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crrl_types::{AdapterVersion, Digest, EpisodeId, EventKind, GroupId, NodeName, Step, TaskId};
@@ -182,6 +182,8 @@ pub struct Coordinator {
     batches: BTreeMap<u64, batches::Batch>,
     published: BTreeMap<AdapterVersion, Digest>,
     kills: BTreeMap<TaskId, BTreeSet<(NodeName, u64)>>,
+    /// Nodes that were lost, and when: the last few.
+    lost: VecDeque<(Duration, NodeName)>,
     quarantined: BTreeMap<TaskId, String>,
     since_step: status::SinceStep,
     /// Why an episode could not be rolled out, the last time.
@@ -252,7 +254,7 @@ impl Coordinator {
                 self.set_capacity(&from, capacity);
                 Ok(())
             }
-            Input::NodeDown { node, reason } => self.node_down(&node, &reason, out),
+            Input::NodeDown { node, reason } => self.node_down(&node, &reason, now, out),
             Input::Activated { from, serving } => {
                 self.activated(&from, serving, out);
                 Ok(())

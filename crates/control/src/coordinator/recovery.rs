@@ -125,6 +125,7 @@ impl Coordinator {
             batches: BTreeMap::new(),
             published: from.published.into_iter().map(|s| (s.version, s.digest)).collect(),
             kills: BTreeMap::new(),
+            lost: Default::default(),
             quarantined: from.quarantined,
             since_step: super::status::SinceStep::default(),
             last_failure: String::new(),
