@@ -34,6 +34,10 @@ const INBOX: u64 = 1;
 const GREETING_BYTES_MAX: usize = 4096;
 /// Longest frame of a session.
 const FRAME_BYTES_MAX: u64 = 4 << 20;
+/// First wait before dialling again; doubles.
+const REDIAL_MIN: Duration = Duration::from_millis(100);
+/// Longest such wait.
+const REDIAL_MAX: Duration = Duration::from_secs(2);
 /// Time between two signs of life, and two reports.
 const BEAT: Duration = Duration::from_secs(1);
 
@@ -127,9 +131,12 @@ async fn all(args: &Args) -> anyhow::Result<()> {
         let (args, net, gate, joined) = (args.clone(), net.clone(), gate.clone(), joined.clone());
         tokio::spawn(async move {
             let name = worker(at);
-            if let Err(error) = live(&args, &name, &net, &gate, &joined).await {
-                // Whoever measures hears of it by what is missing.
+            // As nodes do, it dials again. Whoever measures hears of trouble by what is missing.
+            let mut wait = REDIAL_MIN;
+            while let Err(error) = live(&args, &name, &net, &gate, &joined).await {
                 eprintln!("{name}: {error:#}");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(REDIAL_MAX);
             }
         });
     }

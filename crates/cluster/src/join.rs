@@ -35,6 +35,8 @@ use crate::session::SessionState;
 const GREETING_BYTES_MAX: usize = 4096;
 /// Connections that are being greeted at once; more wait in QUIC's own bounded queue.
 const GREETED_AT_ONCE: usize = 32;
+/// Peers that were welcomed and whose bulk connection is waited for.
+const AWAITED_MAX: usize = 1024;
 /// Deadline of everything between a connection and a ready session.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -192,8 +194,7 @@ async fn accept(
     let connection = handshake.finish().await.map_err(text)?;
     match connection.purpose {
         Purpose::Control => {
-            let greeted = within(welcome(shared, &connection)).await;
-            drop(slot);
+            let greeted = within(welcome(shared, &connection, slot)).await;
             match greeted {
                 Ok((peer, stream)) => attend(shared, peer, stream, true).await.map(drop),
                 Err(error) => {
@@ -214,6 +215,7 @@ async fn accept(
 async fn welcome(
     shared: &Arc<Shared>,
     control: &Connection,
+    slot: tokio::sync::OwnedSemaphorePermit,
 ) -> Result<(Arc<Peer>, (SendStream, RecvStream)), String> {
     let (mut send, mut recv) = control.quic.accept_bi().await.map_err(text)?;
     let hello: Hello = hear(&mut recv).await?;
@@ -229,6 +231,8 @@ async fn welcome(
     let _awaited = Awaited::new(shared, token, control.peer.name.clone(), hand_over);
     let incarnation = shared.options.incarnation;
     say(&mut send, &Answer::Welcome { incarnation, token }).await?;
+    // The bulk connection needs one itself: were all of them held here, none would come.
+    drop(slot);
     let bulk = bulk.await.map_err(|_| "its bulk connection did not come".to_owned())?;
     let roles = roles_of(&control.peer.roles);
     let info = PeerInfo { name: hello.name, roles, incarnation: hello.incarnation };
@@ -252,6 +256,9 @@ fn judge(shared: &Shared, control: &Connection, hello: &Hello) -> Result<(), Str
     let tool = |role: &NodeRole| matches!(role, NodeRole::Operator | NodeRole::Chaos);
     if roles.is_empty() || roles.iter().any(tool) {
         return Err(format!("a node needs a node's role, its certificate says {roles:?}"));
+    }
+    if lock(&shared.awaited).len() >= AWAITED_MAX {
+        return Err("too many nodes are joining at once; try again".into());
     }
     match shared.peer(proven) {
         Some(held) if held.info.incarnation > hello.incarnation => Err(format!(
