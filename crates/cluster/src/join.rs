@@ -37,6 +37,8 @@ use crate::weights::serve::serve;
 const GREETING_BYTES_MAX: usize = 4096;
 /// Connections that are being greeted at once; more wait in QUIC's own bounded queue.
 const GREETED_AT_ONCE: usize = 32;
+/// Peers that were welcomed and whose bulk connection is waited for.
+const AWAITED_MAX: usize = 1024;
 /// Deadline of everything between a connection and a ready session.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -222,8 +224,7 @@ async fn accept(
             Ok(())
         }
         Purpose::Control => {
-            let greeted = within(welcome(shared, &connection)).await;
-            drop(slot);
+            let greeted = within(welcome(shared, &connection, slot)).await;
             match greeted {
                 Ok((peer, stream)) => attend(shared, peer, stream, true).await.map(drop),
                 Err(error) => {
@@ -244,6 +245,7 @@ async fn accept(
 async fn welcome(
     shared: &Arc<Shared>,
     control: &Connection,
+    slot: tokio::sync::OwnedSemaphorePermit,
 ) -> Result<(Arc<Peer>, (SendStream, RecvStream)), String> {
     let (mut send, mut recv) = control.quic.accept_bi().await.map_err(text)?;
     let hello: Hello = hear(&mut recv).await?;
@@ -259,6 +261,8 @@ async fn welcome(
     let _awaited = Awaited::new(shared, token, control.peer.name.clone(), hand_over);
     let incarnation = shared.options.incarnation;
     say(&mut send, control.protocol, &Answer::Welcome { incarnation, token }).await?;
+    // The bulk connection needs one itself: were all of them held here, none would come.
+    drop(slot);
     let bulk = bulk.await.map_err(|_| "its bulk connection did not come".to_owned())?;
     let roles = roles_of(&control.peer.roles);
     let info = PeerInfo { name: hello.name, roles, incarnation: hello.incarnation };
@@ -282,6 +286,9 @@ fn judge(shared: &Shared, control: &Connection, hello: &Hello) -> Result<(), Str
     let tool = |role: &NodeRole| matches!(role, NodeRole::Operator | NodeRole::Chaos);
     if roles.is_empty() || roles.iter().any(tool) {
         return Err(format!("a node needs a node's role, its certificate says {roles:?}"));
+    }
+    if lock(&shared.awaited).len() >= AWAITED_MAX {
+        return Err("too many nodes are joining at once; try again".into());
     }
     match shared.peer(proven) {
         Some(held) if held.info.incarnation > hello.incarnation => Err(format!(

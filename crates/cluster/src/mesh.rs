@@ -10,6 +10,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -331,6 +332,12 @@ impl Mesh {
     #[must_use]
     pub fn board(&self) -> &StatusBoard {
         &self.0.board
+    }
+
+    /// Bytes of the board that were sent to viewers so far.
+    #[must_use]
+    pub fn viewer_bytes(&self) -> u64 {
+        self.0.viewer_bytes.load(Ordering::Relaxed)
     }
 
     /// Sends a message and does not wait. To this node itself it is routed at once.

@@ -5,6 +5,7 @@
 //! ([`crate::picture`]): whole at first, then what changed, never more than [`VIEW_BYTES_PER_S`].
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crrl_control::wire::{NodeRole, Wire};
@@ -237,7 +238,9 @@ async fn view(shared: &Shared, from: &NodeName, send: &mut SendStream) -> Result
         }
         let began = Instant::now();
         let piece = cursor.next(&shared.board, PIECE_BYTES_MAX, skipped).map_err(text)?;
-        let written = write(send, &encode(&piece).map_err(text)?).await;
+        let piece = encode(&piece).map_err(text)?;
+        let written = write(send, &piece).await;
+        shared.viewer_bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
         skipped = began.elapsed().div_duration_f64(PIECE_EVERY) as u64;
         skipped_ever += skipped;
         if let Err(error) = written {

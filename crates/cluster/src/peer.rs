@@ -268,6 +268,8 @@ pub(crate) struct Shared {
     pub(crate) events: broadcast::Sender<MeshEvent>,
     /// Places of viewers.
     pub(crate) viewers: Semaphore,
+    /// Bytes that were sent to them.
+    pub(crate) viewer_bytes: AtomicU64,
     /// Bulk connections that a greeted peer was told to open, by the token it was given.
     pub(crate) awaited: Mutex<HashMap<Token, (NodeName, oneshot::Sender<Connection>)>>,
     pub(crate) sessions: ActorRef<NodeServerMessage>,
@@ -305,6 +307,7 @@ impl Shared {
             weights,
             events: broadcast::Sender::new(EVENTS_MAX),
             viewers: Semaphore::new(operator::VIEWERS_MAX),
+            viewer_bytes: AtomicU64::new(0),
             awaited: Mutex::default(),
             sessions,
             session_states,

@@ -69,3 +69,49 @@ fn a_run_whose_attempts_all_fail_ends_with_the_last_reason() {
     }
     panic!("it waits: {:?}", coordinator.status());
 }
+
+/// Nodes, and how many of them are lost together.
+const NODES: usize = 60;
+const LOST: usize = 40;
+
+#[test]
+fn no_task_is_blamed_for_a_rack_that_loses_its_power() {
+    let train = Phase::Train(Train {
+        tasks: "train".into(),
+        steps: 1000,
+        group_size: 8,
+        groups_per_step: 64,
+        sampling: Sampling::default(),
+        staleness_max: 2,
+        stale: StalePolicy::TrainRest,
+        sync: false,
+        skip_equal_groups: true,
+    });
+    let tasks = (0..6).map(|at| format!("task-{at}").as_str().into()).collect();
+    let mut coordinator =
+        Coordinator::new(Plan::new(1, vec![train]), vec![tasks]).expect("a good plan");
+    let serving = Serving { version: AdapterVersion(0), digest: Digest::default() };
+    let request = BatchRequest { step: Step(1), version: AdapterVersion(0) };
+    let node = |at: usize| NodeName::from(format!("rollout-{at:02}").as_str());
+    let mut at = |input, ms| {
+        let effects = coordinator.handle(input, Duration::from_millis(ms)).expect("sound");
+        coordinator.check().expect("sound");
+        let out = |effect: &&Effect| matches!(effect, Effect::Assign(_));
+        (effects.iter().filter(out).count(), coordinator.status().quarantined)
+    };
+    at(Input::BatchWanted { from: "learner".into(), request }, 0);
+    for number in 0..NODES {
+        let (holding, serving) = (Vec::new(), Some(serving));
+        at(Input::Join { from: node(number), incarnation: 1, capacity: 4, holding, serving }, 1);
+    }
+    // Two neighbours share each group: one by one they would soon be three of one task.
+    let lose = |number| Input::NodeDown { node: node(number), reason: "gone".into() };
+    let quarantined: Vec<u32> = (0..LOST).map(|number| at(lose(number), 100).1).collect();
+    assert!(quarantined.iter().any(|tasks| *tasks > 0), "nothing was blamed at first");
+    assert_eq!(quarantined.last(), Some(&0), "{quarantined:?}");
+    // Those that are left go on.
+    let (holding, serving) = (Vec::new(), Some(serving));
+    let (given, _) =
+        at(Input::Join { from: node(0), incarnation: 2, capacity: 4, holding, serving }, 200);
+    assert_eq!(given, 4);
+}

@@ -22,8 +22,8 @@ use crate::stranger::Stranger;
 
 /// Datagram payload on loopback, where it measured best; elsewhere quinn's own discovery rules.
 pub(crate) const LOOPBACK_MTU: u16 = 6400;
-/// Handshakes waiting to be accepted.
-const HANDSHAKES_MAX: usize = 64;
+/// Handshakes waiting to be accepted: some kilobytes each. Past it a dialler is refused and tries again.
+const HANDSHAKES_MAX: usize = 1024;
 /// Bytes sent on a bulk connection and not yet acknowledged by the peer's QUIC.
 const BULK_WINDOW_BYTES: u32 = 16 << 20;
 /// The same on a control connection.

@@ -31,7 +31,7 @@ mod roster;
 mod status;
 mod stragglers;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crrl_types::{AdapterVersion, Digest, EpisodeId, EventKind, GroupId, NodeName, Step, TaskId};
@@ -203,6 +203,8 @@ pub struct Coordinator {
     batches: BTreeMap<u64, batches::Batch>,
     published: BTreeMap<AdapterVersion, Digest>,
     kills: BTreeMap<TaskId, BTreeSet<(NodeName, u64)>>,
+    /// Nodes that were lost, and when: the last few.
+    lost: VecDeque<(Duration, NodeName)>,
     quarantined: BTreeMap<TaskId, String>,
     /// What is on disk of episodes under way.
     journals: BTreeMap<EpisodeId, journals::Journal>,
@@ -277,7 +279,7 @@ impl Coordinator {
                 self.set_capacity(&from, capacity);
                 Ok(())
             }
-            Input::NodeDown { node, reason } => self.node_down(&node, &reason, out),
+            Input::NodeDown { node, reason } => self.node_down(&node, &reason, now, out),
             Input::Activated { from, serving } => {
                 self.activated(&from, serving, out);
                 Ok(())

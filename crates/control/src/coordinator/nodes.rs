@@ -12,6 +12,13 @@ use crate::wire::{Held, Serving, Wire};
 /// Episodes one node may hold at once, whatever it asks for.
 pub(super) const CAPACITY_MAX: u32 = 4096;
 
+/// So many nodes lost within [`LOST_TOGETHER`] died of something else than their tasks: a rack, a
+/// switch. A task that kills is on fewer before it is quarantined.
+const LOST_TOGETHER_MAX: usize = 16;
+
+/// How close together losses are one.
+const LOST_TOGETHER: Duration = Duration::from_secs(10);
+
 /// A message is not longer than this under way on a connection that lives.
 const JOIN_OVERLAP: Duration = Duration::from_secs(2);
 
@@ -128,6 +135,7 @@ impl Coordinator {
         &mut self,
         name: &NodeName,
         reason: &str,
+        now: Duration,
         out: &mut Vec<Effect>,
     ) -> Result<(), Broken> {
         self.learner_down(name);
@@ -156,6 +164,10 @@ impl Coordinator {
             .map(|entry| entry.task.clone())
             .collect();
         self.release_all_but(name, &BTreeSet::new(), reason, out)?;
+        if self.is_one_of_many(name, now) {
+            self.forgive(out);
+            return Ok(());
+        }
         self.nodes.change(name, |node| node.accused.extend(tasks.iter().cloned()));
         for task in tasks {
             let killed = self.kills.entry(task.clone()).or_default();
@@ -166,6 +178,34 @@ impl Coordinator {
             }
         }
         Ok(())
+    }
+
+    /// Whether a node lost now is one of many that were lost together.
+    fn is_one_of_many(&mut self, name: &NodeName, now: Duration) -> bool {
+        self.lost.push_back((now, name.clone()));
+        while self.lost.len() > LOST_TOGETHER_MAX {
+            self.lost.pop_front();
+        }
+        let first = self.lost.front().map_or(now, |(at, _)| *at);
+        self.lost.len() == LOST_TOGETHER_MAX && now.saturating_sub(first) < LOST_TOGETHER
+    }
+
+    /// Takes back what the loss of many nodes was held against tasks before there were many.
+    fn forgive(&mut self, out: &mut Vec<Effect>) {
+        for (_, name) in self.lost.clone() {
+            let Some(life) = self.nodes.get(&name).map(|node| (name.clone(), node.incarnation))
+            else {
+                continue;
+            };
+            let accused = self.nodes.change(&name, |node| std::mem::take(&mut node.accused));
+            self.acquit(&accused, &life);
+            for task in accused {
+                if self.quarantined.remove(&task).is_some() {
+                    out.push(Effect::Record(Record::Released(task.clone())));
+                    out.push(Effect::Event(EventKind::Released { task }));
+                }
+            }
+        }
     }
 
     fn release_all_but(

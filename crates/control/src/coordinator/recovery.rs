@@ -139,6 +139,7 @@ impl Coordinator {
             batches: BTreeMap::new(),
             published: from.published.into_iter().map(|s| (s.version, s.digest)).collect(),
             kills: BTreeMap::new(),
+            lost: Default::default(),
             quarantined: from.quarantined,
             journals: from
                 .journals
