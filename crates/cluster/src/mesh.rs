@@ -235,7 +235,7 @@ impl MeshOptions {
         if this.roles.contains(&Role::Rollout) && options.listen.is_none() {
             options.relay = relay_address(&cluster.relay, &options.dial)?;
         }
-        options.transport.bulk_bytes_per_s = cluster.bulk_mib_per_s << 20;
+        options.transport.bulk_bytes_per_s = cluster.bulk_mib_per_s.saturating_mul(1 << 20);
         options.certificate = Validity::hours(cluster.certificate_hours);
         options.transport.keep_alive = Duration::from_millis(cluster.keep_alive_ms);
         options.transport.idle_timeout = Duration::from_millis(cluster.idle_timeout_ms);

@@ -92,7 +92,7 @@ fn slice(payload: &Payload, bytes: &Bytes, index: usize) -> Bytes {
 /// Gives a node some of the chunks.
 fn hold(mesh: &Mesh, payload: &Payload, bytes: &Bytes, chunks: std::ops::Range<usize>) {
     for index in chunks {
-        assert!(mesh.weights().depot().add(payload, index, slice(payload, bytes, index)));
+        assert!(mesh.weights().depot().add(payload, index, &slice(payload, bytes, index)));
     }
 }
 

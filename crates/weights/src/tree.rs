@@ -74,8 +74,9 @@ impl Shape {
             let hop = f64::from(chunk_bytes) * shape.width as f64 / rate + HOP.as_secs_f64();
             (depth > DEPTH_MAX, bytes as f64 * widest / rate + depth as f64 * hop)
         };
-        (1..=EGRESS_MAX)
-            .flat_map(|egress| (1..=WIDTH_MAX).map(move |width| Self { egress, width }))
+        // A chain from one copy would be as fast, and everyone would hang on its first node.
+        (1..=WIDTH_MAX)
+            .map(|width| Self { egress: EGRESS_MAX, width })
             .min_by(|a, b| {
                 let ((a_deep, a), (b_deep, b)) = (cost(a), cost(b));
                 a_deep.cmp(&b_deep).then(a.total_cmp(&b))
@@ -159,8 +160,8 @@ impl<'a> Growing<'a> {
         // The nearest first; of those equally near whoever has it or will soonest, and the idlest.
         let nearest = |candidates: &mut dyn Iterator<Item = (&'a Member, usize)>| {
             candidates.min_by_key(|(relay, depth)| {
-                let elsewhere = Reverse(relay.host.is_some() && relay.host == member.host);
-                (elsewhere, *depth, self.load(Some(&relay.name)), relay.name.clone())
+                let near = relay.host.is_some() && relay.host == member.host;
+                (Reverse(near), *depth, self.load(Some(&relay.name)), relay.name.clone())
             })
         };
         let has_it = nearest(&mut reachable.iter().copied().filter(|(r, d)| *d == 0 && room(r)));

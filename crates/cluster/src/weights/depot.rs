@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use crrl_types::Digest;
 use crrl_weights::{Offer, Payload};
 use tokio::sync::watch;
@@ -45,22 +45,54 @@ impl Default for Inner {
 #[derive(Debug)]
 struct Item {
     payload: Payload,
-    chunks: Vec<Option<Bytes>>,
-    /// All of them in one piece, once somebody has asked.
+    /// Which chunks are in `parts`.
+    held: Vec<bool>,
+    /// All bytes in their places, those of missing chunks zero; empty before the first and once
+    /// `whole` is there.
+    parts: Vec<u8>,
     whole: Option<Bytes>,
 }
 
 impl Item {
-    fn missing(&self) -> Vec<usize> {
-        let chunks = self.chunks.iter().enumerate();
-        chunks.filter(|(_, chunk)| chunk.is_none()).map(|(index, _)| index).collect()
+    fn new(payload: &Payload) -> Self {
+        let held = vec![false; payload.count()];
+        let whole = held.is_empty().then(Bytes::new);
+        Self { payload: payload.clone(), held, parts: Vec::new(), whole }
     }
 
-    fn fill(&mut self, bytes: &Bytes) {
-        for (index, chunk) in self.chunks.iter_mut().enumerate() {
-            *chunk = Some(bytes.slice(self.payload.range(index)));
-        }
+    fn missing(&self) -> Vec<usize> {
+        let held = self.held.iter().enumerate();
+        held.filter(|(_, held)| !**held).map(|(index, _)| index).collect()
+    }
+
+    fn put(&mut self, bytes: &Bytes) {
+        self.held.fill(true);
+        self.parts = Vec::new();
         self.whole = Some(bytes.clone());
+    }
+
+    fn add(&mut self, index: usize, chunk: &[u8]) {
+        if self.held.get(index) != Some(&false) {
+            return;
+        }
+        if self.parts.is_empty() {
+            // The system gives the room page by page as it is written to.
+            self.parts = vec![0; usize::try_from(self.payload.bytes).unwrap_or(usize::MAX)];
+        }
+        self.parts[self.payload.range(index)].copy_from_slice(chunk);
+        self.held[index] = true;
+        if self.held.iter().all(|held| *held) {
+            self.whole = Some(std::mem::take(&mut self.parts).into());
+        }
+    }
+
+    /// A copy as long as the rest is on its way: the bytes have to stay in one piece.
+    fn chunk(&self, index: usize) -> Option<Bytes> {
+        let range = self.payload.range(index);
+        match &self.whole {
+            Some(whole) => (!range.is_empty()).then(|| whole.slice(range)),
+            None => self.held.get(index)?.then(|| Bytes::copy_from_slice(&self.parts[range])),
+        }
     }
 }
 
@@ -68,7 +100,7 @@ impl Depot {
     /// Takes a whole payload in.
     pub fn put(&self, payload: &Payload, bytes: &Bytes) {
         if bytes.len() as u64 == payload.bytes {
-            self.touch(payload, |item| item.fill(bytes));
+            self.touch(payload, |item| item.put(bytes));
         }
     }
 
@@ -79,14 +111,10 @@ impl Depot {
 
     /// Takes one chunk in, if it is what the payload says of it.
     #[must_use]
-    pub fn add(&self, payload: &Payload, index: usize, chunk: Bytes) -> bool {
-        let fits = payload.fits(index, &chunk);
+    pub fn add(&self, payload: &Payload, index: usize, chunk: &[u8]) -> bool {
+        let fits = chunk.len() == payload.range(index).len() && payload.fits(index, chunk);
         if fits {
-            self.touch(payload, |item| {
-                if let Some(place) = item.chunks.get_mut(index) {
-                    *place = Some(chunk);
-                }
-            });
+            self.touch(payload, |item| item.add(index, chunk));
         }
         fits
     }
@@ -106,26 +134,11 @@ impl Depot {
             .map_or_else(|| (0..payload.count()).collect(), Item::missing)
     }
 
-    /// The bytes of a payload that is here whole. The first time they are copied into one piece.
+    /// The bytes of a payload that is here whole.
     #[must_use]
     pub fn whole(&self, digest: Digest) -> Option<Bytes> {
-        let item = |items: &VecDeque<Item>| items.iter().position(|i| i.payload.digest == digest);
-        let chunks: Option<Vec<Bytes>> = {
-            let items = lock(&self.0.items);
-            let item = &items[item(&items)?];
-            if item.whole.is_some() {
-                return item.whole.clone();
-            }
-            item.chunks.iter().cloned().collect()
-        };
-        // Others go on meanwhile.
-        let whole = joined(&chunks?);
-        let mut items = lock(&self.0.items);
-        if let Some(at) = item(&items) {
-            // The chunks become parts of it, or it would be held twice.
-            items[at].fill(&whole);
-        }
-        Some(whole)
+        let items = lock(&self.0.items);
+        items.iter().find(|item| item.payload.digest == digest)?.whole.clone()
     }
 
     /// Tells whoever follows what is published now.
@@ -148,8 +161,7 @@ impl Depot {
     /// A chunk, once it is here.
     pub(crate) async fn chunk(&self, digest: Digest, at: usize, within: Duration) -> Option<Bytes> {
         self.wait(within, |items| {
-            let item = items.iter().find(|item| item.payload.digest == digest)?;
-            item.chunks.get(at)?.clone()
+            items.iter().find(|item| item.payload.digest == digest)?.chunk(at)
         })
         .await
     }
@@ -176,11 +188,7 @@ impl Depot {
         let at = items.iter().position(|item| item.payload.digest == payload.digest);
         // The same digest in other chunks is another description: what was held does not fit it.
         let held = at.and_then(|at| items.remove(at)).filter(|item| item.payload == *payload);
-        let mut item = held.unwrap_or_else(|| Item {
-            payload: payload.clone(),
-            chunks: vec![None; payload.count()],
-            whole: None,
-        });
+        let mut item = held.unwrap_or_else(|| Item::new(payload));
         change(&mut item);
         items.push_back(item);
         while items.len() > PAYLOADS_MAX {
@@ -189,18 +197,6 @@ impl Depot {
         drop(items);
         self.0.changed.send_modify(|count| *count = count.wrapping_add(1));
     }
-}
-
-/// Chunks as one piece.
-fn joined(chunks: &[Bytes]) -> Bytes {
-    if let [only] = chunks {
-        return only.clone();
-    }
-    let mut joined = BytesMut::with_capacity(chunks.iter().map(Bytes::len).sum());
-    for chunk in chunks {
-        joined.extend_from_slice(chunk);
-    }
-    joined.freeze()
 }
 
 #[cfg(test)]
@@ -216,13 +212,13 @@ mod tests {
         let (depot, bytes) = (Depot::default(), bytes(0));
         let payload = Payload::of(&bytes);
         assert_eq!(depot.missing(&payload), [0, 1, 2]);
-        assert!(depot.add(&payload, 1, bytes.slice(payload.range(1))));
-        assert!(!depot.add(&payload, 0, bytes.slice(payload.range(1))), "another chunk");
+        assert!(depot.add(&payload, 1, &bytes.slice(payload.range(1))));
+        assert!(!depot.add(&payload, 0, &bytes.slice(payload.range(1))), "another chunk");
         depot.expect(&payload);
         assert_eq!(depot.missing(&payload), [0, 2]);
         assert_eq!(depot.whole(payload.digest), None);
         for index in [0, 2] {
-            assert!(depot.add(&payload, index, bytes.slice(payload.range(index))));
+            assert!(depot.add(&payload, index, &bytes.slice(payload.range(index))));
         }
         assert_eq!(depot.whole(payload.digest), Some(bytes));
     }
@@ -250,7 +246,7 @@ mod tests {
         let soon = Duration::from_millis(1);
         assert_eq!(depot.chunk(payload.digest, 0, soon).await, None);
         let waiting = depot.chunk(payload.digest, 0, Duration::from_secs(20));
-        let adding = async { depot.add(&payload, 0, bytes.slice(payload.range(0))) };
+        let adding = async { depot.add(&payload, 0, &bytes.slice(payload.range(0))) };
         let (chunk, _) = tokio::join!(waiting, adding);
         assert_eq!(chunk, Some(bytes.slice(payload.range(0))));
     }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use crrl_transport::{Connection, Purpose, decode, encode_as, read_frame, write_frame};
 use crrl_types::Digest;
 use crrl_weights::{Blame, Leg, Offer, Payload, Report, Source, delta};
@@ -137,7 +137,7 @@ impl Weights {
                 }
             }
             // `None` also where it had to make room for others meanwhile: fetched again.
-            if let Some(bytes) = self.whole(payload.digest).await {
+            if let Some(bytes) = self.depot().whole(payload.digest) {
                 return Ok(bytes);
             }
             let damaged = report.blamed.last().is_some_and(|blame| blame.reason.contains(DAMAGED));
@@ -147,12 +147,6 @@ impl Weights {
         }
         let missing = self.depot().missing(payload).len();
         Err(FetchError::Incomplete { missing, chunks: payload.count(), last })
-    }
-
-    /// A payload in one piece. Putting a large one together takes a while.
-    async fn whole(&self, digest: Digest) -> Option<Bytes> {
-        let depot = self.depot().clone();
-        aside(move || depot.whole(digest)).await.flatten()
     }
 
     /// Asks one source for chunks; those that come and are right go to the depot.
@@ -179,12 +173,12 @@ impl Weights {
             Answer::Unknown => return Err("it has nothing of it".into()),
             Answer::Refused(reason) => return Err(format!("it refused: {reason}")),
         }
-        let mut damaged = Vec::new();
+        let (mut damaged, mut chunk) = (Vec::new(), Vec::new());
         for index in missing {
-            let chunk = read_chunk(&mut recv, payload.range(*index).len(), patience).await?;
-            let len = chunk.len() as u64;
-            if self.depot().add(payload, *index, chunk) {
-                *bytes += len;
+            let len = payload.range(*index).len();
+            read_chunk(&mut recv, &mut chunk, len, patience).await?;
+            if self.depot().add(payload, *index, &chunk) {
+                *bytes += len as u64;
             } else {
                 damaged.push(*index);
             }
@@ -220,18 +214,20 @@ impl Weights {
 /// What is said of a chunk whose hash is wrong.
 const DAMAGED: &str = "did not match its hash";
 
-async fn read_chunk(recv: &mut RecvStream, len: usize, stall: Duration) -> Result<Bytes, String> {
+/// Reads a chunk into a buffer, in place of what was in it.
+async fn read_chunk(
+    recv: &mut RecvStream,
+    chunk: &mut Vec<u8>,
+    len: usize,
+    stall: Duration,
+) -> Result<(), String> {
     // Grown as bytes arrive: a claimed length allocates nothing.
-    let mut chunk = BytesMut::new();
+    chunk.clear();
     while chunk.len() < len {
         let piece = within(stall, recv.read_chunk(len - chunk.len(), true)).await?;
-        let piece = piece.ok_or("it ended in the middle")?;
-        if chunk.is_empty() {
-            chunk.reserve(len);
-        }
-        chunk.extend_from_slice(&piece.bytes);
+        chunk.extend_from_slice(&piece.ok_or("it ended in the middle")?.bytes);
     }
-    Ok(chunk.freeze())
+    Ok(())
 }
 
 async fn within<T, E: std::fmt::Display>(
