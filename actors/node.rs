@@ -146,7 +146,8 @@ pub async fn run(dir: &Path, name: &NodeName) -> Result<(), NodeError> {
             Ok(())
         }
         farewell = leave.said() => last_words(farewell),
-        error = work(&parts) => Err(error),
+        // An actor that ends in hopelessness has said so before.
+        error = work(&parts) => leave.heard().map_or(Err(error), last_words),
     };
     parts.stop_actors().await;
     if parts.node.roles.contains(&Role::Coordinator) {

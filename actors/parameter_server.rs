@@ -4,7 +4,7 @@
 //! Restart row: permanent. A new one reads the newest adapter from disk; engines say what they
 //! have and the learner offers again what it was not told of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,9 @@ use crate::leave::Leave;
 const TICK: Duration = Duration::from_millis(100);
 /// A delivery that has not ended by then has failed.
 const DELIVERY_MAX: Duration = Duration::from_secs(60);
+
+/// Versions that are kept for a coordinator that cannot be reached.
+const UNTOLD_MAX: usize = 64;
 
 /// Brings an adapter to an engine and returns once the engine has handled it.
 pub type Deliver = Arc<
@@ -115,6 +118,9 @@ pub struct State {
     offered: BTreeMap<Digest, Bytes>,
     /// What the coordinator and the learner were told was published.
     told: BTreeMap<NodeName, Serving>,
+    /// What was published and the coordinator was not told of yet, oldest first: it refuses tokens of an
+    /// adapter it has not heard of.
+    untold: VecDeque<Serving>,
 }
 
 impl Actor for ParameterServer {
@@ -146,6 +152,7 @@ impl Actor for ParameterServer {
             newest: bytes.unwrap_or_default().into(),
             offered: BTreeMap::new(),
             told: BTreeMap::new(),
+            untold: VecDeque::new(),
         })
     }
 
@@ -261,8 +268,12 @@ impl State {
                     published.inspect_err(|error| self.args.leave.say_if_full(error))?;
                     self.newest = self.offered.remove(&manifest.digest).unwrap_or_default();
                 }
-                Effect::Announce(_) => {
+                Effect::Announce(serving) => {
                     self.told.clear();
+                    self.untold.push_back(serving);
+                    if self.untold.len() > UNTOLD_MAX {
+                        self.untold.pop_front();
+                    }
                     self.tell();
                 }
                 Effect::Send(to, wire) => self.post(&to, wire),
@@ -299,6 +310,17 @@ impl State {
     /// Tells the coordinator and the learner what is published, until it could be sent.
     fn tell(&mut self) {
         let Some(serving) = self.machine.serving() else { return };
+        if let Some(to) = (self.args.find)(NodeRole::Coordinator) {
+            while let Some(Serving { version, digest }) = self.untold.front().copied() {
+                if (self.args.post)(&to, Wire::Published { version, digest }).is_err() {
+                    break;
+                }
+                self.untold.pop_front();
+                if version == serving.version {
+                    self.told.insert(to.clone(), serving);
+                }
+            }
+        }
         for role in [NodeRole::Coordinator, NodeRole::Learner] {
             let Some(to) = (self.args.find)(role) else { continue };
             if self.told.get(&to) == Some(&serving) {
