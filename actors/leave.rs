@@ -42,6 +42,12 @@ impl Leave {
         }
     }
 
+    /// What was said, if anything was.
+    #[must_use]
+    pub fn heard(&self) -> Option<Farewell> {
+        self.0.borrow().clone()
+    }
+
     /// Resolves once somebody has said so.
     pub async fn said(&self) -> Farewell {
         let mut said = self.0.subscribe();

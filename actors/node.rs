@@ -197,7 +197,8 @@ pub async fn run_on(ground: Ground, dir: &Path, name: &NodeName) -> Result<(), N
         }
         farewell = leave.said() => last_words(farewell),
         () = mesh.expired() => Err(MeshError::Expired(name.clone()).into()),
-        error = work(&parts) => Err(error),
+        // An actor that ends in hopelessness has said so before.
+        error = work(&parts) => leave.heard().map_or(Err(error), last_words),
     };
     parts.stop_actors().await;
     if parts.node.roles.contains(&Role::Coordinator) {

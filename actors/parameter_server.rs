@@ -5,7 +5,7 @@
 //! Restart row: permanent. A new one reads the newest adapter from disk; engines say what they
 //! have and the learner offers again what it was not told of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,6 +32,8 @@ const MEASURE_EVERY: u64 = 16;
 /// The coordinator is told again after this long what is published: its actor may have failed with
 /// the news unread, and without it nobody who serves the adapter is given work.
 const TELL_AGAIN: Duration = Duration::from_secs(2);
+/// Versions that are kept for a coordinator that cannot be reached.
+const UNTOLD_MAX: usize = 64;
 
 /// The nodes of a role right now, through a mesh.
 #[must_use]
@@ -151,6 +153,9 @@ pub struct State {
     published: u64,
     /// When the coordinator was last to be told again.
     told_again: Instant,
+    /// What was published and the coordinator was not told of yet, oldest first: it refuses tokens of an
+    /// adapter it has not heard of.
+    untold: VecDeque<Serving>,
 }
 
 impl Actor for ParameterServer {
@@ -197,6 +202,7 @@ impl Actor for ParameterServer {
             delta_cost: None,
             published: 0,
             told_again: Instant::now(),
+            untold: VecDeque::new(),
         })
     }
 
@@ -347,8 +353,12 @@ impl State {
             match effect {
                 Effect::Persist(manifest) => self.persist(*manifest, myself),
                 Effect::Publish(manifest) => self.publish(&manifest, myself)?,
-                Effect::Announce(_) => {
+                Effect::Announce(serving) => {
                     self.told.clear();
+                    self.untold.push_back(serving);
+                    if self.untold.len() > UNTOLD_MAX {
+                        self.untold.pop_front();
+                    }
                     self.tell();
                 }
                 Effect::Send(to, wire) => self.post(&to, wire),
@@ -429,6 +439,17 @@ impl State {
     /// Tells the coordinator and the learner what is published, until it could be sent.
     fn tell(&mut self) {
         let Some(serving) = self.machine.serving() else { return };
+        if let Some(to) = (self.args.find)(NodeRole::Coordinator) {
+            while let Some(Serving { version, digest }) = self.untold.front().copied() {
+                if (self.args.post)(&to, Wire::Published { version, digest }).is_err() {
+                    break;
+                }
+                self.untold.pop_front();
+                if version == serving.version {
+                    self.told.insert(to.clone(), serving);
+                }
+            }
+        }
         for role in [NodeRole::Coordinator, NodeRole::Learner] {
             let Some(to) = (self.args.find)(role) else { continue };
             if self.told.get(&to) == Some(&serving) {

@@ -1,5 +1,7 @@
 //! Nodes that stand still longer than their leases, and parts that are killed which no other test kills.
 
+use std::time::{Duration, Instant};
+
 use crrl_cluster::host;
 use crrl_types::EventKind;
 use nix::sys::signal::Signal;
@@ -32,7 +34,8 @@ roles = ["rollout"]
 fn a_node_that_stood_still_past_its_leases_is_fenced_and_goes_on() {
     let world = World::new();
     world.configure("lease_s = 60.0", "lease_s = 2.0");
-    world.configure("steps = 20", "steps = 60");
+    world.configure("calls_max = 2", "calls_max = 2\ntime_max_s = 1.5");
+    world.configure("steps = 20", "steps = 100000");
     let mut training = world.train(&[]);
     training.until_step(2);
     let pid = world.pid("rollout-0").expect("runs");
@@ -41,10 +44,13 @@ fn a_node_that_stood_still_past_its_leases_is_fenced_and_goes_on() {
         world.history().iter().filter(|event| of_it(&event.kind)).count()
     };
     end(pid, Signal::SIGSTOP);
+    let began = Instant::now();
     training.until("leases taken back", || (held(&world) > 0).then_some(()));
+    training.until("the end of its leases", || {
+        (began.elapsed() > Duration::from_millis(2500)).then_some(())
+    });
     let reached = world.steps();
     training.until_step(reached + 2);
-    assert!(world.steps() < 60, "stopped too late to tell anything");
     let up = |world: &World| {
         let back = |kind: &EventKind| matches!(kind, EventKind::NodeUp { peer, .. } if peer.as_str() == "rollout-0");
         world.history().iter().filter(|event| back(&event.kind)).count()
@@ -52,11 +58,19 @@ fn a_node_that_stood_still_past_its_leases_is_fenced_and_goes_on() {
     let before = up(&world);
     end(pid, Signal::SIGCONT);
     training.until("its return", || (up(&world) > before).then_some(()));
-    training.completes();
-    // The same process, and what it had finished meanwhile counts for nobody.
-    let state = host::state(&world.run).expect("was started");
-    assert!(state.nodes.iter().all(|node| node.restarts == 0), "{state:?}");
-    ledger::check(&world.run, 60);
+    let given = |world: &World| {
+        let to_it = |kind: &EventKind| matches!(kind, EventKind::Dispatched { to, .. } if to.as_str() == "rollout-0");
+        world.history().iter().filter(|event| to_it(&event.kind)).count()
+    };
+    // It holds four: that it gets more says that its results are taken again.
+    let before = given(&world);
+    training.until("work for it", || (given(&world) > before + 8).then_some(()));
+    // The same process; and whatever it had finished meanwhile counts once at most.
+    assert_eq!(world.pid("rollout-0"), Some(pid));
+    training.signal(Signal::SIGINT);
+    let (code, said) = training.ended();
+    assert_eq!(code, Some(130), "{said}");
+    world.succeeds(&["audit", "run"]);
 }
 
 #[test]
@@ -79,5 +93,6 @@ fn a_coordinator_or_a_parameter_server_that_is_killed_goes_on_where_it_was() {
         let killed = ["params", "coordinator"].contains(&node.name.as_str());
         assert_eq!(node.restarts, u32::from(killed), "{node:?}");
     }
-    ledger::check(&world.run, STEPS);
+    // A coordinator that is killed may not have written the last lines of the history.
+    ledger::check_without_history(&world.run, STEPS);
 }

@@ -1,6 +1,7 @@
 //! Tasks in quarantine, as a person sees them.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crrl_store::{Op, Options, Writer};
 use crrl_types::{Event, EventKind, NodeName, TaskId};
@@ -9,13 +10,13 @@ use serde_json::Value;
 
 use crate::world::{World, end};
 
-/// Who is at an attempt at a task, as far as the history tells.
-fn at_work_on(history: &[Event], poison: &TaskId) -> Option<NodeName> {
+/// Who is at an attempt at a task, as far as the history tells, and where it tells of it.
+fn at_work_on(history: &[Event], poison: &TaskId) -> Option<(usize, NodeName)> {
     let mut at_work = BTreeMap::new();
-    for event in history {
+    for (at, event) in history.iter().enumerate() {
         match &event.kind {
             EventKind::Dispatched { episode, task, to, .. } if task == poison => {
-                at_work.insert(*episode, to.clone());
+                at_work.insert(*episode, (at, to.clone()));
             }
             EventKind::Dispatched { episode, .. }
             | EventKind::Finished { episode, .. }
@@ -47,13 +48,16 @@ fn a_task_that_kills_whoever_works_on_it_is_quarantined_and_the_others_go_on() {
         let quarantined = |kind: &EventKind| matches!(kind, EventKind::Quarantined { task, .. } if *task == poison);
         history.iter().any(|event| quarantined(&event.kind))
     };
+    let killed = RefCell::new(BTreeSet::new());
     training.until("its quarantine", || {
         let history = world.history();
         if out(&history) {
             return Some(());
         }
-        let node = at_work_on(&history, &poison)?;
-        end(world.pid(node.as_str())?, Signal::SIGKILL);
+        let (at, node) = at_work_on(&history, &poison)?;
+        if killed.borrow_mut().insert(at) {
+            end(world.pid(node.as_str())?, Signal::SIGKILL);
+        }
         None
     });
     let reached = world.steps();

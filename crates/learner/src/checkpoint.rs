@@ -146,6 +146,7 @@ impl Checkpoints {
             std::fs::remove_dir_all(&target).map_err(io(&target))?;
         }
         std::fs::rename(&part, &target).map_err(io(&target))?;
+        self.set_aside_newer(&target)?;
         sync(&self.dir)?;
         self.prune()?;
         Ok(target)
@@ -212,6 +213,26 @@ impl Checkpoints {
         }
         list.sort_unstable();
         Ok(list)
+    }
+
+    /// What is newer than the newest that was written would not load when this life began. Under its own
+    /// name it would count as one to keep, in place of one that loads.
+    fn set_aside_newer(&self, newest: &Path) -> Result<(), LearnerError> {
+        for path in self.list()?.into_iter().filter(|path| path.as_path() > newest) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let aside = self.dir.join(format!(".damaged-{name}"));
+            let io = |source| LearnerError::Io { path: path.clone(), source };
+            if aside.exists() {
+                std::fs::remove_dir_all(&aside).map_err(io)?;
+            }
+            std::fs::rename(&path, &aside).map_err(io)?;
+            tracing::warn!(
+                "{} was damaged and is set aside as {}",
+                path.display(),
+                aside.display()
+            );
+        }
+        Ok(())
     }
 
     fn prune(&self) -> Result<(), LearnerError> {
@@ -395,4 +416,46 @@ fn unpack(bytes: &[u8], parameters: &mut Parameters) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{Rng as _, SeedableRng as _};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    fn file(values: &[f32]) -> Vec<u8> {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let view = TensorView::new(Dtype::F32, vec![values.len()], &bytes).expect("as many bytes");
+        safetensors::serialize([("a", view)], None).expect("one tensor")
+    }
+
+    #[test]
+    fn whatever_the_bytes_of_an_adapter_are_they_are_judged() {
+        assert_eq!(all_finite(&file(&[0.5, -1.0])), Ok(true));
+        assert_eq!(all_finite(&file(&[0.5, f32::NAN])), Ok(false));
+        let whole = file(&[0.5; 16]);
+        for seed in 0..5_000 {
+            println!("seed {seed}");
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let mut bytes = whole.clone();
+            for _ in 0..rng.random_range(1..6) {
+                let at = rng.random_range(0..bytes.len());
+                match rng.random_range(0..3) {
+                    0 => bytes[at] = rng.random(),
+                    1 => bytes.truncate(at + 1),
+                    // The header is text, and its numbers are what is trusted.
+                    _ => {
+                        let header = 60.min(bytes.len() - 8).max(1);
+                        bytes[8 + at % header] = b'9';
+                    }
+                }
+                if bytes.len() < 16 {
+                    break;
+                }
+            }
+            let _ = all_finite(&bytes);
+        }
+    }
 }

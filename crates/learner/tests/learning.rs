@@ -210,6 +210,24 @@ fn a_damaged_checkpoint_is_passed_over() {
 }
 
 #[test]
+fn a_run_that_begins_again_below_damaged_checkpoints_keeps_its_own() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Checkpoints::new(dir.path(), 2);
+    let mut run = learner(lora(7));
+    for step in 1..=4 {
+        run.imitate(&copying(4, step, 23)).expect("a step");
+        let folder = store.save(&run, &Progress { step, ..Progress::default() }).expect("saves");
+        std::fs::write(folder.join("manifest.json"), b"torn").expect("writes");
+    }
+    assert!(store.newest().expect("reads").checkpoint.is_none());
+    let mut again = learner(lora(7));
+    again.imitate(&copying(4, 1, 23)).expect("a step");
+    store.save(&again, &Progress { step: 1, ..Progress::default() }).expect("saves");
+    let found = store.newest().expect("reads");
+    assert_eq!(found.checkpoint.expect("the one just saved").progress().step, 1);
+}
+
+#[test]
 fn a_checkpoint_of_another_run_is_refused() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Checkpoints::new(dir.path(), 1);

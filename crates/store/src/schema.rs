@@ -115,7 +115,9 @@ pub(crate) fn prepare(connection: &Connection, path: &Path) -> Result<(), StoreE
         let verdict: String =
             connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(wrap)?;
         if verdict != "ok" {
-            return Err(StoreError::Corrupt { path: path.to_owned(), detail: verdict });
+            // One line: whoever is told may be shown the last line of a log only.
+            let detail = verdict.lines().collect::<Vec<_>>().join("; ");
+            return Err(StoreError::Corrupt { path: path.to_owned(), detail });
         }
     }
     for (step, version) in STEPS.iter().zip(1_i64..).skip(found as usize) {

@@ -25,6 +25,8 @@ const CHAOS: &str = "chaos";
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A coordinator that was killed is dialled again for so long.
 const REACH_TIMEOUT: Duration = Duration::from_secs(30);
+/// A time in the history that is further from our own is of a clock that is wrong.
+const SKEWED_MS: u64 = 5_000;
 /// A node that could be reached again says within this what fired in it.
 const FIRED_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -296,7 +298,8 @@ impl Campaign {
             lines.filter_map(|line| serde_json::from_slice(line).ok()).collect();
         if self.skewed {
             let now_ms = now_ms();
-            events.iter_mut().for_each(|event| event.at_ms = now_ms);
+            let wrong = |event: &&mut Event| event.at_ms.abs_diff(now_ms) > SKEWED_MS;
+            events.iter_mut().filter(wrong).for_each(|event| event.at_ms = now_ms);
         }
         self.history.append(&mut events);
         Ok(&self.history)
