@@ -70,6 +70,17 @@ pub enum EvidenceError {
 /// # Errors
 /// [`EvidenceError`].
 pub fn judge(run: &RunDir) -> Result<Verdict, EvidenceError> {
+    judge_with(run, || Ok((checkpoints(run)?, adapters(run)?)))
+}
+
+/// Judges a run whose learner and parameter server have their files elsewhere.
+///
+/// # Errors
+/// [`EvidenceError`].
+pub fn judge_with(
+    run: &RunDir,
+    kept: impl Fn() -> Result<(Vec<CheckpointFact>, Vec<AdapterFact>), EvidenceError>,
+) -> Result<Verdict, EvidenceError> {
     let path = run.path().join(PLAN_FILE);
     let text = std::fs::read_to_string(&path)
         .map_err(|source| EvidenceError::File { path: path.clone(), source })?;
@@ -81,8 +92,7 @@ pub fn judge(run: &RunDir) -> Result<Verdict, EvidenceError> {
         // What is written later is read first: the ledger is ahead of everything else.
         let complete = results(run)?.complete;
         let history = History::until_now(run)?;
-        let checkpoints = checkpoints(run)?;
-        let adapters = adapters(run)?;
+        let (checkpoints, adapters) = kept()?;
         reader.hold()?;
         if reader.last_committed()? == before || look >= LOOKS_MAX {
             break (reader, complete, history, checkpoints, adapters);

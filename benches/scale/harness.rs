@@ -31,7 +31,8 @@ pub(crate) async fn coordinator(
 ) -> anyhow::Result<ActorRef<Msg>> {
     let name = "coordinator".into();
     let (store, leave) = (Options::default(), Leave::default());
-    let args = Args { name, run: run.clone(), board, post, store, leave };
+    let args =
+        Args { name, run: run.clone(), board, post, store, leave, telemetry: Default::default() };
     let (actor, _) = match probes {
         None => Actor::spawn(None, Coordinator, args).await?,
         Some(probes) => {

@@ -40,6 +40,8 @@ pub(crate) fn plan(groups_per_step: u32) -> Plan {
         stale: StalePolicy::TrainRest,
         sync: false,
         skip_equal_groups: true,
+        staleness: Default::default(),
+        stragglers: Default::default(),
     });
     Plan::new(1, vec![train])
 }

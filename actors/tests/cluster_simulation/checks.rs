@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use crrl_actors::adapter_shelf::AdapterShelf;
 use crrl_actors::evidence;
-use crrl_control::audit::{self, AdapterFact, Facts};
+use crrl_actors::ledger_rows;
+use crrl_control::audit::AdapterFact;
 use crrl_control::ledger::State;
+use crrl_control::parameter_server::Found;
 use crrl_sim::Record;
 use crrl_store::{Reader, StoreError};
 use tracing::Level;
@@ -28,14 +30,28 @@ const RESTART_WINDOW: Duration = Duration::from_secs(30);
 /// # Errors
 /// What does not hold.
 pub(crate) fn under_way(world: &World) -> Result<(), String> {
-    match facts(world)? {
-        Some(facts) => judge(&facts),
-        None => Ok(()),
+    let run = world.coordinator();
+    if !run.store().exists() {
+        return Ok(());
     }
-}
-
-fn judge(facts: &Facts) -> Result<(), String> {
-    let verdict = audit::audit(facts);
+    match Reader::open(&run.store()) {
+        Ok(_) => {}
+        Err(error @ StoreError::Corrupt { .. }) => return Err(error.to_string()),
+        // It is being made, or the coordinator died while it was.
+        Err(_) => return Ok(()),
+    }
+    let adapters = AdapterShelf::new(world.server().path());
+    let kept = || {
+        // Every machine has its own disk here.
+        let checkpoints = trainer::facts(&world.learner().checkpoints());
+        let fact = |(version, found): (_, Found)| AdapterFact {
+            version,
+            digest: found.digest,
+            finite: found.finite,
+        };
+        Ok((checkpoints, adapters.examine()?.into_iter().map(fact).collect()))
+    };
+    let verdict = evidence::judge_with(&run, kept).map_err(|error| error.to_string())?;
     if verdict.ok {
         return Ok(());
     }
@@ -50,36 +66,15 @@ fn judge(facts: &Facts) -> Result<(), String> {
     Err(lines.join("\n"))
 }
 
-/// What lies on the disks; none before there is a run store.
-fn facts(world: &World) -> Result<Option<Facts>, String> {
-    let run = world.coordinator();
-    if !run.store().exists() {
-        return Ok(None);
-    }
-    match Reader::open(&run.store()) {
-        Ok(_) => {}
-        Err(error @ StoreError::Corrupt { .. }) => return Err(error.to_string()),
-        // It is being made, or the coordinator died while it was.
-        Err(_) => return Ok(None),
-    }
-    let mut facts = evidence::gather(&run).map_err(|error| error.to_string())?;
-    // Every machine has its own disk here.
-    facts.checkpoints = trainer::facts(&world.learner().checkpoints());
-    let adapters = AdapterShelf::new(world.server().path()).examine().map_err(|e| e.to_string())?;
-    facts.adapters = adapters
-        .into_iter()
-        .map(|(version, found)| AdapterFact { version, digest: found.digest, finite: found.finite })
-        .collect();
-    Ok(Some(facts))
-}
-
 /// Everything is accounted for, and what is in the ledger really happened.
 ///
 /// # Errors
 /// What does not hold.
 pub(crate) fn at_the_end(world: &World) -> Result<(), String> {
-    let facts = facts(world)?.ok_or("a run without a store")?;
-    judge(&facts)?;
+    if !world.coordinator().store().exists() {
+        return Err("a run without a store".to_owned());
+    }
+    under_way(world)?;
     let results = world.results();
     if world.may_end_early(&results) {
         return Ok(());
@@ -89,7 +84,8 @@ pub(crate) fn at_the_end(world: &World) -> Result<(), String> {
     }
     let steps = world.truth.learner_steps();
     let reader = Reader::open(&world.coordinator().store()).map_err(|error| error.to_string())?;
-    for entry in &facts.entries {
+    for row in reader.episodes().map_err(|error| error.to_string())? {
+        let entry = &ledger_rows::entry(row).map_err(|error| error.to_string())?;
         if let State::Trained(step, _) = entry.state
             && steps.get(&step.0).is_none_or(|ids| !ids.contains(&entry.episode))
         {
@@ -100,8 +96,12 @@ pub(crate) fn at_the_end(world: &World) -> Result<(), String> {
         }
         let made = reader.trajectory(entry.episode).map_err(|error| error.to_string())?;
         let made = made.ok_or_else(|| format!("I1: {entry:?} has no trajectory"))?;
+        // Of two leases at once, either counts.
         let by_holder = entry.node.as_ref().is_some_and(|node| {
-            world.truth.was_produced(node, entry.episode, entry.attempt, &made.tokens)
+            (1..=entry.attempt)
+                .rev()
+                .take(2)
+                .any(|attempt| world.truth.was_produced(node, entry.episode, attempt, &made.tokens))
         });
         if !by_holder || entry.node.as_ref() != Some(&made.node) {
             return Err(format!("I3: the result of {entry:?} is not its holder's: {made:?}"));

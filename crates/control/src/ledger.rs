@@ -156,7 +156,7 @@ pub struct Entry {
     pub evaluation: bool,
     /// Leases given out on it so far; the newest lease has this number.
     pub attempt: u32,
-    /// Node of the newest lease there was.
+    /// Node of the newest lease there was; once there is a result, the one it came from.
     pub node: Option<NodeName>,
     /// Where it is in its life.
     pub state: State,
@@ -455,7 +455,10 @@ impl Ledger {
                     _ => return Err(illegal(&entry.state, transition)),
                 }
             }
-            (State::Leased(_), Transition::Finish(outcome)) => State::Finished(outcome),
+            (State::Leased(leases), Transition::Finish(outcome)) => {
+                entry.node = Some(leases.newest.node.clone());
+                State::Finished(outcome)
+            }
             (State::Finished(outcome), Transition::Measure) if entry.evaluation => {
                 State::Measured(*outcome)
             }

@@ -86,6 +86,8 @@ fn no_task_is_blamed_for_a_rack_that_loses_its_power() {
         stale: StalePolicy::TrainRest,
         sync: false,
         skip_equal_groups: true,
+        staleness: Default::default(),
+        stragglers: Default::default(),
     });
     let tasks = (0..6).map(|at| format!("task-{at}").as_str().into()).collect();
     let mut coordinator =

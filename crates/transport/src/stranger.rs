@@ -16,7 +16,6 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use crate::endpoint::{LOOPBACK_MTU, why};
-use crate::faults::Faults;
 use crate::identity::Identity;
 use crate::net_thread::NetThread;
 use crate::protocol::STRANGER;
@@ -121,8 +120,8 @@ impl Door {
         let socket = std::net::UdpSocket::bind(any).map_err(KnockError::Socket)?;
         let mut config = quinn::EndpointConfig::default();
         config.max_udp_payload_size(LOOPBACK_MTU).expect("within the bounds of a UDP payload");
-        let endpoint = quinn::Endpoint::new(config, None, socket, net.quic(&Faults::default()))
-            .map_err(KnockError::Socket)?;
+        let endpoint =
+            quinn::Endpoint::new(config, None, socket, net.quic()).map_err(KnockError::Socket)?;
         let verifier =
             Arc::new(Pinned { pin: wanted, provider: provider(), met: Mutex::default() });
         let mut tls = rustls::ClientConfig::builder_with_provider(provider())

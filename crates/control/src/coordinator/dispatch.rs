@@ -158,7 +158,7 @@ impl Coordinator {
         if self.ledger.get(episode).is_some_and(|entry| entry.state == State::Queued) {
             self.transit(episode, Transition::Resume { attempt, deadline: Duration::MAX }, out)?;
         }
-        self.withdraw_others(from, episode, out);
+        self.withdraw_others(from, episode, out)?;
         let outcome = result.outcome;
         out.push(Effect::Keep(episode));
         let entry = self.transit(episode, Transition::Finish(outcome), out)?;
@@ -175,14 +175,21 @@ impl Coordinator {
     }
 
     /// A result is here: whoever else works on the episode can stop.
-    fn withdraw_others(&mut self, from: &NodeName, episode: EpisodeId, out: &mut Vec<Effect>) {
-        let Some(entry) = self.ledger.get(episode) else { return };
+    fn withdraw_others(
+        &mut self,
+        from: &NodeName,
+        episode: EpisodeId,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Broken> {
+        let Some(entry) = self.ledger.get(episode) else { return Ok(()) };
         let others: Vec<Lease> = leases(entry).filter(|l| l.node != *from).cloned().collect();
         for Lease { node, attempt, .. } in others {
             self.nodes.unlease(&node, episode);
             let reason = format!("{from} was first");
             out.push(Effect::Send(node, Wire::Cancel { episode, attempt, reason }));
+            self.transit(episode, Transition::Release { attempt }, out)?;
         }
+        Ok(())
     }
 
     pub(super) fn failed(
