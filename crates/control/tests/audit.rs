@@ -113,6 +113,7 @@ fn a_step_made_again_after_the_news_of_the_fall_back_was_lost() {
     let again: Vec<_> = facts.history.iter().filter(of_first).cloned().collect();
     let mut started = again[0].clone();
     started.event.as_mut().expect("read").kind = EventKind::Started;
+    started.number = facts.history.len() as u64 + 1;
     facts.history.push(started);
     facts.history.extend(again);
     let verdict = audit(&facts);
