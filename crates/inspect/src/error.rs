@@ -30,6 +30,14 @@ pub enum InspectError {
         /// What was tried.
         source: OperatorError,
     },
+    /// The coordinator answers, and lets nobody more in.
+    #[error("the cluster of {path} cannot be watched now: {says}", path = .path.display())]
+    Refused {
+        /// Folder of the run.
+        path: PathBuf,
+        /// What it said.
+        says: String,
+    },
     /// What was asked for makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -55,7 +63,7 @@ impl InspectError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NotARun(_) | Self::Usage(_) | Self::Recording { .. } => 2,
-            Self::NotUp(_) | Self::Unreachable { .. } => 6,
+            Self::NotUp(_) | Self::Unreachable { .. } | Self::Refused { .. } => 6,
             Self::Store(_) | Self::Terminal(_) => 1,
         }
     }

@@ -43,7 +43,12 @@ impl Session {
             false => InspectError::NotUp(run.path().to_owned()),
         };
         let client = OperatorClient::connect(run).await.map_err(unreachable)?;
-        let subscription = client.subscribe().await.map_err(unreachable)?;
+        let subscription = client.subscribe().await.map_err(|error| match error {
+            OperatorError::Refused(says) => {
+                InspectError::Refused { path: run.path().to_owned(), says }
+            }
+            error => unreachable(error),
+        })?;
         Ok(Self { run: run.clone(), client, subscription })
     }
 

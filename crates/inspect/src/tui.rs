@@ -80,6 +80,8 @@ fn answers(run: &RunDir) -> Result<bool, InspectError> {
                 session.close().await;
                 true
             }
+            // It does, and has to be asked again.
+            Err(InspectError::Refused { .. }) => true,
             Err(_) => false,
         }
     }))

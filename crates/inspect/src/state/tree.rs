@@ -34,10 +34,13 @@ pub enum Leaf<'a> {
 #[must_use]
 pub fn rows(world: &World) -> Vec<TreeRow<'_>> {
     let mut out = Vec::new();
+    let mut of_nodes: HashMap<&str, Vec<&ActorRow>> = HashMap::new();
+    for actor in world.actors() {
+        of_nodes.entry(&actor.node).or_default().push(actor);
+    }
     for node in world.nodes() {
         out.push(TreeRow { branch: String::new(), what: Leaf::Node(node) });
-        let actors: Vec<&ActorRow> =
-            world.actors().iter().filter(|actor| actor.node == node.name).collect();
+        let actors = of_nodes.remove(node.name.as_str()).unwrap_or_default();
         let names: HashSet<&str> = actors.iter().map(|actor| actor.name.as_str()).collect();
         let mut children: HashMap<Option<&str>, Vec<&ActorRow>> = HashMap::new();
         for actor in &actors {

@@ -129,3 +129,25 @@ fn a_viewer_that_does_not_look_delays_nobody() {
     let newest = scene::frame(155).snapshot;
     until(&mut stalled, |seen| seen.frame.as_ref().is_some_and(|f| f.snapshot == newest));
 }
+
+#[test]
+fn four_viewers_are_served_and_a_fifth_is_told_so() {
+    let live = live();
+    let runtime = Runtime::new().expect("threads");
+    runtime.block_on(async {
+        let mut sessions = Vec::new();
+        for _ in 0..4 {
+            let mut session = Session::open(&live.run).await.expect("it is let in");
+            session.next().await.expect("it is served");
+            sessions.push(session);
+        }
+        let error = Session::open(&live.run).await.expect_err("there are four").to_string();
+        assert!(error.contains("4 viewers watch this run already"), "{error}");
+        sessions.pop().expect("there are four").close().await;
+        // The coordinator hears of it a moment later.
+        let deadline = Instant::now() + DEADLINE;
+        while Session::open(&live.run).await.is_err() {
+            assert!(Instant::now() < deadline, "the place stays taken");
+        }
+    });
+}
