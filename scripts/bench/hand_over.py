@@ -21,12 +21,10 @@ LEGS = [
 def lines(run):
     for path in glob.glob(f"{run}/logs/*.log"):
         for line in open(path, errors="replace"):
-            found = re.match(r"(\S+Z)\s+INFO \S+: (.*?) .*?version=(\d+)(?: bytes=(\d+))?", line)
-            whole = re.match(r"(\S+Z)\s+INFO \S+: (.*)$", line)
+            found = re.match(r"(\S+)Z\s+INFO .*crrl_actors::\w+: (.*?) version=(\d+)(?: bytes=(\d+))?", line)
             if found:
-                said = whole.group(2).split(" version=")[0]
-                at = datetime.datetime.fromisoformat(found.group(1).replace("Z", "+00:00"))
-                yield said, int(found.group(3)), at.timestamp(), found.group(4)
+                at = datetime.datetime.fromisoformat(found.group(1))
+                yield found.group(2), int(found.group(3)), at.timestamp(), found.group(4)
 
 
 def main():
