@@ -19,7 +19,7 @@ flags="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
 flags+=" -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
 flags+=" -Cllvm-args=-sanitizer-coverage-trace-compares"
 RUSTFLAGS=$flags cargo build --quiet --release --manifest-path "$root/fuzz/Cargo.toml" \
-    --target "$host" --target-dir "$target/fuzz" --locked
+    --target "$host" --target-dir "$target/fuzz"
 program=$target/fuzz/$host/release/decoders
 
 one() {
