@@ -18,15 +18,16 @@ finish() {
 }
 trap finish EXIT
 
-# Serves these runs and prints the address.
+# Serves these runs; their address is in $address then.
 serve() {
+    : >"$work/address"
     "$crrl" dashboard "$@" >"$work/address" 2>/dev/null &
     pids+=($!)
     for _ in $(seq 200); do
         [ -s "$work/address" ] && break
         sleep 0.05
     done
-    head -1 "$work/address"
+    address=$(head -1 "$work/address")
 }
 
 if [ $# -eq 2 ]; then
@@ -37,7 +38,7 @@ else
     training=$!
     pids+=("$training")
     until [ -f "$first/run.sqlite" ]; do sleep 0.2; kill -0 "$training"; done
-    address=$(serve "$first")
+    serve "$first"
     # In the middle of the training: a third of its steps are made.
     python3 - "$first/run.sqlite" <<'PY'
 import sqlite3, sys, time
@@ -55,7 +56,7 @@ PY
     "$crrl" quickstart --quiet --seed 1 --steps 12 --run-dir "$second" >/dev/null
 fi
 
-address=$(serve "$first" "$second")
+serve "$first" "$second"
 # An episode with something to see: solved, and of more than one turn.
 episode=$(python3 - "$first/run.sqlite" <<'PY'
 import sqlite3, sys
@@ -65,6 +66,6 @@ print(store.execute("SELECT e.id FROM episodes e JOIN turns t ON t.episode = e.i
 PY
 )
 python3 "$shots" "$images" "$address" \
-    0/curves=dashboard-curves 0/rollouts@1280x620=dashboard-rollouts "0/episode/$episode?colour=logprob=dashboard-episode" \
+    0/curves=dashboard-curves 0/rollouts@1280x620=dashboard-rollouts "0/episode/$episode?colour=logprob@1280x760@down655=dashboard-episode" \
     0/compare=dashboard-compare 0/faults=dashboard-faults \
     "0/overview@390x844=dashboard-phone" "0/rollouts@390x844@dark=dashboard-phone-dark"

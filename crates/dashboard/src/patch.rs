@@ -150,9 +150,9 @@ fn parse(text: &str) -> Patch {
         }
         patch.added += usize::from(kind == Kind::Added);
         patch.removed += usize::from(kind == Kind::Removed);
-        // What only repeats the name of the file says nothing.
-        let is_repeated =
-            kind == Kind::About && (line.starts_with("--- ") || line.starts_with("+++ "));
+        // What only repeats the name of the file, or names contents by hashes, says nothing.
+        let is_repeated = kind == Kind::About
+            && ["--- ", "+++ ", "index "].iter().any(|word| line.starts_with(word));
         if is_repeated && patch.lines.iter().any(|line| line.kind == Kind::File) {
             continue;
         }
@@ -249,10 +249,10 @@ mod tests {
     fn lines_have_numbers_and_signs_of_both_sides() {
         let patch = read(PATCH, "");
         let kinds: Vec<Kind> = patch.lines.iter().map(|line| line.kind).collect();
-        use Kind::{About, Added, File, Hunk, Removed, Same};
-        assert_eq!(kinds, [File, About, Hunk, Same, Removed, Added, Same, Removed, Added]);
+        use Kind::{Added, File, Hunk, Removed, Same};
+        assert_eq!(kinds, [File, Hunk, Same, Removed, Added, Same, Removed, Added]);
         assert_eq!(patch.lines[0].text, "q.py");
-        let last = &patch.lines[7..];
+        let last = &patch.lines[6..];
         assert_eq!((last[0].text.as_str(), last[0].old), ("-- a note", Some(13)), "in a hunk");
         assert_eq!((last[1].text.as_str(), last[1].new), ("++ b note", Some(13)));
         assert_eq!((patch.added, patch.removed, patch.shared), (2, 2, 0));
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn what_differs_within_a_line_is_marked_in_utf16() {
         let patch = read(&PATCH.replace("size", "sïz😀"), "");
-        let (old, new) = (&patch.lines[4], &patch.lines[5]);
+        let (old, new) = (&patch.lines[3], &patch.lines[4]);
         assert_eq!((old.mark, new.mark), (Some((14, 15)), Some((14, 14))));
         let units: Vec<u16> = old.text.encode_utf16().collect();
         assert_eq!(String::from_utf16_lossy(&units[14..15]), "=");

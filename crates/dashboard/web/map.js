@@ -111,7 +111,7 @@ function update(element, node) {
   const isRollout = node.roles.includes("rollout");
   const values = [
     node.adapter === undefined || node.adapter === null ? null : `v${node.adapter}${node.behind ? ` (${node.behind} behind)` : ""}`,
-    node.tokens_per_s ? rate(node.tokens_per_s) : null,
+    node.tokens_per_s == null || zone(node) === "control" ? null : rate(node.tokens_per_s),
     node.rss_bytes ? bytes(node.rss_bytes) : null,
     isRollout && node.episodes !== undefined && node.episodes !== null ? count(node.episodes) : null,
   ];

@@ -3,7 +3,7 @@
 import { h, keyed, say } from "/dom.js";
 
 /**
- * A table. A column is `{ name, title, sort, n, cell(row) -> text | node, wide, hint }`; `key(row)`
+ * A table. A column is `{ title, sort, n, cell(row, cell) -> text | node, wide, clip, low, hint }`; `key(row)`
  * tells rows apart; `open(row)` is what Enter and a click do.
  */
 export class Table {
@@ -78,7 +78,7 @@ export class Table {
 }
 
 function cls(column) {
-  return [column.n && "n", column.wide && "wide", column.low && `low${column.low}`].filter(Boolean).join(" ") || undefined;
+  return [column.n && "n", column.wide && "wide", column.clip && "clip", column.low && `low${column.low}`].filter(Boolean).join(" ") || undefined;
 }
 
 /** A badge of a state: a word, and a tone that never stands alone. */

@@ -3,7 +3,7 @@
     shots.py FOLDER ADDRESS VIEW=NAME...
 
 VIEW is what stands behind `#/` in the address, with `@WIDTHxHEIGHT` for another window than 1280x800 and
-`@dark` for dark colours: `0/rollouts@390x844@dark=rollouts-phone`.
+`@dark` for dark colours, `@down500` scrolled down so far: `0/rollouts@390x844@dark=rollouts-phone`.
 """
 
 import os
@@ -41,6 +41,8 @@ def main():
                 const look = () => { still = document.querySelector('main').ariaBusy === 'false' ? still + 1 : 0;
                     still > 6 ? done(true) : setTimeout(look, 100); };
                 look(); })""")
+            down = next((o[4:] for o in options if re.fullmatch(r"down\d+", o)), "0")
+            page.run(f"window.scrollTo(0, {down})")
             path = os.path.join(folder, f"{name}.png")
             page.shot(path)
             size = os.path.getsize(path)

@@ -40,9 +40,9 @@ export function mount(root, at) {
     { title: "Oldest", sort: "oldest", n: true, hint: "How long the first of them has waited", cell: (row) => row.actor ? ms(row.actor.oldest_ms) : "" },
     { title: "Msg/s", sort: "rate", n: true, low: 1, cell: (row) => row.actor ? rate(row.actor.rate) : "" },
     { title: "Busy", sort: "busy", n: true, low: 1, hint: "Share of its time it is at a message", cell: (row) => row.actor ? percent(row.actor.busy) : "" },
-    { title: "At", sort: "handler", low: 2, wide: true, hint: "The message it is at, and for how long", cell: (row) => row.actor?.handling ? `${short(row.actor.handling[0], 28)} ${duration(row.actor.handling[1])}` : row.node ? short(row.node.activity, 60) : "" },
+    { title: "At", sort: "handler", low: 2, clip: true, hint: "The message it is at, and for how long", cell: (row) => row.actor?.handling ? `${short(row.actor.handling[0], 28)} ${duration(row.actor.handling[1])}` : row.node ? short(row.node.activity, 60) : "" },
     { title: "Restarts", sort: "restarts", n: true, cell: (row) => restarts(row) },
-    { title: "Last cause", low: 2, wide: true, cell: (row) => short(row.actor?.last_failure ?? row.node?.last_exit ?? "", 60) },
+    { title: "Last cause", low: 2, clip: true, cell: (row) => short(row.actor?.last_failure ?? row.node?.last_exit ?? "", 60) },
     { title: "Up", sort: "up", n: true, low: 2, cell: (row) => row.actor ? duration(row.actor.up_ms) : "" },
   ];
 

@@ -54,7 +54,7 @@ export function mount(root, at) {
 
   function against(row) {
     const { against_first: a } = row;
-    if (a === "first") return "the others are compared with it";
+    if (a === "first") return "baseline";
     if (a?.compared) {
       const reward = a.compared.rows[0];
       return `${interval(reward.change)}, p ${reward.p < 1e-4 ? "< 0.0001" : reward.p.toFixed(4)}`;
