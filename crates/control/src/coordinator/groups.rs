@@ -70,7 +70,10 @@ impl Coordinator {
         // Groups are entered in the ledger when somebody could work on them soon.
         let mut queue_room =
             (self.nodes.capacity() + size as usize).saturating_sub(self.queue.len());
-        let mut passes = self.tasks[self.phase].len();
+        // The last of one pass over the tasks and the first of the next may be quarantined, all but one
+        // of each.
+        let passes_max = 2 * self.tasks[self.phase].len();
+        let mut passes = passes_max;
         while outstanding < bound && queue_room >= size as usize {
             let Stage::Training(training) = &mut self.stage else { return Ok(()) };
             let ordinal = self.ordinals[self.phase];
@@ -89,6 +92,7 @@ impl Coordinator {
                 }
                 continue;
             }
+            passes = passes_max;
             let group = self.next_group;
             self.next_group = group.next();
             self.groups.insert(group, Group::new(task.clone(), ordinal));
