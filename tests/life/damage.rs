@@ -69,7 +69,8 @@ fn without_its_newest_checkpoint_the_one_before_is_used_and_that_is_said() {
     let name = newest.file_name().expect("a name").to_string_lossy();
     assert!(log.contains("is damaged") && log.contains(&*name), "{log}");
     assert!(log.contains("resumed"), "{log}");
-    ledger::check(&world.run, STEPS);
+    // Of a step that was made again the history tells twice.
+    ledger::check_without_history(&world.run, STEPS);
 }
 
 #[test]
