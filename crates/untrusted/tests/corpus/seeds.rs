@@ -12,6 +12,7 @@ use crrl_inspect::frame::Frame;
 use crrl_inspect::recording::Recorder;
 use crrl_types::actor::{ActorReport, EpisodeReport};
 use crrl_types::fault::{Bomb, Direction, Fault, FaultSeen, Injection};
+use crrl_types::journal::{JournalEntry, Sampled, Stop};
 use crrl_types::{
     AdapterManifest, AdapterVersion, Base, BugKind, Digest, EpisodeId, Event, EventKind, Finish,
     GroupId, Origin, Reward, Sampling, Step, Task, TensorEntry, TokenSpan, ToolRecord, Trajectory,
@@ -136,6 +137,20 @@ fn report() -> NodeReport {
     }
 }
 
+fn journal() -> Vec<JournalEntry> {
+    let sampled = Sampled {
+        id: 300,
+        logprob: -0.5,
+        version: AdapterVersion(3),
+        digest: Digest::of(b"adapter"),
+    };
+    vec![
+        JournalEntry::Generated { tokens: vec![sampled], stop: Stop::EndOfTurn },
+        JournalEntry::Tool { output: "more.py\n".into(), ok: true, wall_ms: 4 },
+        JournalEntry::Diff("--- a/x\n+++ b/x\n".into()),
+    ]
+}
+
 fn wires() -> Vec<Wire> {
     let held = Held { episode: EpisodeId(12), attempt: 2 };
     let (version, digest) = (AdapterVersion(3), Digest::of(b"adapter"));
@@ -150,7 +165,7 @@ fn wires() -> Vec<Wire> {
         sampling: Sampling::default(),
         lease_ms: 60_000,
         evaluation: false,
-        past: Vec::new(),
+        past: journal(),
     };
     let serving = Some(Serving { version, digest });
     let mut wires = vec![
@@ -179,6 +194,7 @@ fn wires() -> Vec<Wire> {
         Wire::AdapterWanted { have: version },
         Wire::Published { version, digest },
         Wire::AdapterRefused { version, newest: version, reason: "stale".into() },
+        Wire::Turns { episode: EpisodeId(12), attempt: 1, first: 2, entries: journal() },
     ];
     wires.extend(injections);
     wires
