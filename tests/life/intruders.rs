@@ -95,7 +95,7 @@ fn whoever_does_not_belong_or_speaks_otherwise_is_refused_and_the_run_goes_on() 
         newer[3] = 9;
         let (answer, _) = says(&guest, at, &framed(&newer)).await;
         let answer = String::from_utf8_lossy(&answer).into_owned();
-        assert!(answer.contains("it speaks protocol 9"), "{answer}");
+        assert!(answer.contains("it says protocol 9"), "{answer}");
         // A name that is not its certificate's.
         let (answer, _) = says(&guest, at, &framed(hello)).await;
         let answer = String::from_utf8_lossy(&answer).into_owned();

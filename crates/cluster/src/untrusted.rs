@@ -62,7 +62,12 @@ pub fn packet(wire: Wire) -> Vec<u8> {
 #[must_use]
 pub fn greetings() -> Vec<Vec<u8>> {
     let name = NodeName::from("rollout-0");
-    let hello = Hello { protocol: 1, name, incarnation: 3, token: Token::default() };
+    let hello = Hello {
+        protocol: crrl_transport::codec::VERSION,
+        name,
+        incarnation: 3,
+        token: Token::default(),
+    };
     let welcome = Answer::Welcome { incarnation: 2, token: Token::default() };
     [encode(&hello), encode(&welcome), encode(&Answer::Refused("another life".into()))]
         .map(|bytes| bytes.expect("plain data"))

@@ -108,10 +108,14 @@ impl Drop for Waiting {
 pub fn is_full(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<io::Error>()
-            && matches!(io.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-        {
-            return true;
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            // What an error of input and output wraps is not its source: its source is that one's.
+            let within = io.get_ref().is_some_and(|wrapped| is_full(wrapped));
+            if within
+                || matches!(io.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            {
+                return true;
+            }
         }
         let text = error.to_string().to_lowercase();
         if text.contains("no space left") || text.contains("disk is full") {
