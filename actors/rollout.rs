@@ -33,6 +33,8 @@ const ADAPTER_RETRY: Duration = Duration::from_secs(5);
 /// Results that wait for an acknowledgement at most, for each episode of capacity. Beyond it
 /// assignments are left to their lease: nobody hears us.
 const UNACKED_PER_PLACE_MAX: usize = 4;
+/// A draining node still takes what may have been on its way to it.
+const DRAIN_OVERLAP: Duration = Duration::from_secs(1);
 /// Part of the lease that is left for sending the result.
 const SEND_SHARE: f64 = 0.1;
 
@@ -163,7 +165,8 @@ pub struct State {
     serving: Option<Serving>,
     adapter_asked: Option<Instant>,
     incoming: Option<Incoming>,
-    draining: bool,
+    /// Since when it takes no new work.
+    draining: Option<Instant>,
 }
 
 impl Actor for Rollout {
@@ -232,7 +235,7 @@ impl State {
             unacked: BTreeMap::new(),
             adapter_asked: None,
             incoming: None,
-            draining: false,
+            draining: None,
         }
     }
 
@@ -254,7 +257,7 @@ impl State {
                 self.published(Serving { version, digest }, myself);
             }
             Wire::Drain => {
-                self.draining = true;
+                self.draining.get_or_insert_with(Instant::now);
                 self.send(NodeRole::Coordinator, Wire::Credit { episodes: 0 });
             }
             other => tracing::warn!(?other, "a message that is not for a rollout node"),
@@ -274,7 +277,7 @@ impl State {
     fn join(&mut self) {
         let join = Wire::Join {
             incarnation: self.args.incarnation,
-            capacity: if self.draining { 0 } else { self.args.capacity },
+            capacity: if self.draining.is_some() { 0 } else { self.args.capacity },
             holding: self.holding(),
             serving: self.serving,
         };
@@ -320,7 +323,9 @@ impl State {
     fn assign(&mut self, assignment: Assignment, myself: &ActorRef<Msg>) {
         let Assignment { episode, attempt, .. } = assignment;
         let places = self.args.capacity as usize;
-        if self.draining || self.unacked.len() >= places * UNACKED_PER_PLACE_MAX {
+        // What was handed out before the coordinator heard of it is still done.
+        let drained = self.draining.is_some_and(|since| since.elapsed() >= DRAIN_OVERLAP);
+        if drained || self.unacked.len() >= places * UNACKED_PER_PLACE_MAX {
             tracing::warn!(%episode, "assignment left to its lease: no room");
             return;
         }

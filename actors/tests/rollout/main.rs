@@ -43,7 +43,7 @@ fn main() {
         what_is_said_of_an_earlier_lease_leaves_a_later_one_alone,
         what_cannot_be_rolled_out_is_reported,
         a_group_prepares_its_task_once,
-        a_draining_node_takes_no_more,
+        a_draining_node_does_what_was_on_its_way_and_takes_no_more,
         an_episode_keeps_to_its_time,
         another_node_goes_on_where_one_left_off,
         the_working_copy_is_as_it_was_for_whoever_goes_on,
@@ -229,20 +229,20 @@ async fn a_group_prepares_its_task_once() {
     world.all_given_back().await;
 }
 
-async fn a_draining_node_takes_no_more() {
+async fn a_draining_node_does_what_was_on_its_way_and_takes_no_more() {
     let mut world = World::new(2).await;
     world.assign(1, 1, "the answer is wrong", 60_000);
     world.send(Wire::Drain);
     assert_eq!(world.next(NodeRole::Coordinator).await, Wire::Credit { episodes: 0 });
+    // Handed out before that was heard.
     world.assign(2, 1, "the answer is wrong", 60_000);
-    let next = world.next(NodeRole::Coordinator).await;
-    assert!(
-        matches!(&next, Wire::Finished { trajectory, .. } if trajectory.episode.0 == 1),
-        "{next:?}"
-    );
+    for _ in 0..2 {
+        let next = world.next(NodeRole::Coordinator).await;
+        assert!(matches!(&next, Wire::Finished { .. }), "{next:?}");
+    }
     world.peer_up(NodeRole::Coordinator);
     let joined = world.next(NodeRole::Coordinator).await;
-    assert!(matches!(&joined, Wire::Join { capacity: 0, holding, .. } if holding.len() == 1));
+    assert!(matches!(&joined, Wire::Join { capacity: 0, holding, .. } if holding.len() == 2));
 }
 
 async fn an_episode_keeps_to_its_time() {

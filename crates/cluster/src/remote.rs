@@ -4,7 +4,7 @@
 //! - [`about`]: what a program says of itself and of the machine it runs on
 //! - `container`: one node in a container of this machine
 //! - [`ssh`]: one machine: reaching it, the program there
-//! - [`phase`]: how far a node has come, on disk for whoever watches
+//! - [`mod@phase`]: how far a node has come, on disk for whoever watches
 //! - [`supervise`]: one node, from the first connection to its end
 //!
 //! The host process starts one process of this machine for each such node; what that one does is

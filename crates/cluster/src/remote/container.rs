@@ -124,7 +124,7 @@ pub(crate) async fn start(
     let container = container_name(run, &node.name);
     // One that was left by a process that was killed.
     remove(&docker, &container).await;
-    let body = body(config, node, place).map_err(setting)?;
+    let body = body(run, config, node, place).map_err(setting)?;
     let options = CreateContainerOptionsBuilder::default().name(&container).build();
     answer(docker.create_container(Some(options), body)).await.map_err(&broken)?;
     let attach = AttachContainerOptionsBuilder::default()
@@ -291,13 +291,22 @@ async fn address(
 }
 
 /// What the engine is asked for.
-fn body(config: &ClusterConfig, node: &Node, place: &Place) -> Result<ContainerCreateBody, String> {
+fn body(
+    run: &RunDir,
+    config: &ClusterConfig,
+    node: &Node,
+    place: &Place,
+) -> Result<ContainerCreateBody, String> {
     let program = match &node.binary {
         Some(binary) => absolute(binary)?,
         None => std::env::current_exe().map_err(|error| error.to_string())?,
     };
     let model = absolute(node.model.as_ref().unwrap_or(&config.model.path))?;
     let dir = node.dir.as_ref().map_or(DIR.to_owned(), |dir| dir.display().to_string());
+    // Its own files outlive the container: a node counts its lives.
+    let own = run.path().join("nodes").join(format!("{}.dir", node.name));
+    std::fs::create_dir_all(&own).map_err(|error| format!("{}: {error}", own.display()))?;
+    let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
     let (threads, model) = (node.threads.to_string(), model.display().to_string());
     let command = [
         PROGRAM,
@@ -315,6 +324,7 @@ fn body(config: &ClusterConfig, node: &Node, place: &Place) -> Result<ContainerC
     let bind = |from: &str, to: &str| format!("{from}:{to}:ro");
     Ok(ContainerCreateBody {
         image: Some(place.image.clone()),
+        user: Some(format!("{uid}:{gid}")),
         entrypoint: Some(Vec::new()),
         cmd: Some(command.map(str::to_owned).to_vec()),
         open_stdin: Some(true),
@@ -326,7 +336,11 @@ fn body(config: &ClusterConfig, node: &Node, place: &Place) -> Result<ContainerC
         tty: Some(false),
         labels: Some(HashMap::from([("crrl.node".to_owned(), node.name.clone())])),
         host_config: Some(HostConfig {
-            binds: Some(vec![bind(&program.display().to_string(), PROGRAM), bind(&model, &model)]),
+            binds: Some(vec![
+                bind(&program.display().to_string(), PROGRAM),
+                bind(&model, &model),
+                format!("{}:{dir}", own.display()),
+            ]),
             network_mode: Some(place.network.clone()),
             init: Some(true),
             ..HostConfig::default()
@@ -355,17 +369,20 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_in_neither_command_nor_environment_and_nothing_is_writable_but_the_container() {
+    fn the_token_is_in_neither_command_nor_environment_and_only_the_nodes_own_folder_is_writable() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let run = RunDir::new(folder.path());
         let config = ClusterConfig::default();
         let mut node = config.nodes().remove(2);
         node.host = Some("docker://debian".into());
         let place = Place::of("docker://debian").expect("a container");
-        let body = body(&config, &node, &place).expect("paths");
+        let body = body(&run, &config, &node, &place).expect("paths");
         assert_eq!(body.env, None);
         let command = body.cmd.expect("a command").join(" ");
         assert!(command.contains("node --join - --tied"), "{command}");
         let binds = body.host_config.and_then(|host| host.binds).expect("program and model");
-        assert!(binds.iter().all(|bind| bind.ends_with(":ro")), "{binds:?}");
+        let writable: Vec<&String> = binds.iter().filter(|bind| !bind.ends_with(":ro")).collect();
+        assert!(matches!(writable[..], [own] if own.ends_with(":/crrl/node")), "{binds:?}");
         assert_eq!(body.stdin_once, Some(true));
     }
 }
