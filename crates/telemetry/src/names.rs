@@ -70,10 +70,6 @@ metrics_table! {
     ACTIVATION_TIME = "crrl_adapter_activation_seconds", Histogram, Some(Unit::Seconds), "", "From an adapter's offer to its being served";
     // Learner.
     STEP_TIME = "crrl_step_seconds", Histogram, Some(Unit::Seconds), "", "Wall time of an optimizer step, its checkpoint included";
-    // Parameter server.
-    PUBLISHED = "crrl_adapters_published_total", Counter, None, "", "Adapters published";
-    DELIVERIES = "crrl_adapter_deliveries_total", Counter, None, "ok", "Adapters brought to engines, or not";
-    DELIVERY_TIME = "crrl_adapter_delivery_seconds", Histogram, Some(Unit::Seconds), "", "Time one delivery took, the engine's check included";
 }
 
 /// Tells whatever exports metrics what each of them means.
