@@ -11,14 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use crrl_cluster::{Depot, Inbound, Mesh, MeshEvent, RunDir};
+use crrl_cluster::{Depot, Inbound, Mesh, MeshEvent, RunDir, aside};
 use crrl_control::parameter_server::{Effect, Found, Input, Options, ParameterServer as Machine};
 use crrl_control::wire::{NodeRole, Serving, Wire};
 use crrl_types::{AdapterManifest, NodeName};
 use crrl_weights::{DeltaCost, Offer, Report, Source};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use ractor_cluster::RactorMessage;
-use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::adapter_shelf::{AdapterShelf, ShelfError, inspect};
 use crate::coordinator::Post;
@@ -276,7 +275,7 @@ impl State {
         let pays = self.delta_cost.is_some_and(|cost| cost.pays(manifest.bytes, copies, link));
         let base = self.newest.as_ref().filter(|_| pays).map(|newest| newest.bytes.clone());
         let myself = myself.clone();
-        aside(move || {
+        tokio::spawn(aside(move || {
             let found = inspect(&bytes);
             let mut offer = Offer::whole(manifest, &bytes);
             let made = base.and_then(|base| delta_maker::make(&base, &bytes, &offer.manifest));
@@ -287,7 +286,7 @@ impl State {
             // An actor that has stopped is offered the adapter again.
             let inspected = Inspected { from, kept, found, copy };
             let _ = myself.cast(Msg::Inspected(Box::new(inspected)));
-        });
+        }));
     }
 
     fn inspected(
@@ -379,11 +378,11 @@ impl State {
         let Some(draft) = self.draft.clone() else { return };
         draft.stock(&self.args.depot);
         let (shelf, myself) = (self.shelf.clone(), myself.clone());
-        aside(move || {
+        tokio::spawn(aside(move || {
             let put = shelf.put(&manifest, &draft.bytes);
             // An actor that has stopped is offered the adapter again.
             let _ = myself.cast(Msg::Persisted(draft.serving(), put));
-        });
+        }));
     }
 
     fn publish(
@@ -401,13 +400,13 @@ impl State {
         let Some(before) = before else { return Ok(()) };
         if self.published.is_multiple_of(MEASURE_EVERY) {
             let (newest, myself) = (newest.clone(), myself.clone());
-            aside(move || {
+            tokio::spawn(aside(move || {
                 let (base, manifest) = (&before.bytes, &newest.offer.manifest);
                 if let Some(cost) = delta_maker::measure(base, &newest.bytes, manifest) {
                     // An actor that has stopped measures again.
                     let _ = myself.cast(Msg::Measured(cost));
                 }
-            });
+            }));
         }
         self.published += 1;
         Ok(())
@@ -475,14 +474,5 @@ impl State {
             self.input(Input::Timer, myself)?;
         }
         Ok(())
-    }
-}
-
-/// Does what takes a while off the actor.
-fn aside(work: impl FnOnce() + Send + 'static) {
-    match Handle::current().runtime_flavor() {
-        // A simulation has one thread: nothing may happen beside it.
-        RuntimeFlavor::CurrentThread => drop(tokio::spawn(async move { work() })),
-        _ => drop(tokio::task::spawn_blocking(work)),
     }
 }

@@ -27,6 +27,7 @@
 //! peer's certificate says, never what the message says.
 
 pub mod admission;
+mod aside;
 pub mod board;
 pub mod bulk;
 pub mod changes;
@@ -51,6 +52,7 @@ pub mod token;
 pub mod untrusted;
 pub mod weights;
 
+pub use aside::aside;
 pub use board::{Progress, Snapshot, StatusBoard};
 pub use mesh::{CastError, Mesh, MeshError, MeshEvent, MeshOptions, PeerInfo};
 pub use operator::{OperatorClient, OperatorError};

@@ -8,9 +8,9 @@ use crrl_transport::{Connection, Purpose, decode, encode_as, read_frame, write_f
 use crrl_types::Digest;
 use crrl_weights::{Blame, Leg, Offer, Payload, Report, Source, delta};
 use quinn::RecvStream;
-use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{ANSWER_BYTES_MAX, Answer, Request, Weights, ranges};
+use crate::aside;
 use crate::peer::lock;
 
 /// Times all sources are gone through, as long as each brings something.
@@ -242,13 +242,4 @@ async fn within<T, E: std::fmt::Display>(
 
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
-}
-
-/// Does what takes a while off the runtime's threads; `None` if it panicked. A runtime of one thread,
-/// as a simulation has, has nobody else to do it.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    match Handle::current().runtime_flavor() {
-        RuntimeFlavor::CurrentThread => Some(work()),
-        _ => tokio::task::spawn_blocking(work).await.ok(),
-    }
 }
