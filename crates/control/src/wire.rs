@@ -8,7 +8,7 @@ use crrl_types::actor::{ActorReport, EpisodeReport};
 use crrl_types::fault::{FaultSeen, Injection};
 use crrl_types::{
     AdapterManifest, AdapterVersion, Digest, EpisodeId, GroupId, JournalEntry, NodeName, Sampling,
-    Step, TaskId, Trajectory,
+    Step, TaskId, Timing, Trajectory,
 };
 use crrl_weights::{Offer, Report, Source};
 use serde::{Deserialize, Serialize};
@@ -231,6 +231,11 @@ pub enum Wire {
     Renewed { certificate: String },
     /// There is none.
     RenewRefused { reason: String },
+
+    // Traces (since protocol version 3).
+    /// Rollout node to coordinator, ahead of an attempt's result or failure: when it did what. Never
+    /// answered; lost, it is missing in the run's traces and nowhere else.
+    Timed { episode: EpisodeId, attempt: u32, timing: Timing },
 }
 
 impl Wire {
@@ -242,6 +247,7 @@ impl Wire {
         match self {
             Self::Join { .. } | Self::Credit { .. } => role == Rollout,
             Self::Finished { .. } | Self::Failed { .. } | Self::Turns { .. } => role == Rollout,
+            Self::Timed { .. } => role == Rollout,
             Self::Activated { .. } => role == Rollout,
             Self::AdapterWanted { .. } => matches!(role, Rollout | Learner),
             Self::BatchWanted(_) | Self::Committed { .. } => role == Learner,
@@ -271,6 +277,7 @@ impl Wire {
     pub fn since(&self) -> u8 {
         match self {
             Self::Renew { .. } | Self::Renewed { .. } | Self::RenewRefused { .. } => 2,
+            Self::Timed { .. } => 3,
             _ => 1,
         }
     }

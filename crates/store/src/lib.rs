@@ -5,6 +5,7 @@
 //! - [`writer`]: one thread that writes, in batches, and says so when it is durable
 //! - [`read`]: for reports, and for a run that goes on
 //! - [`journal`]: what has happened in episodes that are under way
+//! - [`timing`]: when attempts did what, for traces
 //! - [`page`]: for people who leaf through episodes
 //! - [`event_log`]: the history, in `events.jsonl`
 //! - [`schema`]: tables and their version
@@ -19,6 +20,7 @@ pub mod page;
 pub mod read;
 pub mod row;
 pub mod schema;
+pub mod timing;
 mod write;
 pub mod writer;
 
@@ -27,5 +29,6 @@ pub use event_log::EventLog;
 pub use journal::JournalRow;
 pub use page::{EpisodePage, EpisodeQuery, Facet, Order};
 pub use read::{Reader, StateCount};
+pub use timing::{AttemptTiming, OutcomeRow};
 pub use row::{BatchRow, EpisodeRow, Op, StepRow};
 pub use writer::{Hand, Options, Work, Writer, WriterClosed};

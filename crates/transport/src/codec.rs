@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 const MAGIC: [u8; 2] = *b"cr";
 /// Newest version of the envelope and of every message type in it. It grows when a message is added;
 /// one that is there never changes, so that a version is read by the next one too.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 /// Oldest version that is still read and written: that of the build before.
 pub const OLDEST: u8 = 1;
 /// Bytes of the envelope.

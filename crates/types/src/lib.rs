@@ -16,6 +16,7 @@
 //! - [`sampling`]: how tokens are drawn
 //! - [`pacing`]: what is done about attempts that are old, slow or lost
 //! - [`journal`]: what has happened in an episode that is under way
+//! - [`timing`]: when an attempt did what
 //! - [`event`]: one line of a run's append-only history
 //!
 //! This crate never does I/O and never depends on another crate of the workspace.
@@ -31,6 +32,7 @@ pub mod pacing;
 pub mod reward;
 pub mod sampling;
 pub mod task;
+pub mod timing;
 pub mod trajectory;
 
 pub use adapter::{AdapterManifest, TensorEntry};
@@ -41,5 +43,6 @@ pub use journal::{JournalEntry, Sampled, Stop};
 pub use pacing::{Late, OnLoss, Staleness, Stragglers};
 pub use reward::{Component, Reward};
 pub use sampling::Sampling;
+pub use timing::{TimedWork, Timing, Work};
 pub use task::{Base, BugKind, Difficulty, Origin, Split, Task};
 pub use trajectory::{Finish, TokenSpan, ToolRecord, Trajectory, Turn};

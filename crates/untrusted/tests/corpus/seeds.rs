@@ -15,8 +15,8 @@ use crrl_types::fault::{Bomb, Direction, Fault, FaultSeen, Injection};
 use crrl_types::journal::{JournalEntry, Sampled, Stop};
 use crrl_types::{
     AdapterManifest, AdapterVersion, Base, BugKind, Digest, EpisodeId, Event, EventKind, Finish,
-    GroupId, Origin, Reward, Sampling, Step, Task, TensorEntry, TokenSpan, ToolRecord, Trajectory,
-    Turn,
+    GroupId, Origin, Reward, Sampling, Step, Task, TensorEntry, TimedWork, Timing, TokenSpan,
+    ToolRecord, Trajectory, Turn, Work,
 };
 
 /// Seeds by decoder.
@@ -151,6 +151,14 @@ fn journal() -> Vec<JournalEntry> {
     ]
 }
 
+fn timing() -> Timing {
+    let call = Work::Call { tool: "shell".into(), ok: true };
+    let generate = Work::Generate { context: 300, tokens: 41, version: AdapterVersion(3) };
+    let works = [Work::Places, Work::Replay { entries: 2 }, generate, call, Work::Diff, Work::Reward];
+    let timed = |work| TimedWork { from_us: 1_000, took_us: 250, turn: 1, work };
+    Timing { began_ms: 1, took_us: 9_000, works: works.map(timed).to_vec(), left_out: 0 }
+}
+
 fn wires() -> Vec<Wire> {
     let held = Held { episode: EpisodeId(12), attempt: 2 };
     let (version, digest) = (AdapterVersion(3), Digest::of(b"adapter"));
@@ -197,6 +205,7 @@ fn wires() -> Vec<Wire> {
         Wire::Turns { episode: EpisodeId(12), attempt: 1, first: 2, entries: journal() },
     ];
     wires.extend(injections);
+    wires.push(Wire::Timed { episode: EpisodeId(12), attempt: 1, timing: timing() });
     wires
 }
 
