@@ -150,7 +150,7 @@ fn inspect(run: &RunDir, action: Option<&Action>) -> Result<ExitCode, InspectErr
 }
 
 fn colour() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    crate::colour::wanted(true, |name| std::env::var_os(name))
 }
 
 fn seconds(s: f64) -> Duration {

@@ -7,12 +7,14 @@
 //! - [`journal`]: what has happened in episodes that are under way
 //! - [`timing`]: when attempts did what, for traces
 //! - [`page`]: for people who leaf through episodes
+//! - [`environment`]: on what a run was started, in `environment.jsonl`
 //! - [`event_log`]: the history, in `events.jsonl`
 //! - [`schema`]: tables and their version
 //! - [`error`]: what can go wrong with a disk, and what to do
 //!
 //! This crate decides nothing: what a row means is the coordinator's business.
 
+pub mod environment;
 pub mod error;
 pub mod event_log;
 pub mod journal;
@@ -24,6 +26,7 @@ pub mod timing;
 mod write;
 pub mod writer;
 
+pub use environment::Environment;
 pub use error::StoreError;
 pub use event_log::EventLog;
 pub use journal::JournalRow;
