@@ -19,7 +19,9 @@ use crrl_control::wire::{Assignment, Held, NodeRole, Wire};
 use crrl_machine::clock;
 use crrl_store::{EventLog, Op, Options, Reader, StoreError, Writer};
 use crrl_telemetry::names;
-use crrl_types::{EpisodeId, Event, EventKind, JournalEntry, NodeName, Sampling, Timing, Trajectory};
+use crrl_types::{
+    EpisodeId, Event, EventKind, JournalEntry, NodeName, Sampling, Timing, Trajectory,
+};
 use metrics::{counter, gauge, histogram};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;

@@ -230,9 +230,8 @@ fn trace_sender(
     if config.telemetry.otlp.is_empty() || !node.roles.contains(&Role::Coordinator) {
         return Ok(None);
     }
-    let hopeless = |error: &dyn std::fmt::Display| {
-        NodeError::Hopeless(format!("telemetry.otlp: {error}"))
-    };
+    let hopeless =
+        |error: &dyn std::fmt::Display| NodeError::Hopeless(format!("telemetry.otlp: {error}"));
     let collector: Collector = config.telemetry.otlp.parse().map_err(|error| hopeless(&error))?;
     tracing::info!(%collector, "traces are sent");
     let sender = TraceSender::start(run.clone(), collector).map_err(|error| hopeless(&error))?;

@@ -36,7 +36,9 @@ const LAST: Duration = Duration::from_secs(5);
 enum Order {
     GoOn,
     /// Send what waits and end; what goes on is told too if the run is over.
-    End { over: bool },
+    End {
+        over: bool,
+    },
 }
 
 /// The thread that sends.

@@ -71,8 +71,8 @@ impl Traces {
     pub fn open(run: &RunDir, first_line: &[u8]) -> Result<Self, TracesError> {
         let path = run.path().join(PLAN_FILE);
         let plan = std::fs::read(&path);
-        let plan = plan
-            .map_err(|source| TracesError::File { path: path.display().to_string(), source })?;
+        let plan =
+            plan.map_err(|source| TracesError::File { path: path.display().to_string(), source })?;
         let facts = facts(run, RunId::of(&plan, first_line));
         Ok(Self { facts, reader: Reader::open(&run.store())?, history: History::default() })
     }
@@ -125,9 +125,8 @@ fn outcome(row: OutcomeRow) -> Outcome {
 
 /// Of a run whose configuration is gone the nodes are called by their roles.
 fn facts(run: &RunDir, id: RunId) -> RunFacts {
-    let last = |path: &std::path::Path| {
-        path.file_name().map(|name| name.to_string_lossy().into_owned())
-    };
+    let last =
+        |path: &std::path::Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     let config = run.config().ok();
     let nodes = config.as_ref().map(|config| config.nodes()).unwrap_or_default();
     let of = |role: Role, otherwise: &str| -> NodeName {
@@ -137,7 +136,9 @@ fn facts(run: &RunDir, id: RunId) -> RunFacts {
     RunFacts {
         id,
         name: last(run.path()).unwrap_or_else(|| "run".to_owned()),
-        model: config.and_then(|config| last(&config.model.path)).unwrap_or_else(|| "policy".into()),
+        model: config
+            .and_then(|config| last(&config.model.path))
+            .unwrap_or_else(|| "policy".into()),
         learner: of(Role::Learner, "learner"),
         parameter_server: of(Role::ParameterServer, "parameter-server"),
     }

@@ -111,16 +111,16 @@ impl Meter {
         let terminal = colour::draws_on_stderr();
         let every = if terminal { DRAW_EVERY } else { LINE_EVERY };
         let lines = Box::new(std::io::stderr());
-        Self::begin(quiet.quiet, doing, unit, total, Way { terminal, after: SHOW_AFTER, every, lines })
+        Self::begin(
+            quiet.quiet,
+            doing,
+            unit,
+            total,
+            Way { terminal, after: SHOW_AFTER, every, lines },
+        )
     }
 
-    fn begin(
-        quiet: bool,
-        doing: &'static str,
-        unit: &'static str,
-        total: u64,
-        way: Way,
-    ) -> Self {
+    fn begin(quiet: bool, doing: &'static str, unit: &'static str, total: u64, way: Way) -> Self {
         let count = Count(Arc::default());
         count.of(total);
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
@@ -174,12 +174,7 @@ struct Shown {
 }
 
 impl Shown {
-    fn until(
-        &self,
-        stopped: &std::sync::mpsc::Receiver<()>,
-        bar: &ProgressBar,
-        mut way: Way,
-    ) {
+    fn until(&self, stopped: &std::sync::mpsc::Receiver<()>, bar: &ProgressBar, mut way: Way) {
         let mut wait = way.after;
         while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
             let read = self.count.read();

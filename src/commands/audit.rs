@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         count.of(total);
         count.at(done);
     })
-        .map_err(|error| Coded::usage(format!("{}: {error}", run.path().display())))?;
+    .map_err(|error| Coded::usage(format!("{}: {error}", run.path().display())))?;
     drop(meter);
     let mut out = std::io::stdout().lock();
     if args.json {

@@ -336,8 +336,9 @@ fn run_mine(args: Mine) -> anyhow::Result<ExitCode> {
         _ => Coded::usage(error.to_string()),
     })?;
     let (commits, fixes, unfit) = (mined.commits, mined.fixes, mined.unfit);
-    let line =
-        format!("{commits} commits, {fixes} speak of a fix, {unfit} of those do not fit the limits");
+    let line = format!(
+        "{commits} commits, {fixes} speak of a fix, {unfit} of those do not fit the limits"
+    );
     meter.note(&line);
     drop(meter);
     let facts = json!({"commits": commits, "fixes": fixes, "unfit": unfit});

@@ -16,6 +16,7 @@ mod remote;
 mod reproducible;
 mod restart;
 mod scale;
+mod traces;
 mod world;
 
 use std::net::UdpSocket;

@@ -66,9 +66,10 @@ fn told(timing: &Timing) -> (Vec<&'static str>, Vec<String>) {
         Work::Diff => "diff",
         Work::Reward => "reward",
     };
-    let pairs = timing.works.windows(2).filter(|pair| {
-        pair[0].from_us + pair[0].took_us > pair[1].from_us + 1
-    });
+    let pairs = timing
+        .works
+        .windows(2)
+        .filter(|pair| pair[0].from_us + pair[0].took_us > pair[1].from_us + 1);
     let outside = timing.works.iter().filter(|w| w.from_us + w.took_us > timing.took_us);
     let wrong = pairs.map(|pair| format!("{pair:?} overlap"));
     let wrong = wrong.chain(outside.map(|work| format!("{work:?} after the end")));
@@ -87,10 +88,14 @@ async fn an_attempt_says_when_it_did_what() {
     assert_eq!(did, ["places", "generate", "diff", "generate", "diff", "reward"]);
     assert!(wrong.is_empty(), "{wrong:?}");
     assert!(timing.took_us / 1000 >= trajectory.wall_ms);
-    let drawn: Vec<u32> = timing.works.iter().filter_map(|work| match work.work {
-        Work::Generate { tokens, .. } => Some(tokens),
-        _ => None,
-    }).collect();
+    let drawn: Vec<u32> = timing
+        .works
+        .iter()
+        .filter_map(|work| match work.work {
+            Work::Generate { tokens, .. } => Some(tokens),
+            _ => None,
+        })
+        .collect();
     assert_eq!(drawn, trajectory.turns.iter().map(|turn| turn.tokens).collect::<Vec<_>>());
     let turns: Vec<u32> = timing.works.iter().map(|work| work.turn).collect();
     assert_eq!(turns, [0, 1, 1, 2, 2, 0]);

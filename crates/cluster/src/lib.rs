@@ -61,4 +61,4 @@ pub use restart::{Backoff, Intensity, Restarts, Strategy, Verdict};
 pub use router::{Inbound, Receipt, Router};
 pub use run_dir::RunDir;
 pub use supervisor::{ChildSpec, Supervisor, SupervisorArgs, SupervisorMsg};
-pub use weights::{AdapterFeed, Depot, Given, FetchError, Weights};
+pub use weights::{AdapterFeed, Depot, FetchError, Given, Weights};

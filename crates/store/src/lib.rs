@@ -32,6 +32,6 @@ pub use event_log::EventLog;
 pub use journal::JournalRow;
 pub use page::{EpisodePage, EpisodeQuery, Facet, Order};
 pub use read::{Reader, StateCount};
-pub use timing::{AttemptTiming, OutcomeRow};
 pub use row::{BatchRow, EpisodeRow, Op, StepRow};
+pub use timing::{AttemptTiming, OutcomeRow};
 pub use writer::{Hand, Options, Work, Writer, WriterClosed};

@@ -1,8 +1,8 @@
 //! What is stored, as plain rows.
 
 use crrl_types::{
-    AdapterVersion, Digest, EpisodeId, GroupId, JournalEntry, NodeName, Step, TaskId, TokenSpan,
-    Timing, Trajectory,
+    AdapterVersion, Digest, EpisodeId, GroupId, JournalEntry, NodeName, Step, TaskId, Timing,
+    TokenSpan, Trajectory,
 };
 
 /// An episode, as the ledger has it.

@@ -64,14 +64,15 @@ impl Reader {
         let rows: Vec<(String, String, String, f64, u64)> = self.rows(sql, [int(id.0)], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, uint(row, 4)?))
         })?;
-        let read = |(node, finish, reward, temperature, wall_ms): (String, String, String, _, _)| {
-            let bad = |error: serde_json::Error| {
-                self.unreadable(format!("the outcome of episode {id}"), &error)
+        let read =
+            |(node, finish, reward, temperature, wall_ms): (String, String, String, _, _)| {
+                let bad = |error: serde_json::Error| {
+                    self.unreadable(format!("the outcome of episode {id}"), &error)
+                };
+                let finish = serde_json::from_str(&finish).map_err(bad)?;
+                let reward = serde_json::from_str(&reward).map_err(bad)?;
+                Ok(OutcomeRow { node: node.into(), finish, reward, temperature, wall_ms })
             };
-            let finish = serde_json::from_str(&finish).map_err(bad)?;
-            let reward = serde_json::from_str(&reward).map_err(bad)?;
-            Ok(OutcomeRow { node: node.into(), finish, reward, temperature, wall_ms })
-        };
         rows.into_iter().next().map(read).transpose()
     }
 }

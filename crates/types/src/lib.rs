@@ -43,6 +43,6 @@ pub use journal::{JournalEntry, Sampled, Stop};
 pub use pacing::{Late, OnLoss, Staleness, Stragglers};
 pub use reward::{Component, Reward};
 pub use sampling::Sampling;
-pub use timing::{TimedWork, Timing, Work};
 pub use task::{Base, BugKind, Difficulty, Origin, Split, Task};
+pub use timing::{TimedWork, Timing, Work};
 pub use trajectory::{Finish, TokenSpan, ToolRecord, Trajectory, Turn};

@@ -111,11 +111,7 @@ fn standing(line: &Line) -> String {
 
 /// Waits until every node that was started here is ready. One line whenever a node comes a step
 /// further.
-pub(super) fn until_ready(
-    run: &RunDir,
-    wait: Duration,
-    quiet: Quiet,
-) -> anyhow::Result<ExitCode> {
+pub(super) fn until_ready(run: &RunDir, wait: Duration, quiet: Quiet) -> anyhow::Result<ExitCode> {
     let meter = Meter::start(quiet, "waiting for nodes", "ready", 0);
     let count = meter.count();
     let deadline = Instant::now() + wait;

@@ -34,8 +34,7 @@ pub(super) fn export(
     quiet: Quiet,
 ) -> anyhow::Result<()> {
     let path = run.events();
-    let history =
-        File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let history = File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let bytes = history.metadata().map_or(0, |file| file.len());
     let mut lines = Lines::new(BufReader::new(history));
     let read = || format!("cannot read {}", path.display());

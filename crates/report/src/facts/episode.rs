@@ -113,8 +113,7 @@ impl Spent {
             };
             *part += seconds(work.took_us);
         }
-        let known =
-            spent.places + spent.replaying + spent.generating + spent.tools + spent.scoring;
+        let known = spent.places + spent.replaying + spent.generating + spent.tools + spent.scoring;
         spent.rest = (seconds(timing.took_us) - known).max(0.0);
         Some(spent)
     }

@@ -10,7 +10,7 @@ use crrl_control::results::{RESULTS_FILE, Results};
 use crrl_store::{Reader, StoreError};
 use crrl_types::{Event, Task, TaskId};
 
-use super::{Conduct, EpisodeFact, Spent, Facts, History, HostFact, TaskFact};
+use super::{Conduct, EpisodeFact, Facts, History, HostFact, Spent, TaskFact};
 use crate::model::picks;
 
 /// Episodes whose transcripts are looked at. Of more, every second, third... is: shares of
@@ -98,8 +98,7 @@ pub fn read_ledger(folder: &Path) -> Result<Facts, ReadError> {
 }
 
 /// What fills in the conduct of episodes.
-type Look<'a> =
-    &'a dyn Fn(&Reader, &mut [EpisodeFact], &mut Vec<String>) -> Result<(), StoreError>;
+type Look<'a> = &'a dyn Fn(&Reader, &mut [EpisodeFact], &mut Vec<String>) -> Result<(), StoreError>;
 
 fn read_with(folder: &Path, look: Look<'_>) -> Result<Facts, ReadError> {
     if !folder.is_dir() {

@@ -200,11 +200,7 @@ impl Pen<'_> {
 
     fn timing(&self, id: u64) -> Timing {
         let mut timing = Timing { began_ms: self.now_ms.saturating_sub(900), ..Timing::default() };
-        let generate = |tokens| Work::Generate {
-            context: 200,
-            tokens,
-            version: AdapterVersion(1),
-        };
+        let generate = |tokens| Work::Generate { context: 200, tokens, version: AdapterVersion(1) };
         let call = |tool: &str| Work::Call { tool: tool.into(), ok: true };
         let slow = (100_000.0 * chance(id, 9)) as u64;
         let works = [

@@ -135,8 +135,8 @@ impl Trace<'_> {
         out: &mut Vec<Span>,
     ) {
         let back_ms = story.finished.map(|(at_ms, ..)| at_ms);
-        let won = lease.lost_ms.is_none()
-            && self.outcome.is_some_and(|outcome| outcome.node == lease.to);
+        let won =
+            lease.lost_ms.is_none() && self.outcome.is_some_and(|outcome| outcome.node == lease.to);
         let end_ms = lease.lost_ms.or(back_ms).unwrap_or(story.last_ms);
         let at = Interval::ms(lease.at_ms, end_ms).within(Interval::ms(lease.at_ms, story.last_ms));
         let path = format!("lease {nth}");

@@ -116,9 +116,8 @@ impl Collector {
     }
 
     async fn exchange(&self, body: Bytes) -> Result<u64, PostError> {
-        let foreign = |error: &dyn std::fmt::Display| {
-            PostError::Foreign(self.to_string(), error.to_string())
-        };
+        let foreign =
+            |error: &dyn std::fmt::Display| PostError::Foreign(self.to_string(), error.to_string());
         // An address of IPv6 is written in brackets, and dialled without.
         let host = self.host.trim_matches(['[', ']']);
         let stream = TcpStream::connect((host, self.port)).await;

@@ -154,7 +154,8 @@ impl History {
             EventKind::Duplicated { episode, .. } => self.expect(*episode).1 = true,
             EventKind::LeaseLost { episode, from } => {
                 if let Some(story) = self.heard(*episode, at_ms) {
-                    let lost = |lease: &&mut LeaseStory| lease.to == *from && lease.lost_ms.is_none();
+                    let lost =
+                        |lease: &&mut LeaseStory| lease.to == *from && lease.lost_ms.is_none();
                     if let Some(lease) = story.leases.iter_mut().rev().find(lost) {
                         lease.lost_ms = Some(at_ms);
                     }

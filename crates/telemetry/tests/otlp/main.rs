@@ -8,9 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use collector::Served;
 use crrl_telemetry::otlp::episode::{self, Attempt, Outcome};
-use crrl_telemetry::otlp::{
-    Collector, History, PostError, RunFacts, RunId, Told, request, step,
-};
+use crrl_telemetry::otlp::{Collector, History, PostError, RunFacts, RunId, Told, request, step};
 use crrl_types::{
     AdapterVersion, Component, Digest, EpisodeId, Event, EventKind, Finish, GroupId, NodeName,
     Reward, Step, TimedWork, Timing, Work,
@@ -71,8 +69,7 @@ fn history() -> Vec<(u64, EventKind)> {
 }
 
 fn attempt(nth: u32, node: &str, began_ms: u64) -> Attempt {
-    let generate =
-        |tokens| Work::Generate { context: 120, tokens, version: AdapterVersion(3) };
+    let generate = |tokens| Work::Generate { context: 120, tokens, version: AdapterVersion(3) };
     let call = Work::Call { tool: "shell".into(), ok: false };
     let works = [
         (0, Work::Places, 0, 50_000),
@@ -133,10 +130,16 @@ fn read(request: &serde_json::Value) -> Vec<(String, Span)> {
                 other => panic!("{key}: {other:?}"),
             }
         };
-        assert_eq!((said("service.name"), said("crrl.run")), ("crrl".into(), "quickstart-0".into()));
+        assert_eq!(
+            (said("service.name"), said("crrl.run")),
+            ("crrl".into(), "quickstart-0".into())
+        );
         let node = said("service.instance.id");
         for scope in of_node.scope_spans {
-            assert_eq!((scope.scope.name.as_str(), scope.scope.version.is_empty()), ("crrl", false));
+            assert_eq!(
+                (scope.scope.name.as_str(), scope.scope.version.is_empty()),
+                ("crrl", false)
+            );
             spans.extend(scope.spans.into_iter().map(|span| (node.clone(), span)));
         }
     }

@@ -154,7 +154,8 @@ fn journal() -> Vec<JournalEntry> {
 fn timing() -> Timing {
     let call = Work::Call { tool: "shell".into(), ok: true };
     let generate = Work::Generate { context: 300, tokens: 41, version: AdapterVersion(3) };
-    let works = [Work::Places, Work::Replay { entries: 2 }, generate, call, Work::Diff, Work::Reward];
+    let works =
+        [Work::Places, Work::Replay { entries: 2 }, generate, call, Work::Diff, Work::Reward];
     let timed = |work| TimedWork { from_us: 1_000, took_us: 250, turn: 1, work };
     Timing { began_ms: 1, took_us: 9_000, works: works.map(timed).to_vec(), left_out: 0 }
 }
