@@ -121,7 +121,9 @@ impl Trace<'_> {
                 root.say("crrl.end", "failed").say("crrl.end.reason", why.as_str());
                 root.failed = Some(why.clone());
             }
-            None => drop(root.say("crrl.end", "under way")),
+            None => {
+                root.say("crrl.end", "under way");
+            }
         }
         root
     }

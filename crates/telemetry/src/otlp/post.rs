@@ -45,7 +45,7 @@ pub enum PostError {
     #[error("no collector at {0}: {1}; is it running, with an OTLP receiver for HTTP?")]
     Unreachable(String, std::io::Error),
     /// It says nothing.
-    #[error("the collector at {0} did not answer within {} s", TIMEOUT.as_secs())]
+    #[error("the collector at {0} did not answer within {within} s", within = TIMEOUT.as_secs())]
     Silent(String),
     /// What is there does not speak HTTP, or hung up.
     #[error("what is at {0} is no OTLP receiver for HTTP: {1}")]
