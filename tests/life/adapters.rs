@@ -61,14 +61,18 @@ fn nodes_fetch_from_each_other_and_one_that_damages_what_it_passes_on_is_left() 
         })
         .collect();
     std::fs::write(world.folder.path().join("fault.toml"), faults).expect("writable");
+    // One fault after the other; the first to befall a relay is enough.
+    let chaos = ["chaos", "run", "fault.toml", "-f", "cluster.toml", "--window", "1"];
+    let mut injecting = world.starts(&chaos, "chaos.stderr");
     training.until("a node that was left for another source", || {
-        world.crrl(&["chaos", "run", "fault.toml", "-f", "cluster.toml", "--window", "1"]);
         let left = |n: u32| {
             let log = std::fs::read_to_string(world.run.log(&format!("rollout-{n}")));
             log.is_ok_and(|log| log.contains("did not match its hash"))
         };
         (0..4).any(left).then_some(())
     });
+    injecting.kill().expect("is ours");
+    injecting.wait().expect("is ours");
     // What is served meanwhile is what was published: its results are taken.
     training.until_step(world.steps() + 2);
 }
