@@ -21,6 +21,7 @@ pub mod learner;
 pub mod leave;
 pub mod ledger_rows;
 pub mod live;
+mod news;
 pub mod node;
 pub mod parameter_server;
 pub mod repair;

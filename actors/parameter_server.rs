@@ -5,7 +5,6 @@
 //! Restart row: permanent. A new one reads the newest adapter from disk; engines say what they
 //! have and the learner offers again what it was not told of.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,16 +24,12 @@ use crate::adapter_shelf::{AdapterShelf, ShelfError, inspect};
 use crate::coordinator::Post;
 use crate::delta_maker;
 use crate::leave::Leave;
+use crate::news::{News, Wants};
 
 /// Time between two looks at deadlines.
 const TICK: Duration = Duration::from_millis(100);
 /// Adapters between two measurements of what a delta costs.
 const MEASURE_EVERY: u64 = 16;
-/// The coordinator is told again after this long what is published: its actor may have failed with
-/// the news unread, and without it nobody who serves the adapter is given work.
-const TELL_AGAIN: Duration = Duration::from_secs(2);
-/// Versions that are kept for a coordinator that cannot be reached.
-const UNTOLD_MAX: usize = 64;
 
 /// The nodes of a role right now, through a mesh.
 #[must_use]
@@ -148,17 +143,12 @@ pub struct State {
     newest: Option<Copy>,
     /// Taken and not published yet.
     draft: Option<Copy>,
-    /// What the coordinator and the learner were told was published.
-    told: BTreeMap<NodeName, Serving>,
+    /// What the coordinator and the learner are told of.
+    news: News,
     delta_cost: Option<DeltaCost>,
     published: u64,
     /// When the newest was published, until every engine serves it.
     spreading: Option<Instant>,
-    /// When the coordinator was last to be told again.
-    told_again: Instant,
-    /// What was published and the coordinator was not told of yet, oldest first: it refuses tokens of an
-    /// adapter it has not heard of.
-    untold: VecDeque<Serving>,
 }
 
 impl Actor for ParameterServer {
@@ -194,19 +184,18 @@ impl Actor for ParameterServer {
             .as_ref()
             .map(|newest| newest.offer.manifest.clone())
             .or_else(|| shelf.manifest());
+        let machine = Machine::new(args.options, manifest);
         Ok(State {
-            machine: Machine::new(args.options, manifest),
+            news: News::new(machine.serving()),
+            machine,
             args,
             started: Instant::now(),
             shelf,
             newest,
             draft: None,
-            told: BTreeMap::new(),
             delta_cost: None,
             published: 0,
             spreading: None,
-            told_again: Instant::now(),
-            untold: VecDeque::new(),
         })
     }
 
@@ -339,7 +328,7 @@ impl State {
             }
             MeshEvent::PeerUp { .. } => Ok(()),
             MeshEvent::PeerDown { name, .. } => {
-                self.told.remove(&name);
+                self.news.forget(&name);
                 self.input(Input::Down(name), myself)
             }
         }
@@ -361,11 +350,7 @@ impl State {
                 Effect::Persist(manifest) => self.persist(*manifest, myself),
                 Effect::Publish(manifest) => self.publish(&manifest, myself)?,
                 Effect::Announce(serving) => {
-                    self.told.clear();
-                    self.untold.push_back(serving);
-                    if self.untold.len() > UNTOLD_MAX {
-                        self.untold.pop_front();
-                    }
+                    self.news.add(serving);
                     self.tell();
                 }
                 Effect::Send(to, wire) => {
@@ -464,37 +449,19 @@ impl State {
 
     /// Tells the coordinator and the learner what is published, until it could be sent.
     fn tell(&mut self) {
-        let Some(serving) = self.machine.serving() else { return };
-        if let Some(to) = (self.args.find)(NodeRole::Coordinator) {
-            while let Some(Serving { version, digest }) = self.untold.front().copied() {
-                if (self.args.post)(&to, Wire::Published { version, digest }).is_err() {
-                    break;
-                }
-                self.untold.pop_front();
-                if version == serving.version {
-                    self.told.insert(to.clone(), serving);
-                }
-            }
-        }
-        for role in [NodeRole::Coordinator, NodeRole::Learner] {
+        let now = self.started.elapsed();
+        for (role, wants) in
+            [(NodeRole::Coordinator, Wants::All), (NodeRole::Learner, Wants::Newest)]
+        {
             let Some(to) = (self.args.find)(role) else { continue };
-            if self.told.get(&to) == Some(&serving) {
-                continue;
-            }
-            let Serving { version, digest } = serving;
-            if (self.args.post)(&to, Wire::Published { version, digest }).is_ok() {
-                self.told.insert(to, serving);
-            }
+            let post = &self.args.post;
+            self.news.tell(&to, wants, now, |Serving { version, digest }| {
+                post(&to, Wire::Published { version, digest }).is_ok()
+            });
         }
     }
 
     fn tick(&mut self, myself: &ActorRef<Msg>) -> Result<(), ActorProcessingErr> {
-        if self.told_again.elapsed() >= TELL_AGAIN {
-            self.told_again = Instant::now();
-            if let Some(coordinator) = (self.args.find)(NodeRole::Coordinator) {
-                self.told.remove(&coordinator);
-            }
-        }
         self.tell();
         let now = self.started.elapsed();
         if self.machine.next_deadline().is_some_and(|at| at <= now) {

@@ -53,20 +53,26 @@ fn nodes_fetch_from_each_other_and_one_that_damages_what_it_passes_on_is_left() 
     let mut training = world.train(&[]);
     training.until_step(3);
     // Two fetch from the server and the others from them; which two may change as the run goes on.
-    let relay = std::cell::Cell::new(0);
+    let faults: String = (0..4)
+        .map(|n| {
+            format!(
+                "[[fault]]\nkind = \"corrupt-adapter\"\nnode = \"rollout-{n}\"\nduration_s = 10\n"
+            )
+        })
+        .collect();
+    std::fs::write(world.folder.path().join("fault.toml"), faults).expect("writable");
+    // One fault after the other; the first to befall a relay is enough.
+    let chaos = ["chaos", "run", "fault.toml", "-f", "cluster.toml", "--window", "1"];
+    let mut injecting = world.starts(&chaos, "chaos.stderr");
     training.until("a node that was left for another source", || {
-        let node = relay.replace((relay.get() + 1) % 4);
-        let fault = format!(
-            "[[fault]]\nkind = \"corrupt-adapter\"\nnode = \"rollout-{node}\"\nduration_s = 3\n"
-        );
-        std::fs::write(world.folder.path().join("fault.toml"), fault).expect("writable");
-        world.crrl(&["chaos", "run", "fault.toml", "-f", "cluster.toml", "--window", "1"]);
         let left = |n: u32| {
             let log = std::fs::read_to_string(world.run.log(&format!("rollout-{n}")));
             log.is_ok_and(|log| log.contains("did not match its hash"))
         };
         (0..4).any(left).then_some(())
     });
+    injecting.kill().expect("is ours");
+    injecting.wait().expect("is ours");
     // What is served meanwhile is what was published: its results are taken.
     training.until_step(world.steps() + 2);
 }

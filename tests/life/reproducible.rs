@@ -1,21 +1,22 @@
 //! With `run.sync = true` a seed decides everything: neither the number of rollout nodes nor their
 //! deaths change a bit of what is learnt.
 
-use crrl_types::EventKind;
+use crrl_store::{EpisodeRow, Reader};
+use crrl_types::{EpisodeId, Event, EventKind};
 use nix::sys::signal::Signal;
 
 use crate::ledger;
-use crate::world::{World, end};
+use crate::world::{Training, World, end};
 
-const STEPS: u64 = 6;
+const STEPS: u64 = 10;
 
 /// A run in turns of two-turn episodes, on this many rollout nodes.
 fn world(rollouts: usize) -> World {
     let world = World::new();
     world.configure("steps = 20", &format!("steps = {STEPS}\nsync = true\nseed = 11"));
-    // A random policy changes nothing and is nudged: that makes a second turn.
-    world.configure("nudges_max = 0", "nudges_max = 1");
-    world.configure("tokens_max = 200", "tokens_max = 480");
+    // A random policy changes nothing and is nudged: that makes more turns.
+    world.configure("nudges_max = 0", "nudges_max = 2");
+    world.configure("tokens_max = 200", "tokens_max = 640");
     let mut nodes = String::from(
         "[[node]]\nname = \"coordinator\"\nroles = [\"coordinator\", \"parameter-server\"]\n\
          [[node]]\nname = \"learner\"\nroles = [\"learner\"]\nthreads = 1\n",
@@ -38,13 +39,60 @@ fn learnt(world: &World) -> [Vec<u8>; 2] {
     })
 }
 
-/// A node that has an episode whose first turn is on disk and whose second is not.
-fn in_the_middle(world: &World) -> Option<String> {
-    let reader = crrl_store::Reader::open(&world.run.store()).ok()?;
+/// Who has which episode of which a turn is on disk and whose end is not.
+fn in_the_middle(world: &World) -> Option<(String, EpisodeId)> {
+    let reader = Reader::open(&world.run.store()).ok()?;
     let begun = reader.journals().ok()?;
     let leased = reader.episodes_in(&["leased"]).ok()?;
     let row = leased.into_iter().find(|row| begun.contains_key(&row.episode))?;
-    Some(row.node?.as_str().to_owned())
+    Some((row.node?.as_str().to_owned(), row.episode))
+}
+
+/// Whether a run whose nodes but this one go on waits for this episode (none: not known yet).
+fn is_waited_for(world: &World, node: &str, episode: EpisodeId) -> Option<bool> {
+    let leased = Reader::open(&world.run.store()).ok()?.episodes_in(&["leased"]).ok()?;
+    let here = |row: &EpisodeRow| row.node.as_ref().is_some_and(|held| held.as_str() == node);
+    match leased.iter().find(|row| row.episode == episode) {
+        Some(row) if here(row) => leased.iter().all(here).then_some(true),
+        _ => Some(false),
+    }
+}
+
+/// Kills a node in the middle of an episode, and waits until another has gone on with it.
+///
+/// It is stopped first. A run in turns comes to a stand then, if the episode was not over already.
+fn kill_in_the_middle(training: &mut Training<'_>) {
+    let world = training.world();
+    let resumed = || {
+        let resumed = |event: &Event| matches!(event.kind, EventKind::Resumed { .. });
+        world.history().into_iter().filter(resumed).count()
+    };
+    let before = resumed();
+    loop {
+        let (node, episode) = training.until("episode in the middle", || in_the_middle(world));
+        let Some(pid) = world.pid(&node) else { continue };
+        end(pid, Signal::SIGSTOP);
+        let waits = || is_waited_for(world, &node, episode);
+        if !training.until("a run at a stand", waits) {
+            end(pid, Signal::SIGCONT);
+            continue;
+        }
+        end(pid, Signal::SIGKILL);
+        // The last words of the dead may have been that it is over.
+        let settled = || match is_waited_for(world, &node, episode) {
+            Some(true) => None,
+            _ => Some(()),
+        };
+        training.until("an end of its lease", settled);
+        let told = training.until("word of the episode", || {
+            let over = Reader::open(&world.run.store()).ok()?.episodes_in(&["leased"]).ok()?;
+            let again = resumed() > before;
+            (again || over.iter().all(|row| row.episode != episode)).then_some(again)
+        });
+        if told {
+            return;
+        }
+    }
 }
 
 #[test]
@@ -56,22 +104,9 @@ fn neither_more_nodes_nor_their_deaths_change_what_is_learnt() {
     let mut training = more.train(&[]);
     // Two, since a task that outlives three nodes would be quarantined.
     for _ in 0..2 {
-        let node = training.until("episode in the middle", || in_the_middle(&more));
-        if let Some(pid) = more.pid(&node) {
-            end(pid, Signal::SIGKILL);
-        }
-        let resumed = || {
-            let history = more.history();
-            let resumed = |kind: &EventKind| matches!(kind, EventKind::Resumed { .. });
-            let restarted = |kind: &EventKind| matches!(kind, EventKind::Restarted { .. });
-            history.iter().any(|e| resumed(&e.kind) || restarted(&e.kind)).then_some(())
-        };
-        training.until("another node with the episode", resumed);
+        kill_in_the_middle(&mut training);
     }
     training.completes();
     ledger::check(&more.run, STEPS);
-    let history = more.history();
-    let resumed = history.iter().filter(|e| matches!(e.kind, EventKind::Resumed { .. })).count();
-    assert!(resumed > 0, "no episode was gone on with");
     assert!(learnt(&alone) == learnt(&more), "another adapter was learnt");
 }

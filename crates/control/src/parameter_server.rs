@@ -25,6 +25,8 @@ use crate::wire::{Serving, Wire};
 
 /// Chunks of an adapter are of about this size: what depth costs in the tree.
 const CHUNK_BYTES: u32 = 256 * 1024;
+/// Nodes that are not up and whose ports are remembered.
+const STRANGERS_MAX: usize = 64;
 
 /// How patient it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,6 +196,8 @@ pub struct ParameterServer {
     /// What the learner said last to be on its disk.
     kept_ahead: Option<Serving>,
     engines: BTreeMap<NodeName, Engine>,
+    /// Where others may fetch from a node. A node may say so a moment before it is known to be up.
+    ports: BTreeMap<NodeName, u16>,
     link: Link,
 }
 
@@ -205,8 +209,8 @@ impl ParameterServer {
     /// A server whose newest adapter is this one (from disk), or that has none yet.
     #[must_use]
     pub fn new(options: Options, newest: Option<AdapterManifest>) -> Self {
-        let (engines, link) = (BTreeMap::new(), Link::default());
-        Self { options, newest, draft: None, kept_ahead: None, engines, link }
+        let (engines, ports, link) = (BTreeMap::new(), BTreeMap::new(), Link::default());
+        Self { options, newest, draft: None, kept_ahead: None, engines, ports, link }
     }
 
     /// The newest adapter that was published.
@@ -275,13 +279,11 @@ impl ParameterServer {
             Input::EngineUp { name, host } => {
                 let until = now + self.options.greeting;
                 let delivery = Delivery::Backoff { until };
-                self.engines.insert(name, Engine { delivery, host, ..Engine::new() });
+                let port = self.ports.get(&name);
+                let relay = host.zip(port).map(|(host, port)| SocketAddr::new(host, *port));
+                self.engines.insert(name, Engine { delivery, host, relay, ..Engine::new() });
             }
-            Input::RelayAt { from, port } => {
-                if let Some(engine) = self.engines.get_mut(&from) {
-                    engine.relay = engine.host.map(|host| SocketAddr::new(host, port));
-                }
-            }
+            Input::RelayAt { from, port } => self.relay_at(from, port),
             Input::Down(name) => self.down(&name),
             Input::Wanted { from, have } => self.wanted(&from, have, &mut out),
             Input::Arrived { from, serving, report, error } => {
@@ -397,6 +399,17 @@ impl ParameterServer {
                 out.push(Effect::Send(name.clone(), Wire::Published { version, digest }));
             }
         }
+    }
+
+    fn relay_at(&mut self, from: NodeName, port: u16) {
+        if let Some(engine) = self.engines.get_mut(&from) {
+            engine.relay = engine.host.map(|host| SocketAddr::new(host, port));
+        }
+        let engines = &self.engines;
+        if self.ports.len() >= engines.len() + STRANGERS_MAX {
+            self.ports.retain(|name, _| engines.contains_key(name));
+        }
+        self.ports.insert(from, port);
     }
 
     fn down(&mut self, name: &NodeName) {

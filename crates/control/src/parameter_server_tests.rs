@@ -156,6 +156,20 @@ fn eight_engines_cost_the_server_two_copies() {
 }
 
 #[test]
+fn a_node_may_say_where_it_relays_before_it_is_known_to_be_up() {
+    let now = Duration::ZERO;
+    let mut server = ParameterServer::new(Options::default(), None);
+    let names: Vec<NodeName> = (0..4).map(|n| format!("rollout-{n}").as_str().into()).collect();
+    for (name, port) in names.iter().zip(7000..) {
+        server.handle(Input::RelayAt { from: name.clone(), port }, now);
+        let host = Some(IpAddr::from([127, 0, 0, 1]));
+        server.handle(Input::EngineUp { name: name.clone(), host }, now);
+    }
+    let routes = offers(&published(&mut server, 1, now));
+    assert_eq!(routes.values().filter(|(from, _)| from.is_some()).count(), 2, "{routes:?}");
+}
+
+#[test]
 fn a_relay_that_was_blamed_rests_and_whoever_failed_is_served_directly() {
     let mut server = ParameterServer::new(Options::default(), None);
     let (relay, child) = (up(&mut server, 0, Duration::ZERO), up(&mut server, 1, Duration::ZERO));
