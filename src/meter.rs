@@ -208,8 +208,8 @@ fn draw(bar: &ProgressBar, doing: &'static str, read: &Read, text: String) {
 
 fn style(known: bool, colour: bool) -> ProgressStyle {
     let template = match (known, colour) {
-        (true, true) => "{spinner:.cyan} {prefix} {bar:24.cyan/black.bright} {wide_msg}",
-        (true, false) => "{spinner} {prefix} {bar:24} {wide_msg}",
+        (true, true) => "{spinner:.cyan} {prefix} {bar:16.cyan/black.bright} {wide_msg}",
+        (true, false) => "{spinner} {prefix} {bar:16} {wide_msg}",
         (false, true) => "{spinner:.cyan} {prefix} {wide_msg}",
         (false, false) => "{spinner} {prefix} {wide_msg}",
     };
