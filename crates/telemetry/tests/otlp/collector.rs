@@ -8,6 +8,7 @@ use std::time::Duration;
 pub(crate) struct Served {
     pub(crate) address: String,
     requests: Receiver<(String, serde_json::Value)>,
+    thread: std::thread::JoinHandle<()>,
 }
 
 impl Served {
@@ -16,7 +17,7 @@ impl Served {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = format!("http://{}", listener.local_addr().expect("bound"));
         let (taken, requests) = channel();
-        std::thread::spawn(move || {
+        let thread = std::thread::spawn(move || {
             for (status, body) in answers {
                 let (stream, _) = listener.accept().expect("somebody comes");
                 let mut reader = BufReader::new(stream);
@@ -40,7 +41,12 @@ impl Served {
                 );
             }
         });
-        Self { address, requests }
+        Self { address, requests, thread }
+    }
+
+    /// Waits until nobody listens any more.
+    pub(crate) fn gone(self) {
+        self.thread.join().expect("it answered");
     }
 
     pub(crate) fn next(&self) -> (String, serde_json::Value) {
