@@ -12,8 +12,7 @@ const MAGIC: [u8; 2] = *b"cr";
 /// Newest version of the envelope and of every message type in it. It grows when a message is added;
 /// one that is there never changes, so that a version is read by the next one too.
 pub const VERSION: u8 = 3;
-/// Oldest version that is still read and written. That of the build before would do; since nothing
-/// that is there ever changes, the one before that costs nothing more.
+/// Oldest version that is still read and written: that of the build before.
 pub const OLDEST: u8 = 1;
 /// Bytes of the envelope.
 pub const ENVELOPE_BYTES: usize = 3;
