@@ -6,13 +6,15 @@ use crrl_store::{EpisodeRow, StepRow};
 use crrl_types::Trajectory;
 
 use super::actors::{ActorColumn, ActorId, ActorRow};
+use super::asking::{Asking, Prompt};
 use super::episodes::{LiveColumn, LiveRow, Rollout};
 use super::history::EventRow;
 use super::list::List;
+use super::mouse::Spots;
 use super::screens::Screen;
 use super::tree::{self, Leaf};
 use super::world::World;
-use crate::filter::{Filter, FilterError};
+use crate::filter::Filter;
 
 /// Fastest redraw, milliseconds.
 pub const REFRESH_MS_MIN: u64 = 250;
@@ -28,17 +30,6 @@ pub struct Sort<C> {
     pub column: C,
     /// Whether the largest are first.
     pub descending: bool,
-}
-
-/// A filter being typed.
-#[derive(Debug, Clone, Default)]
-pub struct Prompt {
-    /// So far.
-    pub text: String,
-    /// What is wrong with it.
-    pub error: Option<FilterError>,
-    /// The filter as it was, for who thinks better of it.
-    pub before: Option<Filter>,
 }
 
 /// An episode that was opened.
@@ -77,8 +68,16 @@ pub struct App {
     pub live_sort: Sort<LiveColumn>,
     /// Filters by screen.
     pub filters: HashMap<Screen, Filter>,
-    /// A filter being typed.
-    pub prompt: Option<Prompt>,
+    /// What is being typed.
+    pub asking: Option<Asking>,
+    /// Names of the commands that were run from the palette, the last one last.
+    pub history: Vec<String>,
+    /// Whether the mouse is ours, and not the terminal's.
+    pub has_mouse: bool,
+    /// What the mouse can be pointed at, as drawn last.
+    pub spots: Spots,
+    /// What was clicked last, and when, milliseconds.
+    pub clicked: Option<(Screen, Option<RowKey>, usize, u64)>,
     /// Whether the view stands still.
     pub paused: bool,
     /// Time between two redraws, milliseconds.
@@ -105,15 +104,19 @@ impl App {
     /// Looks at the overview.
     #[must_use]
     pub fn new(title: &str) -> Self {
-        let events = List { follow: true, ..List::default() };
+        let newest = || List { follow: true, ..List::default() };
         Self {
             screen: Screen::Overview,
             back: Vec::new(),
-            lists: HashMap::from([(Screen::Events, events)]),
+            lists: HashMap::from([(Screen::Events, newest()), (Screen::Trace, newest())]),
             actor_sort: Sort { column: ActorColumn::Trouble, descending: true },
             live_sort: Sort { column: LiveColumn::Idle, descending: true },
             filters: HashMap::new(),
-            prompt: None,
+            asking: None,
+            history: Vec::new(),
+            has_mouse: false,
+            spots: Spots::default(),
+            clicked: None,
             paused: false,
             refresh_ms: 1_000,
             actor: None,
@@ -141,7 +144,7 @@ impl App {
     /// Keeps the cursor among the rows there are now.
     pub fn settle(&mut self, len: usize, page: usize) {
         (self.len, self.page) = (len, page);
-        let is_end = self.screen == Screen::Events && self.list().follow;
+        let is_end = self.screen.grows() && self.list().follow;
         let list = self.list_mut();
         if is_end {
             list.selected = len.saturating_sub(1);
@@ -218,6 +221,15 @@ impl App {
                 Leaf::Actor(row) => Some(RowKey::Actor(row.id())),
                 Leaf::Node(_) => None,
             },
+            _ => None,
+        }
+    }
+
+    /// The filter being typed.
+    #[must_use]
+    pub fn prompt(&self) -> Option<&Prompt> {
+        match &self.asking {
+            Some(Asking::Filter(prompt)) => Some(prompt),
             _ => None,
         }
     }
