@@ -11,6 +11,7 @@
 //! - [`diagnose`]: pure: what is wrong, in plain words
 //! - [`view`]: draws the state, one file a screen
 //! - [`feed`]: frames of a running cluster, newest only
+//! - [`desk`]: orders and a trace, asked without waiting
 //! - [`tail`]: the end of the run's history
 //! - [`archive`]: finished episodes and steps, from the run store
 //! - [`recording`]: frames in a file, and back
@@ -20,6 +21,7 @@
 //! - [`scripts`]: the same facts as data on stdout
 
 pub mod archive;
+pub mod desk;
 pub mod diagnose;
 pub mod error;
 pub mod feed;

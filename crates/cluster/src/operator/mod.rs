@@ -9,26 +9,23 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crrl_control::wire::{NodeRole, Wire};
-use crrl_transport::{
-    Connection, Credentials, DecodeError, Endpoint, NetThread, Options, Purpose, decode, encode,
-    read_frame, write_frame,
-};
+use crrl_transport::{Connection, encode, read_frame, write_frame};
 use crrl_types::fault::Injection;
-use crrl_types::{NodeName, TaskId};
+use crrl_types::{NodeName, Order, OrderAnswer, Outcome, TaskId, TraceRequest, Traced};
 use quinn::{RecvStream, SendStream};
 use serde::{Deserialize, Serialize};
 
-use crate::board::Snapshot;
 use crate::mesh::roles_of;
 use crate::peer::Shared;
-use crate::picture::{Cursor, Picture, Piece};
+use crate::picture::Cursor;
 use crate::router::{Inbound, Receipt, Routed, Router};
-use crate::run_dir::{OPERATOR, RunDir};
+
+mod client;
+
+pub use client::{OperatorClient, OperatorError, Subscription, Trace};
 
 /// Longest request.
 const REQUEST_BYTES_MAX: usize = 4096;
-/// Longest reply.
-const REPLY_BYTES_MAX: usize = 4 << 20;
 /// Viewers that may be attached at once.
 pub const VIEWERS_MAX: usize = 4;
 /// What the changes of the board may cost one viewer, bytes a second. About 3,000 actors fit; of more,
@@ -44,6 +41,8 @@ const WHOLE_PIECE_BYTES_MAX: usize = 1 << 20;
 const UNREAD_BYTES_MAX: u64 = 512 << 10;
 /// A coordinator that says nothing for this long is hung.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an order may take: a supervisor waits for an actor that is to stop, and then kills it.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -54,6 +53,8 @@ pub(crate) enum Request {
     Release { task: TaskId },
     Inject { node: NodeName, injection: Injection },
     Drain { node: NodeName },
+    Order(Order),
+    Trace(TraceRequest),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -66,20 +67,13 @@ enum Reply {
     Injected,
     Draining,
     Refused(String),
+    /// What became of an order or a trace; where it was done, [`Traced`] follow a trace's.
+    Answer(OrderAnswer),
 }
 
-/// Why a tool could not talk to the coordinator.
-#[derive(Debug, thiserror::Error)]
-pub enum OperatorError {
-    /// The run folder has no certificate or address to dial with.
-    #[error("{0}; is this the folder of a run that `crrl cluster up` has started?")]
-    NotARun(String),
-    /// Nobody answers.
-    #[error("the coordinator cannot be reached: {0}")]
-    Unreachable(String),
-    /// It answered, and not with what was asked for.
-    #[error("the coordinator refused: {0}")]
-    Refused(String),
+/// A frame of a trace.
+pub(crate) fn read_traced(frame: &[u8]) -> Result<Traced, String> {
+    serde_json::from_slice(frame).map_err(|error| error.to_string())
 }
 
 /// Answers the tool at the other end of a connection until it leaves.
@@ -180,6 +174,10 @@ async fn answer(
             tracing::info!(by = %from, %node, ?reply, "a node is to take no more work");
             write_reply(&mut send, &reply).await?;
         }
+        Ok(Request::Order(_) | Request::Trace(_)) => {
+            let answer = OrderAnswer::new(Outcome::Unsupported, "not in this build");
+            write_reply(&mut send, &Reply::Answer(answer)).await?;
+        }
         Err(error) => write_reply(&mut send, &Reply::Refused(error.to_string())).await?,
     }
     let _ = send.finish();
@@ -265,218 +263,4 @@ async fn write(send: &mut SendStream, frame: &[u8]) -> Result<(), String> {
         .await
         .map_err(|_| "the operator does not read".to_owned())?
         .map_err(|error| error.to_string())
-}
-
-/// A tool's connection to the coordinator of a run.
-#[derive(Debug)]
-pub struct OperatorClient {
-    connection: Connection,
-    endpoint: Endpoint,
-}
-
-impl OperatorClient {
-    /// Dials the coordinator of a run with the operator's certificate of its folder.
-    ///
-    /// # Errors
-    /// [`OperatorError`], within a few seconds.
-    pub async fn connect(run: &RunDir) -> Result<Self, OperatorError> {
-        Self::connect_as(run, OPERATOR).await
-    }
-
-    /// Dials the coordinator of a run with this certificate of its folder.
-    ///
-    /// # Errors
-    /// [`OperatorError`], within a few seconds.
-    pub async fn connect_as(run: &RunDir, who: &str) -> Result<Self, OperatorError> {
-        let net =
-            NetThread::start(who).map_err(|error| OperatorError::Unreachable(error.to_string()))?;
-        Self::connect_over(&net, run, who).await
-    }
-
-    /// As [`OperatorClient::connect_as`], with QUIC on a thread that is there already.
-    ///
-    /// # Errors
-    /// [`OperatorError`], within a few seconds.
-    pub async fn connect_over(
-        net: &NetThread,
-        run: &RunDir,
-        who: &str,
-    ) -> Result<Self, OperatorError> {
-        let not_a_run = |error: &dyn std::fmt::Display| OperatorError::NotARun(error.to_string());
-        let config = run.config().map_err(|e| not_a_run(&e))?;
-        let nodes = config.nodes();
-        let coordinator = nodes
-            .iter()
-            .find(|node| node.roles.contains(&crrl_config::Role::Coordinator))
-            .ok_or_else(|| not_a_run(&"no node is the coordinator"))?;
-        let name = NodeName::from(coordinator.name.as_str());
-        let addresses = run.dialled().map_err(|e| not_a_run(&e))?;
-        let address = *addresses
-            .get(&name)
-            .ok_or_else(|| not_a_run(&format!("nobody knows where {name} listens")))?;
-        let credentials = Credentials::load(&run.tls(), &who.into()).map_err(|e| not_a_run(&e))?;
-        let unreachable =
-            |error: &dyn std::fmt::Display| OperatorError::Unreachable(error.to_string());
-        let endpoint = Endpoint::bind(net, &credentials, None, Options::default())
-            .map_err(|e| unreachable(&e))?;
-        let connection =
-            endpoint.dial(&name, address, Purpose::Operator).await.map_err(|e| unreachable(&e))?;
-        Ok(Self { connection, endpoint })
-    }
-
-    /// What the run looks like right now.
-    ///
-    /// # Errors
-    /// [`OperatorError`].
-    pub async fn status(&self) -> Result<Snapshot, OperatorError> {
-        let mut recv = self.request(&Request::Status).await?;
-        expect_board(&mut recv).await?;
-        let mut picture = Picture::default();
-        read_whole(&mut recv, &mut picture).await?;
-        Ok(picture.snapshot())
-    }
-
-    /// What the run looks like, about five times a second. At most [`VIEWERS_MAX`] may ask for that.
-    ///
-    /// # Errors
-    /// [`OperatorError`].
-    pub async fn subscribe(&self) -> Result<Subscription, OperatorError> {
-        let mut recv = self.request(&Request::Subscribe).await?;
-        expect_board(&mut recv).await?;
-        let mut picture = Picture::default();
-        read_whole(&mut recv, &mut picture).await?;
-        Ok(Subscription { recv, picture, is_fresh: true })
-    }
-
-    /// Asks the coordinator to end the run. It answers at once; nodes leave in their own time.
-    ///
-    /// # Errors
-    /// [`OperatorError`].
-    pub async fn stop(&self, reason: &str) -> Result<(), OperatorError> {
-        let mut recv = self.request(&Request::Stop { reason: reason.to_owned() }).await?;
-        match read_reply(&mut recv).await? {
-            Reply::Stopping => Ok(()),
-            other => Err(unexpected(other)),
-        }
-    }
-
-    /// Lets a task out of quarantine.
-    ///
-    /// # Errors
-    /// [`OperatorError`].
-    pub async fn release(&self, task: &TaskId) -> Result<(), OperatorError> {
-        let mut recv = self.request(&Request::Release { task: task.clone() }).await?;
-        match read_reply(&mut recv).await? {
-            Reply::Released => Ok(()),
-            other => Err(unexpected(other)),
-        }
-    }
-
-    /// Asks a rollout node to finish what it has and to take no more, until it is restarted.
-    ///
-    /// # Errors
-    /// [`OperatorError`]: the node is not connected.
-    pub async fn drain(&self, node: &NodeName) -> Result<(), OperatorError> {
-        let mut recv = self.request(&Request::Drain { node: node.clone() }).await?;
-        match read_reply(&mut recv).await? {
-            Reply::Draining => Ok(()),
-            other => Err(unexpected(other)),
-        }
-    }
-
-    /// Makes something go wrong in a node. Needs a certificate with the chaos role.
-    ///
-    /// # Errors
-    /// [`OperatorError`]: not allowed, or the node is not connected.
-    pub async fn inject(&self, node: &NodeName, injection: Injection) -> Result<(), OperatorError> {
-        let request = Request::Inject { node: node.clone(), injection };
-        let mut recv = self.request(&request).await?;
-        match read_reply(&mut recv).await? {
-            Reply::Injected => Ok(()),
-            other => Err(unexpected(other)),
-        }
-    }
-
-    /// Leaves.
-    pub async fn close(self) {
-        self.endpoint.close("done").await;
-    }
-
-    async fn request(&self, request: &Request) -> Result<RecvStream, OperatorError> {
-        let unreachable =
-            |error: &dyn std::fmt::Display| OperatorError::Unreachable(error.to_string());
-        let json = serde_json::to_vec(request).map_err(|e| unreachable(&e))?;
-        let (mut send, recv) = self.connection.quic.open_bi().await.map_err(|e| unreachable(&e))?;
-        write_frame(&mut send, &json).await.map_err(|e| unreachable(&e))?;
-        let _ = send.finish();
-        Ok(recv)
-    }
-}
-
-/// Snapshots as they come.
-#[derive(Debug)]
-pub struct Subscription {
-    recv: RecvStream,
-    picture: Picture,
-    /// Whether what is there was not handed out yet.
-    is_fresh: bool,
-}
-
-impl Subscription {
-    /// The next one.
-    ///
-    /// # Errors
-    /// The coordinator has left, or hangs.
-    pub async fn next(&mut self) -> Result<Snapshot, OperatorError> {
-        if !std::mem::take(&mut self.is_fresh) {
-            read_piece(&mut self.recv, &mut self.picture).await?;
-        }
-        Ok(self.picture.snapshot())
-    }
-
-    /// Pieces that were due while this was not read: the coordinator did not send them.
-    #[must_use]
-    pub fn skipped(&self) -> u64 {
-        self.picture.skipped
-    }
-}
-
-async fn expect_board(recv: &mut RecvStream) -> Result<(), OperatorError> {
-    match read_reply(recv).await? {
-        Reply::Board => Ok(()),
-        other => Err(unexpected(other)),
-    }
-}
-
-async fn read_whole(recv: &mut RecvStream, picture: &mut Picture) -> Result<(), OperatorError> {
-    while !read_piece(recv, picture).await? {}
-    Ok(())
-}
-
-/// Adds a piece; whether it was the last for now.
-async fn read_piece(recv: &mut RecvStream, picture: &mut Picture) -> Result<bool, OperatorError> {
-    let refused = |error: DecodeError| OperatorError::Refused(error.to_string());
-    let piece: Piece = decode(&read(recv).await?).map_err(refused)?;
-    let is_last = piece.is_last();
-    picture.add(piece).map_err(refused)?;
-    Ok(is_last)
-}
-
-async fn read_reply(recv: &mut RecvStream) -> Result<Reply, OperatorError> {
-    let frame = read(recv).await?;
-    serde_json::from_slice(&frame).map_err(|error| OperatorError::Refused(error.to_string()))
-}
-
-async fn read(recv: &mut RecvStream) -> Result<Vec<u8>, OperatorError> {
-    tokio::time::timeout(REPLY_TIMEOUT, read_frame(recv, REPLY_BYTES_MAX))
-        .await
-        .map_err(|_| OperatorError::Unreachable("it did not answer in time".into()))?
-        .map_err(|error| OperatorError::Unreachable(error.to_string()))
-}
-
-fn unexpected(reply: Reply) -> OperatorError {
-    OperatorError::Refused(match reply {
-        Reply::Refused(reason) => reason,
-        other => format!("it answered {other:?}"),
-    })
 }
