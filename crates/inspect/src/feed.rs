@@ -176,7 +176,9 @@ async fn follow(run: &RunDir, put: &watch::Sender<Seen>, mut stopped: watch::Rec
             seen.link = match std::mem::replace(&mut seen.link, Link::Live) {
                 Link::Connecting { .. } => Link::Connecting { reason: Some(reason) },
                 Link::Lost { since_ms, .. } => Link::Lost { reason, since_ms },
-                Link::Live | Link::Replay { .. } => Link::Lost { reason, since_ms: now_ms() },
+                Link::Live | Link::Past | Link::Replay { .. } => {
+                    Link::Lost { reason, since_ms: now_ms() }
+                }
             };
         });
         tokio::select! {

@@ -33,6 +33,8 @@ pub enum Link {
         /// Since when, milliseconds since the Unix epoch.
         since_ms: u64,
     },
+    /// The run is not up; its folder is looked at.
+    Past,
     /// Frames come out of a file.
     Replay {
         /// Which one is shown, from 1.

@@ -32,12 +32,18 @@ impl App {
                 self.asking = Some(Asking::Command(CommandLine::new(&self.history)));
             }
             Command::Open => self.open(world),
-            Command::Back => self.leave(world),
             Command::Follow => self.toggle_follow(world),
             Command::Paint => self.paint(world),
             Command::Faster => self.refresh(self.refresh_ms / 2, world),
             Command::Slower => self.refresh(self.refresh_ms * 2, world),
             Command::Mouse => self.toggle_mouse(world),
+            Command::Trace => return self.begin_trace(world),
+            Command::EndTrace => return self.end_trace(world),
+            Command::Order(verb) => self.open_dialogue(verb, world),
+            Command::Back if self.screen == Screen::Trace && self.is_tracing() => {
+                return self.end_trace(world);
+            }
+            Command::Back => self.leave(world),
         }
         Effect::None
     }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use crrl_store::{EpisodeRow, StepRow};
-use crrl_types::Trajectory;
 
 use super::actors::{ActorColumn, ActorId, ActorRow};
 use super::asking::{Asking, Prompt};
@@ -11,10 +10,14 @@ use super::episodes::{LiveColumn, LiveRow, Rollout};
 use super::history::EventRow;
 use super::list::List;
 use super::mouse::Spots;
+use super::orders::Stage;
 use super::screens::Screen;
+use super::trace::Tracing;
+use super::transcript::{Journal, Laid, Left, Paint};
 use super::tree::{self, Leaf};
 use super::world::World;
 use crate::filter::Filter;
+use crate::past::Past;
 
 /// Fastest redraw, milliseconds.
 pub const REFRESH_MS_MIN: u64 = 250;
@@ -39,7 +42,11 @@ pub struct Opened {
     pub episode: u64,
     /// What it left behind: not looked up yet, nothing (it is not over), or a reason it cannot be
     /// read.
-    pub transcript: Option<Result<Option<Box<Trajectory>>, String>>,
+    pub left: Option<Result<Option<Box<Left>>, String>>,
+    /// What has happened in it so far, while it is under way.
+    pub journal: Journal,
+    /// Why that cannot be read.
+    pub unreadable: Option<String>,
 }
 
 /// What the run store has.
@@ -86,6 +93,12 @@ pub struct App {
     pub actor: Option<ActorId>,
     /// The episode that was opened.
     pub opened: Option<Opened>,
+    /// Its lines, as they were laid out last.
+    pub laid: Option<Laid>,
+    /// By what its tokens are coloured.
+    pub paint: Paint,
+    /// The trace that goes on, or went on last.
+    pub trace: Option<Tracing>,
     /// What the run store has.
     pub archive: Archive,
     /// A line at the bottom, and until when.
@@ -98,6 +111,8 @@ pub struct App {
     pub title: String,
     /// Whether a recording is played.
     pub is_replay: bool,
+    /// What a run that is not up came to; none of one that is.
+    pub past: Option<Past>,
 }
 
 impl App {
@@ -121,12 +136,16 @@ impl App {
             refresh_ms: 1_000,
             actor: None,
             opened: None,
+            laid: None,
+            paint: Paint::default(),
+            trace: None,
             archive: Archive::default(),
             notice: None,
             page: 10,
             len: 0,
             title: title.to_owned(),
             is_replay: false,
+            past: None,
         }
     }
 
@@ -144,7 +163,7 @@ impl App {
     /// Keeps the cursor among the rows there are now.
     pub fn settle(&mut self, len: usize, page: usize) {
         (self.len, self.page) = (len, page);
-        let is_end = self.screen.grows() && self.list().follow;
+        let is_end = self.screen.grows() && self.list().follow && !self.paused;
         let list = self.list_mut();
         if is_end {
             list.selected = len.saturating_sub(1);
@@ -232,6 +251,14 @@ impl App {
             Some(Asking::Filter(prompt)) => Some(prompt),
             _ => None,
         }
+    }
+
+    /// Whether what is looked at changes all the time.
+    #[must_use]
+    pub fn is_lively(&self) -> bool {
+        let is_sent =
+            matches!(&self.asking, Some(Asking::Order(held)) if held.stage == Stage::Sent);
+        is_sent || (self.screen == Screen::Trace && self.is_tracing() && !self.paused)
     }
 
     /// Says something at the bottom for a moment.

@@ -3,6 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::command::{self, Named};
+use super::orders::Dialogue;
 use crate::filter::{Filter, FilterError};
 
 /// Characters that are typed at most.
@@ -15,8 +16,10 @@ pub const HISTORY_MAX: usize = 50;
 pub enum Asking {
     /// Which rows are shown.
     Filter(Prompt),
-    /// What is to be done.
+    /// What is to be done here.
     Command(CommandLine),
+    /// What is to be done to an actor or a node.
+    Order(Dialogue),
 }
 
 /// A filter being typed.

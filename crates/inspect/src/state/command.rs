@@ -2,8 +2,9 @@
 
 use super::actors::ActorColumn;
 use super::episodes::LiveColumn;
-use super::screens::Screen;
 use super::fuzzy;
+use super::orders::Verb;
+use super::screens::Screen;
 
 /// Something a person can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,12 @@ pub enum Command {
     Mouse,
     /// Type the name of a command.
     Palette,
+    /// Trace the messages of what the cursor is on.
+    Trace,
+    /// End the trace.
+    EndTrace,
+    /// Ask what is to be done to what the cursor is on.
+    Order(Verb),
     /// Write what is shown to a file.
     Export,
     /// Leave; the cluster goes on.
@@ -56,7 +63,7 @@ pub struct Named {
 }
 
 /// Commands that are neither a screen nor a column.
-const ACTIONS: [(&str, &str, Command); 13] = [
+const ACTIONS: [(&str, &str, Command); 15] = [
     ("open what the cursor is on", "Enter", Command::Open),
     ("back", "Esc", Command::Back),
     ("filter", "/", Command::Filter),
@@ -67,6 +74,8 @@ const ACTIONS: [(&str, &str, Command); 13] = [
     ("draw more often", "+", Command::Faster),
     ("draw less often", "-", Command::Slower),
     ("mouse", "m", Command::Mouse),
+    ("trace what the cursor is on", "t", Command::Trace),
+    ("trace no more", "Esc", Command::EndTrace),
     ("export", "e", Command::Export),
     ("leave", "q", Command::Leave),
     ("quit", "q", Command::Leave),
@@ -95,7 +104,12 @@ pub fn all() -> Vec<Named> {
         key: (*key).to_owned(),
         command: *command,
     });
-    screens.chain(actions).chain(actors).chain(rollouts).collect()
+    let orders = Verb::ALL.iter().map(|(key, verb)| Named {
+        name: format!("{} what the cursor is on", verb.action().word()),
+        key: key.to_string(),
+        command: Command::Order(*verb),
+    });
+    screens.chain(actions).chain(orders).chain(actors).chain(rollouts).collect()
 }
 
 /// Those that answer to what was typed, the best first; with nothing typed those that were run

@@ -1,6 +1,7 @@
 //! Which key does what. No key does nothing: one that does not apply says so.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use crrl_types::{Order, TraceRequest};
 
 use super::actors::ActorRow;
 use super::app::App;
@@ -9,6 +10,7 @@ use super::command::Command;
 use super::episodes::Rollout;
 use super::history::EventRow;
 use super::list::Step;
+use super::orders::{Spoken, Verb};
 use super::screens::Screen;
 use super::world::World;
 use crate::filter::{CHARS_MAX, Filter};
@@ -26,6 +28,12 @@ pub enum Effect {
     Seek(i64),
     /// Play a recording, or halt it.
     Halt,
+    /// Send this order.
+    Order(Order),
+    /// Begin this trace.
+    Trace(TraceRequest),
+    /// End the trace.
+    EndTrace,
 }
 
 impl App {
@@ -51,6 +59,16 @@ impl App {
                         remember(&mut self.history, &named.name);
                         self.run(named.command, world)
                     }
+                };
+            }
+            Some(Asking::Order(mut dialogue)) => {
+                let spoken = dialogue.key(key.code);
+                if spoken != Spoken::Closed {
+                    self.asking = Some(Asking::Order(dialogue));
+                }
+                return match spoken {
+                    Spoken::Send(order) => Effect::Order(order),
+                    Spoken::More | Spoken::Closed => Effect::None,
                 };
             }
             None => {}
@@ -127,11 +145,15 @@ fn command(code: KeyCode) -> Option<Command> {
         'f' => Command::Follow,
         'c' => Command::Paint,
         'm' => Command::Mouse,
+        't' => Command::Trace,
         '/' => Command::Filter,
         ':' => Command::Palette,
         '+' => Command::Faster,
         '-' => Command::Slower,
         c => {
+            if let Some((_, verb)) = Verb::ALL.iter().find(|(key, _)| *key == c) {
+                return Some(Command::Order(*verb));
+            }
             let of_key = |(key, _): &&(Option<char>, Screen)| *key == Some(c);
             Command::Go(Screen::ALL.iter().find(of_key)?.1)
         }

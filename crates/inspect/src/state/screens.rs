@@ -114,6 +114,12 @@ impl Screen {
         matches!(self, Self::Overview | Self::Actors | Self::Tree | Self::Rollouts)
     }
 
+    /// Whether its rows are actors or nodes, which can be traced and given orders.
+    #[must_use]
+    pub fn has_target(self) -> bool {
+        matches!(self, Self::Overview | Self::Actors | Self::Tree | Self::Actor)
+    }
+
     /// Whether it is a text that scrolls, without a cursor.
     #[must_use]
     pub fn is_text(self) -> bool {

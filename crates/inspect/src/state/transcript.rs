@@ -1,7 +1,11 @@
 //! What is told of one episode, turn by turn: of one under way as it becomes durable, of one that is
 //! over with what it earned.
 
+use crrl_agent::tool_call::{self, Parsed};
+use crrl_agent::{Invocation, command, tools};
 use crrl_types::{Stop, Trajectory};
+use ratatui::text::Line;
+use serde_json::Value;
 
 use crate::pieces::Pieces;
 
@@ -40,6 +44,28 @@ impl Paint {
             Self::Advantage => "advantage",
         }
     }
+}
+
+/// An episode's lines, so that they are not laid out anew for every frame.
+#[derive(Debug, Clone)]
+pub struct Laid {
+    /// What they were laid out from.
+    pub of: LaidOf,
+    /// The lines.
+    pub lines: Vec<Line<'static>>,
+}
+
+/// What an episode's lines depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaidOf {
+    /// The episode.
+    pub episode: u64,
+    /// Columns there are.
+    pub width: usize,
+    /// By what tokens are coloured.
+    pub paint: Paint,
+    /// Lease and entries of its journal; none of one that is over.
+    pub journal: Option<(u32, u32)>,
 }
 
 /// An episode that is over.
@@ -91,8 +117,76 @@ pub struct LiveTurn {
     pub tokens: Pieces,
     /// Why it ended.
     pub stop: Stop,
-    /// What tools answered, in the order of the calls: output, whether it was good, milliseconds.
-    pub answers: Vec<(String, bool, u64)>,
+    /// Calls of tools, in order.
+    pub calls: Vec<LiveCall>,
+}
+
+/// A call of a tool in an episode under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveCall {
+    /// The tool; empty where it could not be read.
+    pub name: String,
+    /// What it was given, as JSON.
+    pub arguments: String,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// What became of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It has not answered yet.
+    Waiting,
+    /// It was not carried out, and why.
+    Refused(String),
+    /// It answered.
+    Answered {
+        /// What it said, uncut.
+        output: String,
+        /// Whether it did what it was meant to.
+        ok: bool,
+        /// How long it took.
+        wall_ms: u64,
+    },
+}
+
+/// The calls a turn makes, as the scaffold reads them.
+fn calls(text: &str) -> Vec<LiveCall> {
+    let call = |parsed| match parsed {
+        Parsed::Malformed(why) => {
+            LiveCall { name: String::new(), arguments: String::new(), fate: Fate::Refused(why) }
+        }
+        Parsed::Call { name, arguments } => {
+            let refusal = match tools::invocation(&name, &arguments) {
+                Ok(Invocation::Shell { cmd }) => command::refusal(&cmd),
+                Ok(_) => None,
+                Err(why) => Some(why),
+            };
+            let fate = refusal.map_or(Fate::Waiting, Fate::Refused);
+            LiveCall { name, arguments: Value::Object(arguments).to_string(), fate }
+        }
+    };
+    tool_call::parse(text).into_iter().map(call).collect()
+}
+
+impl LiveTurn {
+    /// A tool answered: the first call that waits.
+    fn answered(&mut self, fate: Fate) {
+        match self.calls.iter_mut().find(|call| call.fate == Fate::Waiting) {
+            Some(call) => call.fate = fate,
+            // Nothing tells what was called where nothing turns tokens into text.
+            None => {
+                self.calls.push(LiveCall { name: String::new(), arguments: String::new(), fate });
+            }
+        }
+    }
+
+    /// The policy goes on: what waits is not answered any more.
+    fn close(&mut self) {
+        for call in self.calls.iter_mut().filter(|call| call.fate == Fate::Waiting) {
+            call.fate = Fate::Refused("not run".to_owned());
+        }
+    }
 }
 
 /// What is known of an episode under way.
@@ -124,11 +218,15 @@ impl Journal {
             self.entries += 1;
             match entry {
                 Entry::Wrote { text, tokens, stop } => {
-                    self.turns.push(LiveTurn { text, tokens, stop, answers: Vec::new() });
+                    if let Some(turn) = self.turns.last_mut() {
+                        turn.close();
+                    }
+                    let calls = calls(&text);
+                    self.turns.push(LiveTurn { text, tokens, stop, calls });
                 }
                 Entry::Answered { output, ok, wall_ms } => {
                     if let Some(turn) = self.turns.last_mut() {
-                        turn.answers.push((output, ok, wall_ms));
+                        turn.answered(Fate::Answered { output, ok, wall_ms });
                     }
                 }
                 Entry::Changed(diff) => self.change = Some(diff),
@@ -161,7 +259,7 @@ mod tests {
         journal.add(1, 9, vec![wrote("far away")]);
         journal.add(1, 3, vec![wrote("b"), Entry::Changed("-a\n".into())]);
         let told = |journal: &Journal| -> Vec<(String, usize)> {
-            journal.turns.iter().map(|turn| (turn.text.clone(), turn.answers.len())).collect()
+            journal.turns.iter().map(|turn| (turn.text.clone(), turn.calls.len())).collect()
         };
         assert_eq!(told(&journal), [("a".into(), 2), ("b".into(), 0)]);
         assert_eq!((journal.entries, journal.change.as_deref()), (5, Some("-a\n")));
@@ -179,5 +277,23 @@ mod tests {
         }
         assert_eq!((journal.turns.len(), journal.forgotten), (TURNS_MAX, 5));
         assert_eq!(journal.turns[0].text, "5");
+    }
+
+    #[test]
+    fn calls_are_told_with_what_became_of_them() {
+        let call = |cmd: &str| {
+            let body = serde_json::json!({ "name": "shell", "arguments": { "cmd": cmd } });
+            format!("<tool_call>\n{body}\n</tool_call>")
+        };
+        let mut journal = Journal::default();
+        let text = format!("I look.\n{}{}<tool_call>{{</tool_call>", call("ls"), call("cat a.py"));
+        journal.add(1, 0, vec![wrote(&text), answered("a.py")]);
+        let fates: Vec<_> = journal.turns[0].calls.iter().map(|call| call.fate.clone()).collect();
+        let ls = Fate::Answered { output: "a.py".into(), ok: true, wall_ms: 3 };
+        assert_eq!(fates[..2], [ls, Fate::Waiting]);
+        assert!(matches!(&fates[2], Fate::Refused(why) if why.contains("JSON")), "{fates:?}");
+        assert!(journal.turns[0].calls[1].arguments.contains("cat a.py"));
+        journal.add(1, 2, vec![wrote("on")]);
+        assert_eq!(journal.turns[0].calls[1].fate, Fate::Refused("not run".into()));
     }
 }

@@ -8,6 +8,7 @@ use super::grid::{Cell, Column, Grid, width_of};
 use super::{Palette, Scene, empty};
 use crate::state::App;
 use crate::state::actors::{ActorColumn, ActorRow, SLOW_MS, Trouble};
+use crate::state::command::Command;
 use crate::units::{age, rate, wait};
 use crrl_types::actor::ActorState;
 
@@ -48,7 +49,9 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
     let sorted = by.map(|by| (by, app.actor_sort.descending));
     let list = app.list();
     let grid = Grid { columns: &columns, sorted, palette };
-    grid.draw(frame, area, Some(&list), rows.len(), |at| actor_row(rows[at], palette));
+    let drawn = grid.draw(frame, area, Some(&list), rows.len(), |at| actor_row(rows[at], palette));
+    let sort = |at: usize| ActorColumn::ALL.get(at).map(|(by, _)| Command::SortActors(*by));
+    drawn.register(&mut app.spots, sort);
 }
 
 /// A sign for what is wrong.

@@ -67,7 +67,9 @@ fn table(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>) {
     ];
     let grid = Grid { columns: &columns, sorted: None, palette };
     let list = app.list();
-    grid.draw(frame, area, Some(&list), nodes.len(), |at| node_row(&nodes[at], palette));
+    let drawn =
+        grid.draw(frame, area, Some(&list), nodes.len(), |at| node_row(&nodes[at], palette));
+    drawn.register(&mut app.spots, |_| None);
 }
 
 fn node_row(node: &NodeRow, palette: Palette) -> (Vec<Cell>, Option<Style>) {
