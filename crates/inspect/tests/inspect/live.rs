@@ -16,15 +16,15 @@ use crate::{coordinator, scene};
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A coordinator on threads of its own, until this is dropped.
-struct Live {
+pub(crate) struct Live {
     _folder: tempfile::TempDir,
-    run: RunDir,
+    pub(crate) run: RunDir,
     runtime: Runtime,
     mesh: Mesh,
     board: StatusBoard,
 }
 
-fn live() -> Live {
+pub(crate) fn live() -> Live {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let run = coordinator::prepared(&folder.path().join("run"));
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -39,11 +39,11 @@ fn live() -> Live {
 }
 
 impl Live {
-    fn put(&self, s: u64) {
+    pub(crate) fn put(&self, s: u64) {
         self.board.update(|board| *board = scene::frame(s).snapshot);
     }
 
-    fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.runtime.block_on(self.mesh.stop("the test is over"));
     }
 }
