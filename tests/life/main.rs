@@ -16,6 +16,9 @@ mod remote;
 mod reproducible;
 mod restart;
 mod scale;
+mod terminal;
+#[path = "../../crates/inspect/tests/inspect/tmux.rs"]
+mod tmux;
 mod world;
 
 use std::net::UdpSocket;
