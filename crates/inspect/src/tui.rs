@@ -61,17 +61,18 @@ fn let_there_be_a_terminal() -> Result<(), InspectError> {
 /// A cluster whose processes are on other machines is up if it answers.
 fn answers(run: &RunDir) -> Result<bool, InspectError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(async {
+    runtime.block_on(async {
         match crate::feed::Session::open(run).await {
             Ok(session) => {
                 session.close().await;
-                true
+                Ok(true)
             }
             // It does, and has to be asked again.
-            Err(InspectError::Refused { .. }) => true,
-            Err(_) => false,
+            Err(InspectError::Refused { .. }) => Ok(true),
+            Err(InspectError::NotUp(_)) => Ok(false),
+            Err(error) => Err(error),
         }
-    }))
+    })
 }
 
 fn show(

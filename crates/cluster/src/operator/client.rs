@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crrl_transport::{
-    Connection, Credentials, DecodeError, Endpoint, NetThread, Options, Purpose, decode,
+    Connection, Credentials, DecodeError, DialError, Endpoint, NetThread, Options, Purpose, decode,
     read_frame, write_frame,
 };
 use crrl_types::fault::Injection;
@@ -26,7 +26,10 @@ pub enum OperatorError {
     /// The run folder has no certificate or address to dial with.
     #[error("{0}; is this the folder of a run that `crrl cluster up` has started?")]
     NotARun(String),
-    /// Nobody answers.
+    /// Nobody is there, as far as can be told from here.
+    #[error("the coordinator cannot be reached: {0}")]
+    Silent(String),
+    /// Somebody is there, and no answer can be had.
     #[error("the coordinator cannot be reached: {0}")]
     Unreachable(String),
     /// It answered, and not with what was asked for.
@@ -89,8 +92,11 @@ impl OperatorClient {
             |error: &dyn std::fmt::Display| OperatorError::Unreachable(error.to_string());
         let endpoint = Endpoint::bind(net, &credentials, None, Options::default())
             .map_err(|e| unreachable(&e))?;
-        let connection =
-            endpoint.dial(&name, address, Purpose::Operator).await.map_err(|e| unreachable(&e))?;
+        let dialled = endpoint.dial(&name, address, Purpose::Operator).await;
+        let connection = dialled.map_err(|error| match error {
+            DialError::Timeout { .. } => OperatorError::Silent(error.to_string()),
+            error => unreachable(&error),
+        })?;
         Ok(Self { connection, endpoint })
     }
 

@@ -98,6 +98,31 @@ fn scripts_ask_a_cluster_and_say_when_there_is_none() {
     assert!(error.to_string().contains("is not the folder of a run"), "{error}");
 }
 
+/// A certificate of another run's authority, in the folder of this one.
+fn foreign(live: &Live, folder: &std::path::Path) -> RunDir {
+    let other = coordinator::prepared(&folder.join("other"));
+    for file in ["operator.pem", "operator.key", "operator.seed", "ca.pem"] {
+        std::fs::copy(other.tls().join(file), live.run.tls().join(file)).expect("is there");
+    }
+    live.run.clone()
+}
+
+#[test]
+fn a_wrong_certificate_is_told_and_not_taken_for_a_run_that_is_over() {
+    let live = live();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let run = foreign(&live, folder.path());
+    let mut out = Vec::new();
+    let error = query::run(&run, &Query::Nodes, true, &mut out).expect_err("it is not let in");
+    assert_eq!(error.exit_code(), 6);
+    let says = error.to_string();
+    assert!(says.contains("does not answer") && says.contains("certificate"), "{says}");
+    let mut feed = Feed::attach(&run).expect("a run folder");
+    let seen = until(&mut feed, |seen| matches!(seen.link, Link::Connecting { reason: Some(_) }));
+    let Link::Connecting { reason: Some(reason) } = seen.link else { panic!("{seen:?}") };
+    assert!(reason.contains("certificate"), "{reason}");
+}
+
 #[test]
 fn a_recording_of_a_cluster_can_be_played() {
     let live = live();
