@@ -135,7 +135,7 @@ pub struct Rollout;
 /// An episode under way.
 struct Running {
     attempt: u32,
-    /// Held so that the episode ends with it: an actor that is killed has no last words.
+    #[expect(dead_code, reason = "the episode ends with it: an actor that is killed says nothing")]
     work: Work,
     /// What has happened in it. The coordinator may have missed some: it is told all of it anew
     /// when it is back.

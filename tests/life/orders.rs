@@ -52,7 +52,8 @@ fn restarted(training: &mut Training<'_>, of: &str, name: &str, times: u64) -> V
 
 /// Episodes a node was given so far.
 fn given(world: &World, node: &str) -> usize {
-    let to_it = |kind: &EventKind| matches!(kind, EventKind::Dispatched { to, .. } if to.as_str() == node);
+    let to_it =
+        |kind: &EventKind| matches!(kind, EventKind::Dispatched { to, .. } if to.as_str() == node);
     world.history().iter().filter(|event| to_it(&event.kind)).count()
 }
 
@@ -242,7 +243,8 @@ fn messages_and_logs_of_a_run_that_goes_on_are_seen_within_bounds() {
     assert!(!log().contains("an episode begins"), "written before it was asked for");
     done(&world, "log rollout-0 --filter info,crrl_actors=debug --for 2");
     training.until("more in the log", || log().contains("an episode begins").then_some(()));
-    training.until("the end of that", || log().contains("the log's level, as it was").then_some(()));
+    training
+        .until("the end of that", || log().contains("the log's level, as it was").then_some(()));
     let written = log().matches("an episode begins").count();
     let reached = world.steps();
     training.until_step(reached + 3);

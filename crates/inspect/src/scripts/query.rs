@@ -246,11 +246,12 @@ pub struct TreeNode<'w> {
 }
 
 fn tree_value(world: &World) -> Value {
-    let node = |node| {
-        let is_its = |actor: &&ActorRow| actor.node == node.name;
-        TreeNode { node, actors: world.actors().iter().filter(is_its).collect() }
-    };
-    values(&world.nodes().iter().map(node).collect::<Vec<_>>())
+    let mut tree = Vec::new();
+    for node in world.nodes() {
+        let actors = world.actors().iter().filter(|actor| actor.node == node.name).collect();
+        tree.push(TreeNode { node, actors });
+    }
+    values(&tree)
 }
 
 fn tree_lines(world: &World) -> Vec<String> {

@@ -88,8 +88,7 @@ pub fn trace(
             match traced {
                 Ok(Some(Traced::Events(seen))) => {
                     events += seen.len() as u64;
-                    let mut shown = seen.into_iter().map(|event| text(event, as_json));
-                    if !shown.try_fold(true, |go_on, text| Ok(go_on && line(out, &text?)?))? {
+                    if !show(seen, as_json, out)? {
                         break TraceStop::Left;
                     }
                 }
@@ -105,6 +104,16 @@ pub fn trace(
         client.close().await;
         Ok(Ended::Over(end))
     })
+}
+
+/// Whether anybody reads.
+fn show(events: Vec<TraceEvent>, as_json: bool, out: &mut dyn Write) -> Result<bool, InspectError> {
+    for event in events {
+        if !line(out, &text(event, as_json)?)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn text(event: TraceEvent, as_json: bool) -> Result<String, InspectError> {

@@ -8,6 +8,7 @@ mod leftovers;
 mod live;
 mod recordings;
 mod scene;
+mod schema;
 mod screens;
 mod scripts;
 mod stores;
