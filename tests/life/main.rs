@@ -11,6 +11,7 @@ mod intruders;
 mod leases;
 mod ledger;
 mod networks;
+mod orders;
 mod quarantine;
 mod remote;
 mod reproducible;

@@ -5,7 +5,7 @@ use crrl_cluster::host::NodeProcess;
 use serde::{Deserialize, Serialize};
 
 /// One look at a cluster.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Frame {
     /// Milliseconds since the Unix epoch, on the watcher's clock.
     pub at_ms: u64,

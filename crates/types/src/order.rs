@@ -115,7 +115,7 @@ impl fmt::Display for Order {
 }
 
 /// What became of an order or a request for a trace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// It was done.
@@ -154,7 +154,7 @@ impl Outcome {
 }
 
 /// The answer to an order or to a request for a trace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct OrderAnswer {
     /// What became of it.
     pub outcome: Outcome,
@@ -172,7 +172,7 @@ impl OrderAnswer {
 
 /// One line of a run's `orders.jsonl`: something was asked for, or it was answered. An order that was
 /// carried out has two lines of one number; one that was refused has only its answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct OrderRecord {
     /// Number of the order; grows over the whole run.
     pub id: u64,

@@ -56,7 +56,7 @@ impl TraceRequest {
 }
 
 /// Something happened to a message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TraceEvent {
     /// When, by the node's clock, in milliseconds since the Unix epoch.
     pub at_ms: u64,
@@ -73,7 +73,7 @@ pub struct TraceEvent {
 }
 
 /// Why a trace is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TraceStop {
     /// It had as many events as it may have.
@@ -106,7 +106,7 @@ impl TraceStop {
 }
 
 /// The end of a trace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TraceEnd {
     /// Why.
     pub why: TraceStop,

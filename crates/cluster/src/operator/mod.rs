@@ -1,26 +1,35 @@
-//! Status and shutdown, for people's tools.
+//! Status, orders, traces and shutdown, for people's tools.
 //!
-//! A tool with the operator's certificate dials the coordinator. Each request is one stream: a JSON
-//! frame there, a JSON frame back. Where what is looked at follows, it comes in pieces of the board
-//! ([`crate::picture`]): whole at first, then what changed, never more than [`VIEW_BYTES_PER_S`].
+//! A tool dials the coordinator with a certificate whose role says what it may do
+//! ([`crrl_control::rights`]). Each request is one stream: a JSON frame there, a JSON frame back. Where
+//! what is looked at follows, it comes in pieces of the board ([`crate::picture`]): whole at first, then
+//! what changed, never more than [`VIEW_BYTES_PER_S`]; a trace comes in JSON frames.
+//!
+//! - `client`: the tool's end
+//! - `orders`: what changes a run; each is written down ([`crate::order_log`])
+//! - `traces`: messages as they come, until there was enough
+//! - `desk`: what is under way to nodes
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crrl_control::rights::{Right, is_tool};
 use crrl_control::wire::{NodeRole, Wire};
 use crrl_transport::{Connection, encode, read_frame, write_frame};
 use crrl_types::fault::Injection;
-use crrl_types::{NodeName, Order, OrderAnswer, Outcome, TaskId, TraceRequest, Traced};
+use crrl_types::{NodeName, Order, OrderAnswer, TaskId, TraceRequest, Traced};
 use quinn::{RecvStream, SendStream};
 use serde::{Deserialize, Serialize};
 
-use crate::mesh::roles_of;
+use crate::mesh::{ROLES, role_text, roles_of};
 use crate::peer::Shared;
 use crate::picture::Cursor;
-use crate::router::{Inbound, Receipt, Routed, Router};
 
 mod client;
+pub(crate) mod desk;
+mod orders;
+mod traces;
 
 pub use client::{OperatorClient, OperatorError, Subscription, Trace};
 
@@ -76,12 +85,36 @@ pub(crate) fn read_traced(frame: &[u8]) -> Result<Traced, String> {
     serde_json::from_slice(frame).map_err(|error| error.to_string())
 }
 
+/// Who is at the other end, by the certificate.
+#[derive(Debug, Clone)]
+struct Who {
+    name: NodeName,
+    roles: Vec<NodeRole>,
+}
+
+impl Who {
+    fn may(&self, right: Right) -> bool {
+        right.is_of_any(&self.roles)
+    }
+
+    fn denied(&self, right: Right) -> String {
+        let has: Vec<&str> = self.roles.iter().map(|role| role_text(*role)).collect();
+        let gives = ROLES.into_iter().filter(|role| right.is_of(*role)).map(role_text);
+        format!(
+            "the certificate of {} is for {}, and this takes {}; `crrl tls issue NAME --role ROLE` \
+             makes one",
+            self.name,
+            has.join(" and "),
+            gives.collect::<Vec<_>>().join(" or ")
+        )
+    }
+}
+
 /// Answers the tool at the other end of a connection until it leaves.
 pub(crate) async fn serve(shared: &Arc<Shared>, connection: &Connection) {
     let roles = roles_of(&connection.peer.roles);
-    let tool = |role: &NodeRole| matches!(role, NodeRole::Operator | NodeRole::Chaos);
-    if !roles.iter().any(tool) {
-        return connection.close("the certificate is not an operator's");
+    if !roles.iter().copied().any(is_tool) {
+        return connection.close("the certificate is no viewer's, operator's or chaos tool's");
     }
     if !shared.roles.contains(&NodeRole::Coordinator) {
         return connection.close("this node is not the coordinator");
@@ -92,10 +125,10 @@ pub(crate) async fn serve(shared: &Arc<Shared>, connection: &Connection) {
             return connection.close("the certificate was revoked");
         }
         let shared = Arc::clone(shared);
-        let (name, roles) = (connection.peer.name.clone(), roles.clone());
+        let who = Who { name: connection.peer.name.clone(), roles: roles.clone() };
         // QUIC bounds the streams a tool may have open.
         tokio::spawn(async move {
-            if let Err(error) = answer(&shared, name, &roles, send, recv).await {
+            if let Err(error) = answer(&shared, who, send, recv).await {
                 tracing::debug!(error, "an operator's request ended early");
             }
         });
@@ -103,9 +136,8 @@ pub(crate) async fn serve(shared: &Arc<Shared>, connection: &Connection) {
 }
 
 async fn answer(
-    shared: &Shared,
-    from: NodeName,
-    roles: &[NodeRole],
+    shared: &Arc<Shared>,
+    who: Who,
     mut send: SendStream,
     mut recv: RecvStream,
 ) -> Result<(), String> {
@@ -114,6 +146,9 @@ async fn answer(
         .map_err(|_| "no request came".to_owned())?
         .map_err(|error| error.to_string())?;
     match serde_json::from_slice(&request) {
+        Ok(Request::Status | Request::Subscribe) if !who.may(Right::Watch) => {
+            write_reply(&mut send, &Reply::Refused(who.denied(Right::Watch))).await?;
+        }
         Ok(Request::Status) => {
             write_reply(&mut send, &Reply::Board).await?;
             whole(shared, &mut send, &mut Cursor::default()).await?;
@@ -121,7 +156,7 @@ async fn answer(
         Ok(Request::Subscribe) => match shared.viewers.try_acquire() {
             Ok(_place) => {
                 write_reply(&mut send, &Reply::Board).await?;
-                view(shared, &from, &mut send).await?;
+                view(shared, &who.name, &mut send).await?;
             }
             Err(_) => {
                 let says = format!(
@@ -130,53 +165,10 @@ async fn answer(
                 write_reply(&mut send, &Reply::Refused(says)).await?;
             }
         },
-        Ok(Request::Stop { reason }) => {
-            let wire = Wire::Stop { reason };
-            let inbound = Inbound { from, roles: roles.to_vec(), wire, receipt: Receipt::none() };
-            let reply = match shared.router.route(inbound) {
-                Routed::Delivered(_) | Routed::Held => Reply::Stopping,
-                Routed::Refused => Reply::Refused(denied(roles)),
-                Routed::Unrouted => {
-                    Reply::Refused("the coordinator is not ready to stop yet".into())
-                }
-            };
+        Ok(Request::Trace(request)) => traces::serve(shared, &who, request, &mut send).await?,
+        Ok(request) => {
+            let reply = orders::reply(shared, &who, request).await;
             write_reply(&mut send, &reply).await?;
-        }
-        Ok(Request::Release { task }) => {
-            let wire = Wire::Release { task };
-            let inbound = Inbound { from, roles: roles.to_vec(), wire, receipt: Receipt::none() };
-            let reply = match shared.router.route(inbound) {
-                Routed::Delivered(_) | Routed::Held => Reply::Released,
-                Routed::Refused => Reply::Refused(denied(roles)),
-                Routed::Unrouted => Reply::Refused("the coordinator is not ready yet".into()),
-            };
-            write_reply(&mut send, &reply).await?;
-        }
-        Ok(Request::Inject { node, injection }) => {
-            let wire = Wire::Inject(injection);
-            let reply = if !Router::allows(&wire, roles) {
-                Reply::Refused(denied(roles))
-            } else {
-                tracing::warn!(by = %from, to = %node, ?injection, "a fault is injected");
-                inject(shared, from, roles, &node, wire)
-            };
-            write_reply(&mut send, &reply).await?;
-        }
-        Ok(Request::Drain { node }) => {
-            let reply = match shared.peer(&node) {
-                _ if !Router::allows(&Wire::Drain, roles) => Reply::Refused(denied(roles)),
-                None => Reply::Refused(format!("{node} is not connected")),
-                Some(peer) => match peer.cast(Wire::Drain) {
-                    Ok(()) => Reply::Draining,
-                    Err(error) => Reply::Refused(error.to_string()),
-                },
-            };
-            tracing::info!(by = %from, %node, ?reply, "a node is to take no more work");
-            write_reply(&mut send, &reply).await?;
-        }
-        Ok(Request::Order(_) | Request::Trace(_)) => {
-            let answer = OrderAnswer::new(Outcome::Unsupported, "not in this build");
-            write_reply(&mut send, &Reply::Answer(answer)).await?;
         }
         Err(error) => write_reply(&mut send, &Reply::Refused(error.to_string())).await?,
     }
@@ -184,31 +176,30 @@ async fn answer(
     Ok(())
 }
 
-fn denied(roles: &[NodeRole]) -> String {
-    format!("a certificate for {roles:?} does not allow it")
-}
-
-fn inject(
-    shared: &Shared,
-    from: NodeName,
-    roles: &[NodeRole],
-    node: &NodeName,
-    wire: Wire,
-) -> Reply {
-    if *node == shared.options.name {
-        let inbound = Inbound { from, roles: roles.to_vec(), wire, receipt: Receipt::none() };
-        return match shared.router.route(inbound) {
-            Routed::Delivered(_) | Routed::Held => Reply::Injected,
-            Routed::Refused | Routed::Unrouted => {
-                Reply::Refused("this node takes no faults".into())
+/// Takes what nodes answer to orders and traces, if this is the coordinator.
+pub(crate) fn hear(shared: &Arc<Shared>) {
+    if !shared.roles.contains(&NodeRole::Coordinator) {
+        return;
+    }
+    let router = shared.router.clone();
+    // The router is the mesh's own.
+    let shared = Arc::downgrade(shared);
+    let takes = |wire: &Wire| matches!(wire, Wire::Ordered { .. } | Wire::Traced { .. });
+    router.register_fn("desk", takes, move |inbound| {
+        let Some(shared) = shared.upgrade() else { return Err("leaving".into()) };
+        match inbound.wire {
+            Wire::Ordered { id, answer } => shared.desk.answered(&inbound.from, id, answer),
+            Wire::Traced { id, traced } => {
+                let is_last = matches!(traced, Traced::End(_));
+                if !shared.desk.traced(&inbound.from, id, traced) && !is_last {
+                    // Not from within the router.
+                    tokio::spawn(async move { shared.cast(&inbound.from, Wire::TraceOff { id }) });
+                }
             }
-        };
-    }
-    match shared.peer(node).map(|peer| peer.cast(wire)) {
-        Some(Ok(())) => Reply::Injected,
-        Some(Err(error)) => Reply::Refused(error.to_string()),
-        None => Reply::Refused(format!("{node} is not connected")),
-    }
+            _ => {}
+        }
+        Ok(())
+    });
 }
 
 /// Sends the board as it is, at once.

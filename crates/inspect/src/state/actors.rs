@@ -24,7 +24,7 @@ pub struct ActorId {
 }
 
 /// What is wrong with an actor, worst last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trouble {
     /// Nothing.
@@ -38,7 +38,7 @@ pub enum Trouble {
 }
 
 /// An actor.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct ActorRow {
     /// What is wrong with it.
     pub trouble: Trouble,
@@ -128,6 +128,7 @@ impl ActorRow {
             ActorState::Busy => "busy",
             ActorState::Stopped => "stopped",
             ActorState::Failed => "FAILED",
+            ActorState::Suspended => "suspended",
         }
     }
 }

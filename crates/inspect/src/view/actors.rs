@@ -82,7 +82,7 @@ pub fn state_style(state: ActorState, palette: Palette) -> Style {
     match state {
         ActorState::Idle => palette.text,
         ActorState::Busy => palette.accent,
-        ActorState::Starting => palette.warn,
+        ActorState::Starting | ActorState::Suspended => palette.warn,
         ActorState::Stopped => palette.quiet,
         ActorState::Failed => palette.bad,
     }

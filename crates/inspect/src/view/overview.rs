@@ -76,7 +76,9 @@ fn node_row(node: &NodeRow, palette: Palette) -> (Vec<Cell>, Option<Style>) {
     let dash = || "-".to_owned();
     let style = match node.state {
         Standing::Ready => palette.good,
-        Standing::Starting | Standing::Silent | Standing::Draining => palette.warn,
+        Standing::Starting | Standing::Silent => palette.warn,
+        Standing::Draining | Standing::Suspended => palette.warn,
+        Standing::Left => palette.quiet,
         Standing::Lost | Standing::Restarting | Standing::GivenUp => palette.bad,
     };
     let is_stale = node.is_stale();

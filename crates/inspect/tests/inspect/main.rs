@@ -12,6 +12,7 @@ mod ordering;
 mod past;
 mod recordings;
 mod scene;
+mod schema;
 mod screens;
 mod scripts;
 mod snapshots;
