@@ -21,6 +21,23 @@ fn goes_on(world: &World) {
     }
 }
 
+/// Orders with a viewer's certificate, which is all there is in the folder then.
+fn one_who_may_only_watch(world: &World) {
+    world.succeeds(&["tls", "issue", "viewer", "--role", "viewer", "--run", "run"]);
+    let own = world.run.tls().join("operator.pem");
+    let away = own.with_extension("away");
+    std::fs::rename(&own, &away).expect("is there");
+    if let Some(pane) = viewer(world) {
+        pane.until(&["● live", "rollout-1"]);
+        pane.types("Kcoordinator");
+        pane.keys(&["Enter"]);
+        pane.until(&["KILL", "denied: "]);
+        pane.keys(&["Escape", "q"]);
+        pane.until(&["ENDED 0"]);
+    }
+    std::fs::rename(&away, &own).expect("was put there");
+}
+
 #[test]
 fn a_person_looks_round_orders_a_restart_and_leaves_and_the_run_goes_on() {
     let world = World::new();
@@ -72,6 +89,7 @@ fn a_person_looks_round_orders_a_restart_and_leaves_and_the_run_goes_on() {
     assert_eq!(world.pids(), pids);
     let orders = std::fs::read_to_string(world.run.orders()).expect("orders are written down");
     assert!(orders.contains("\"restart\"") && orders.contains("rollout-0/rollout"), "{orders}");
+    one_who_may_only_watch(&world);
     // A viewer that is killed in the middle of a trace is nobody's loss.
     let Some(pane) = viewer(&world) else { return };
     pane.until(&["● live", "rollout-1"]);

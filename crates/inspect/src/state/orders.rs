@@ -45,18 +45,26 @@ impl Verb {
         }
     }
 
-    /// What that means.
+    /// What that means for an actor, or for a node.
     #[must_use]
-    pub fn means(self) -> &'static str {
-        match self {
-            Self::Stop => "It ends in good order and is not started again by itself.",
-            Self::Kill => {
-                "It ends at once, in the middle of what it is at; its supervisor starts it again."
+    pub fn means(self, is_actor: bool) -> &'static str {
+        match (self, is_actor) {
+            (Self::Stop, true) => "It ends in good order and stays away until it is restarted.",
+            (Self::Stop, false) => "Its process leaves and stays away until it is restarted.",
+            (Self::Kill, true) => {
+                "It ends in the middle of its message; its supervisor starts it again."
             }
-            Self::Restart => "It ends in good order and is started again.",
-            Self::Suspend => "It does nothing more until it is resumed.",
-            Self::Resume => "It does its work again.",
-            Self::Drain => "It finishes what it has and gets nothing new.",
+            (Self::Kill, false) => "Its process is killed; its host starts it again.",
+            (Self::Restart, true) => "It ends in good order, or has ended, and is started again.",
+            (Self::Restart, false) => "Its process leaves and is started again by its host.",
+            (Self::Suspend, true) => "It takes no message until it is resumed; its messages wait.",
+            (Self::Suspend, false) => {
+                "It gives its episodes back and gets none until it is resumed."
+            }
+            (Self::Resume, true) => "It takes messages again.",
+            (Self::Resume, false) => "It takes work again.",
+            (Self::Drain, true) => "Only a node can be drained.",
+            (Self::Drain, false) => "It finishes what it has and gets no more.",
         }
     }
 }

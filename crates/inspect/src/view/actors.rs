@@ -36,7 +36,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
             .kept()
             .least(14),
         Column::text("TYPE", width_of(all.iter().map(|a| a.kind.as_str()), 8, 18)).least(8),
-        Column::text("STATE", 8).kept(),
+        Column::text("STATE", 9).kept(),
         Column::number("WAIT", 6).kept(),
         Column::number("OLDEST", 7),
         Column::number("MSG/S", 6),

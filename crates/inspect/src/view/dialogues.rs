@@ -103,7 +103,9 @@ fn order(frame: &mut Frame<'_>, area: Rect, dialogue: &Dialogue, scene: &Scene<'
     let verb = dialogue.verb.action().word().to_uppercase();
     let mut lines = said(&what, palette.strong);
     lines.extend(match &dialogue.stage {
-        Stage::Typing { .. } => said(dialogue.verb.means(), palette.text),
+        Stage::Typing { .. } => {
+            said(dialogue.verb.means(dialogue.target.actor.is_some()), palette.text)
+        }
         Stage::Sent => said("sent; waiting for the answer", palette.quiet),
         Stage::Answered(Ok(answer)) => {
             let style = if answer.outcome.is_done() { palette.good } else { palette.bad };

@@ -30,7 +30,12 @@ fn nothing_is_sent_before_the_name_was_typed() {
     assert_eq!(press(&mut app, &world, "K"), Effect::None);
     shows(
         &seen(&mut app, &world, (80, 24)),
-        &["KILL", "actor engine of node rollout-0", "ends at once", "type engine"],
+        &[
+            "KILL",
+            "actor engine of node rollout-0",
+            "ends in the middle of its message",
+            "type engine",
+        ],
     );
     assert_eq!(tap(&mut app, &world, KeyCode::Enter), Effect::None);
     assert_eq!(press(&mut app, &world, "engin"), Effect::None);
