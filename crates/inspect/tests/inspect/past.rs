@@ -37,7 +37,8 @@ pub(crate) fn folder() -> (tempfile::TempDir, RunDir) {
         reward: None,
         ..over(9)
     };
-    let mut ops: Vec<Op> = [over(7), over(8), failed].map(|row| Op::Episode(Box::new(row))).into();
+    let trained = |id| EpisodeRow { step: Some(Step(3)), ..over(id) };
+    let mut ops: Vec<Op> = [trained(7), trained(8), failed].map(|row| Op::Episode(Box::new(row))).into();
     ops.push(Op::Trajectory(Box::new(trajectory())));
     ops.extend((1..=3).map(|at| Op::Step(step(at))));
     ops.push(Op::Batch(BatchRow {
