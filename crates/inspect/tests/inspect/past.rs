@@ -38,7 +38,8 @@ pub(crate) fn folder() -> (tempfile::TempDir, RunDir) {
         ..over(9)
     };
     let trained = |id| EpisodeRow { step: Some(Step(3)), ..over(id) };
-    let mut ops: Vec<Op> = [trained(7), trained(8), failed].map(|row| Op::Episode(Box::new(row))).into();
+    let mut ops: Vec<Op> =
+        [trained(7), trained(8), failed].map(|row| Op::Episode(Box::new(row))).into();
     ops.push(Op::Trajectory(Box::new(trajectory())));
     ops.extend((1..=3).map(|at| Op::Step(step(at))));
     ops.push(Op::Batch(BatchRow {
@@ -51,13 +52,10 @@ pub(crate) fn folder() -> (tempfile::TempDir, RunDir) {
     ops.push(Op::Published(AdapterVersion(3), Digest::default()));
     writer.submit(ops, 1).expect("open");
     assert!(said.recv_timeout(DEADLINE).expect("durable").is_ok());
-    let lines: String = (0..1_500)
-        .flat_map(scene::events)
-        .chain([Event {
-            at_ms: scene::BEGIN_MS,
-            node: "coordinator".into(),
-            kind: EventKind::Failed { episode: over(9).episode, reason: "the sandbox died".into() },
-        }])
+    let failed = EventKind::Failed { episode: over(9).episode, reason: "the sandbox died".into() };
+    let first = Event { at_ms: scene::BEGIN_MS, node: "coordinator".into(), kind: failed };
+    let lines: String = std::iter::once(first)
+        .chain((0..1_500).flat_map(scene::events))
         .map(|event| serde_json::to_string(&event).expect("JSON") + "\n")
         .collect();
     std::fs::write(run.events(), lines).expect("writable");
