@@ -21,6 +21,7 @@ use ractor_cluster::RactorMessage;
 use tokio::task::{AbortHandle, JoinError};
 
 use crate::courier::Courier;
+use crate::duty::{Duty, Roster};
 use crate::engine::{EngineGone, EngineHandle, Verified, panic_text};
 use crate::repair::{Attempt, RepairError, Repairer};
 
@@ -35,6 +36,9 @@ const ADAPTER_RETRY: Duration = Duration::from_secs(5);
 const UNACKED_PER_PLACE_MAX: usize = 4;
 /// A draining node still takes what may have been on its way to it.
 const DRAIN_OVERLAP: Duration = Duration::from_secs(1);
+/// What was on its way when the node began to rest is given back after this long: longer than the
+/// coordinator takes for the way.
+const REJOIN_AFTER: Duration = Duration::from_secs(3);
 /// Part of the lease that is left for sending the result.
 const SEND_SHARE: f64 = 0.1;
 
@@ -66,7 +70,6 @@ pub fn takes(wire: &Wire) -> bool {
             | Wire::Ack { .. }
             | Wire::AdapterOffer { .. }
             | Wire::Published { .. }
-            | Wire::Drain
     )
 }
 
@@ -76,6 +79,8 @@ pub struct Args {
     pub repairer: Repairer,
     /// Episodes at once.
     pub capacity: u32,
+    /// What the node does about work.
+    pub roster: Roster,
     /// Which life of the node this is.
     pub incarnation: u64,
     /// The way out.
@@ -116,6 +121,8 @@ pub enum Msg {
     },
     /// The engine took an adapter, or did not.
     Activated(Serving, Result<Serving, String>),
+    /// The node does something else about work.
+    Duty(Duty),
     /// The engine's thread has ended.
     EngineGone(EngineGone),
     /// Time has passed.
@@ -128,10 +135,30 @@ pub struct Rollout;
 /// An episode under way.
 struct Running {
     attempt: u32,
-    abort: AbortHandle,
+    #[expect(dead_code, reason = "the episode ends with it: an actor that is killed says nothing")]
+    work: Work,
     /// What has happened in it. The coordinator may have missed some: it is told all of it anew
     /// when it is back.
     journal: Vec<JournalEntry>,
+}
+
+/// An episode's task; it ends when this is dropped.
+struct Work(AbortHandle);
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What is done about work.
+enum Stance {
+    /// It is taken.
+    Open,
+    /// None is taken. What was on its way is done, until `overlap` is over.
+    Drains { overlap: Option<Instant> },
+    /// None is taken or done.
+    Rests,
 }
 
 /// A result that waits for its acknowledgement.
@@ -165,8 +192,10 @@ pub struct State {
     serving: Option<Serving>,
     adapter_asked: Option<Instant>,
     incoming: Option<Incoming>,
-    /// Since when it takes no new work.
-    draining: Option<Instant>,
+    stance: Stance,
+    /// When the coordinator is told again what is held: what was on its way to a node that rests is
+    /// then given to others.
+    rejoin: Option<Instant>,
 }
 
 impl Actor for Rollout {
@@ -185,6 +214,15 @@ impl Actor for Rollout {
             let gone = engine.gone().await;
             // An actor that has stopped needs no news.
             let _ = watcher.cast(Msg::EngineGone(gone));
+        });
+        let (mut changes, listener) = (args.roster.changes(), myself.clone());
+        tokio::spawn(async move {
+            while changes.changed().await.is_ok() {
+                let duty = *changes.borrow_and_update();
+                if listener.cast(Msg::Duty(duty)).is_err() {
+                    return;
+                }
+            }
         });
         myself.send_interval(TICK, || Msg::Tick);
         Ok(State::new(args))
@@ -207,6 +245,7 @@ impl Actor for Rollout {
                 state.arrived(serving, report, result, &myself);
             }
             Msg::Activated(serving, result) => state.activated(serving, result),
+            Msg::Duty(duty) => state.duty(duty),
             Msg::EngineGone(gone) => return Err(Box::new(gone)),
             Msg::Tick => state.tick(),
         }
@@ -218,9 +257,7 @@ impl Actor for Rollout {
         _myself: ActorRef<Msg>,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        for running in state.running.values() {
-            running.abort.abort();
-        }
+        state.running.clear();
         state.leave_incoming();
         Ok(())
     }
@@ -228,6 +265,12 @@ impl Actor for Rollout {
 
 impl State {
     fn new(args: Args) -> Self {
+        // Nothing is on its way to an actor that has just been started.
+        let stance = match args.roster.now() {
+            Duty::Works => Stance::Open,
+            Duty::Drains => Stance::Drains { overlap: None },
+            Duty::Rests => Stance::Rests,
+        };
         Self {
             serving: Some(serving(args.repairer.engine().status().serving)),
             args,
@@ -235,7 +278,8 @@ impl State {
             unacked: BTreeMap::new(),
             adapter_asked: None,
             incoming: None,
-            draining: None,
+            stance,
+            rejoin: None,
         }
     }
 
@@ -256,11 +300,36 @@ impl State {
             Wire::Published { version, digest } => {
                 self.published(Serving { version, digest }, myself);
             }
-            Wire::Drain => {
-                self.draining.get_or_insert_with(Instant::now);
+            other => tracing::warn!(?other, "a message that is not for a rollout node"),
+        }
+    }
+
+    /// The node does something else about work from now on.
+    fn duty(&mut self, duty: Duty) {
+        tracing::info!(?duty, running = self.running.len(), "what is done about work");
+        match duty {
+            Duty::Works => {
+                self.stance = Stance::Open;
+                self.send(NodeRole::Coordinator, Wire::Credit { episodes: self.args.capacity });
+            }
+            Duty::Drains => {
+                self.stance = Stance::Drains { overlap: Some(Instant::now() + DRAIN_OVERLAP) };
                 self.send(NodeRole::Coordinator, Wire::Credit { episodes: 0 });
             }
-            other => tracing::warn!(?other, "a message that is not for a rollout node"),
+            Duty::Rests => {
+                self.stance = Stance::Rests;
+                self.running.clear();
+                self.join();
+                self.rejoin = Some(Instant::now() + REJOIN_AFTER);
+            }
+        }
+    }
+
+    /// Room for so many episodes.
+    fn room(&self) -> u32 {
+        match self.stance {
+            Stance::Open => self.args.capacity,
+            Stance::Drains { .. } | Stance::Rests => 0,
         }
     }
 
@@ -277,7 +346,7 @@ impl State {
     fn join(&mut self) {
         let join = Wire::Join {
             incarnation: self.args.incarnation,
-            capacity: if self.draining.is_some() { 0 } else { self.args.capacity },
+            capacity: self.room(),
             holding: self.holding(),
             serving: self.serving,
         };
@@ -323,9 +392,13 @@ impl State {
     fn assign(&mut self, assignment: Assignment, myself: &ActorRef<Msg>) {
         let Assignment { episode, attempt, .. } = assignment;
         let places = self.args.capacity as usize;
-        // What was handed out before the coordinator heard of it is still done.
-        let drained = self.draining.is_some_and(|since| since.elapsed() >= DRAIN_OVERLAP);
-        if drained || self.unacked.len() >= places * UNACKED_PER_PLACE_MAX {
+        let is_closed = match self.stance {
+            Stance::Open => false,
+            // What was handed out before the coordinator heard of it is still done.
+            Stance::Drains { overlap } => overlap.is_none_or(|until| Instant::now() >= until),
+            Stance::Rests => true,
+        };
+        if is_closed || self.unacked.len() >= places * UNACKED_PER_PLACE_MAX {
             tracing::warn!(%episode, "assignment left to its lease: no room");
             return;
         }
@@ -333,7 +406,7 @@ impl State {
             // Sent twice.
             Some(running) if running.attempt >= attempt => return,
             // A new lease on what we still work on: the old one's result would be refused.
-            Some(running) => running.abort.abort(),
+            Some(_) => drop(self.running.remove(&episode)),
             None => {}
         }
         if self.unacked.get(&episode).is_some_and(|unacked| unacked.attempt >= attempt) {
@@ -347,8 +420,9 @@ impl State {
         }
         let held = Held { episode, attempt };
         let journal = assignment.past.clone();
-        let abort = start(held, assignment, self.args.repairer.clone(), myself.clone());
-        self.running.insert(episode, Running { attempt, abort, journal });
+        let work = start(held, assignment, self.args.repairer.clone(), myself.clone());
+        tracing::debug!(%episode, attempt, "an episode begins");
+        self.running.insert(episode, Running { attempt, work, journal });
     }
 
     /// A lease is of no use to anybody any more. A later one on the same episode goes on.
@@ -358,7 +432,7 @@ impl State {
             && let Some(running) = self.running.remove(&episode)
         {
             tracing::info!(%episode, attempt, reason, "cancelled");
-            running.abort.abort();
+            drop(running);
         }
     }
 
@@ -541,6 +615,9 @@ impl State {
     }
 
     fn tick(&mut self) {
+        if self.rejoin.take_if(|at| *at <= Instant::now()).is_some() {
+            self.join();
+        }
         let Self { unacked, args, .. } = self;
         for waiting in unacked.values_mut().filter(|u| u.sent.elapsed() >= RESEND_AFTER) {
             waiting.sent = Instant::now();
@@ -563,19 +640,14 @@ fn serving(now: crrl_engine::Serving) -> Serving {
 }
 
 /// Starts an episode in a task of its own, and another that reports its end however it ends.
-fn start(
-    held: Held,
-    assignment: Assignment,
-    repairer: Repairer,
-    myself: ActorRef<Msg>,
-) -> AbortHandle {
+fn start(held: Held, assignment: Assignment, repairer: Repairer, myself: ActorRef<Msg>) -> Work {
     let teller = myself.clone();
     let turns = move |entries| {
         // An actor that has stopped tells nobody.
         let _ = teller.cast(Msg::Turn { held, entries });
     };
     let work = tokio::spawn(run(assignment, repairer, turns));
-    let abort = work.abort_handle();
+    let held_by = Work(work.abort_handle());
     tokio::spawn(async move {
         let outcome = match work.await {
             Ok(Ok(trajectory)) => Some(Ok(Box::new(trajectory))),
@@ -586,7 +658,7 @@ fn start(
         // An actor that has stopped needs no result: its episodes are handed out again.
         let _ = myself.cast(Msg::Ended { held, outcome });
     });
-    abort
+    held_by
 }
 
 fn panicked(ended: JoinError) -> String {

@@ -16,6 +16,8 @@
 //! - [`sampling`]: how tokens are drawn
 //! - [`pacing`]: what is done about attempts that are old, slow or lost
 //! - [`journal`]: what has happened in an episode that is under way
+//! - [`order`]: what an operator may ask of nodes and actors, and what is answered
+//! - [`trace`]: what is seen of single messages
 //! - [`event`]: one line of a run's append-only history
 //!
 //! This crate never does I/O and never depends on another crate of the workspace.
@@ -27,10 +29,12 @@ pub mod event;
 pub mod fault;
 pub mod id;
 pub mod journal;
+pub mod order;
 pub mod pacing;
 pub mod reward;
 pub mod sampling;
 pub mod task;
+pub mod trace;
 pub mod trajectory;
 
 pub use adapter::{AdapterManifest, TensorEntry};
@@ -38,8 +42,10 @@ pub use chat::{Message, Role, ToolCall};
 pub use event::{Event, EventKind};
 pub use id::{AdapterVersion, Digest, EpisodeId, GroupId, NodeName, Step, TaskId};
 pub use journal::{JournalEntry, Sampled, Stop};
+pub use order::{Action, Order, OrderAnswer, OrderRecord, Outcome, Target};
 pub use pacing::{Late, OnLoss, Staleness, Stragglers};
 pub use reward::{Component, Reward};
 pub use sampling::Sampling;
 pub use task::{Base, BugKind, Difficulty, Origin, Split, Task};
+pub use trace::{TraceEnd, TraceEvent, TraceRequest, TraceStop, Traced};
 pub use trajectory::{Finish, TokenSpan, ToolRecord, Trajectory, Turn};
