@@ -9,6 +9,7 @@ use crrl_cluster::supervisor::OrderError;
 use crrl_cluster::{CastError, ChildOrder, Inbound, Mesh, Probes, SupervisorMsg};
 use crrl_control::trace::TraceFilter;
 use crrl_control::wire::{NodeRole, Wire};
+use crrl_types::actor::ActorState;
 use crrl_types::{
     Action, NodeName, Order, OrderAnswer, Outcome, TraceEnd, TraceRequest, TraceStop, Traced,
 };
@@ -200,6 +201,19 @@ impl Node {
         OrderAnswer::new(Outcome::Absent, says)
     }
 
+    fn runs(&self, actor: &str) -> bool {
+        let has_ended = |state| matches!(state, ActorState::Stopped | ActorState::Failed);
+        self.probes.report().iter().any(|seen| seen.name == actor && !has_ended(seen.state))
+    }
+
+    fn ended(&self, actor: &str) -> OrderAnswer {
+        let name = self.name();
+        let says = format!(
+            "{actor} in {name} does not run; `crrl inspect do restart {name}/{actor}` starts it"
+        );
+        OrderAnswer::new(Outcome::Absent, says)
+    }
+
     async fn to_actor(&self, by: &NodeName, actor: &str, action: Action) -> OrderAnswer {
         let Some(watched) = self.probes.get(actor) else { return self.absent(actor) };
         let name = self.name();
@@ -216,6 +230,7 @@ impl Node {
                     "{actor} supervises the others and goes with its node: give the order to {name}"
                 ));
             }
+            Action::Suspend | Action::Resume if !self.runs(actor) => return self.ended(actor),
             Action::Suspend => {
                 watched.suspend(SUSPENDED_MAX);
                 return done(format!(
@@ -263,10 +278,7 @@ impl Node {
                     format!("{actor} in {name} was restarted, {restarts} in all")
                 }
             }),
-            Ok(CallResult::Success(Err(OrderError::NotRunning))) => OrderAnswer::new(
-                Outcome::Absent,
-                format!("{actor} in {name} does not run; `crrl inspect do restart` starts it"),
-            ),
+            Ok(CallResult::Success(Err(OrderError::NotRunning))) => self.ended(actor),
             Ok(CallResult::Success(Err(OrderError::NoSuchChild))) => self.absent(actor),
             Ok(CallResult::Timeout) => {
                 busy(format!("the supervisor of {name} has not answered; it may still do it"))

@@ -208,7 +208,7 @@ async fn a_trace_ends_with_its_session_and_with_its_node() {
     let mut trace = tool.trace(&endless).await.expect("it answers");
     let leaving = world.tool("viewer").await;
     let mut other = leaving.trace(&endless).await.expect("it answers");
-    drop(leaving);
+    leaving.close().await;
     world.until(|| world.got().contains(&("node", "TraceOff".to_owned()))).await;
     assert!(other.next().await.is_err());
     world.node.stop("the node leaves").await;
