@@ -15,11 +15,13 @@ use crrl_control::Coordinator as Machine;
 use crrl_control::coordinator::{Assign, Effect, Input, Record, Status};
 use crrl_control::plan::{PLAN_FILE, Plan};
 use crrl_control::results::{RESULTS_FILE, Results};
-use crrl_control::wire::{Assignment, NodeRole, Wire};
+use crrl_control::wire::{Assignment, Held, NodeRole, Wire};
 use crrl_machine::clock;
 use crrl_store::{EventLog, Op, Options, Reader, StoreError, Writer};
 use crrl_telemetry::names;
-use crrl_types::{EpisodeId, Event, EventKind, JournalEntry, NodeName, Sampling, Trajectory};
+use crrl_types::{
+    EpisodeId, Event, EventKind, JournalEntry, NodeName, Sampling, Timing, Trajectory,
+};
 use metrics::{counter, gauge, histogram};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
@@ -65,6 +67,7 @@ pub fn takes(wire: &Wire) -> bool {
             | Wire::Finished { .. }
             | Wire::Failed { .. }
             | Wire::Turns { .. }
+            | Wire::Timed { .. }
             | Wire::BatchWanted(_)
             | Wire::Committed { .. }
             | Wire::Activated { .. }
@@ -323,6 +326,9 @@ impl State {
                 Ok(())
             }
             Wire::Stop { reason } => self.stop(reason),
+            Wire::Timed { episode, attempt, timing } => {
+                self.timed(from, Held { episode, attempt }, timing)
+            }
             Wire::Finished { attempt, trajectory } => {
                 let message = Wire::Finished { attempt, trajectory };
                 let input = Input::from_wire(&from, &message);
@@ -357,6 +363,21 @@ impl State {
             broken.to_string()
         })?;
         self.carry_out(effects, attached)
+    }
+
+    /// Keeps what an attempt measured, of leases there were; nothing follows from it.
+    fn timed(
+        &mut self,
+        node: NodeName,
+        Held { episode, attempt }: Held,
+        timing: Timing,
+    ) -> Result<(), ActorProcessingErr> {
+        let Some(run) = &self.run else { return Ok(()) };
+        if run.machine.has_leased(episode, attempt) {
+            let op = Op::Timed { episode, attempt, node, timing: timing.bounded() };
+            run.writer.submit(vec![op], Words::default())?;
+        }
+        Ok(())
     }
 
     /// Keeps what says who is there; anything else is said again by its sender.

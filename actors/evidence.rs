@@ -70,7 +70,15 @@ pub enum EvidenceError {
 /// # Errors
 /// [`EvidenceError`].
 pub fn judge(run: &RunDir) -> Result<Verdict, EvidenceError> {
-    judge_with(run, || Ok((checkpoints(run)?, adapters(run)?)))
+    judge_watched(run, &|_, _| ())
+}
+
+/// The same; `told` hears how many rows were looked at, and of how many.
+///
+/// # Errors
+/// [`EvidenceError`].
+pub fn judge_watched(run: &RunDir, told: &dyn Fn(u64, u64)) -> Result<Verdict, EvidenceError> {
+    judge_of(run, || Ok((checkpoints(run)?, adapters(run)?)), told)
 }
 
 /// Judges a run whose learner and parameter server have their files elsewhere.
@@ -80,6 +88,14 @@ pub fn judge(run: &RunDir) -> Result<Verdict, EvidenceError> {
 pub fn judge_with(
     run: &RunDir,
     kept: impl Fn() -> Result<(Vec<CheckpointFact>, Vec<AdapterFact>), EvidenceError>,
+) -> Result<Verdict, EvidenceError> {
+    judge_of(run, kept, &|_, _| ())
+}
+
+fn judge_of(
+    run: &RunDir,
+    kept: impl Fn() -> Result<(Vec<CheckpointFact>, Vec<AdapterFact>), EvidenceError>,
+    told: &dyn Fn(u64, u64),
 ) -> Result<Verdict, EvidenceError> {
     let path = run.path().join(PLAN_FILE);
     let text = std::fs::read_to_string(&path)
@@ -109,12 +125,21 @@ pub fn judge_with(
         checkpoints,
         adapters,
     });
+    // Every episode, and then its transcript.
+    let total = 2 * reader.counts()?.iter().map(|count| count.episodes).sum::<u64>();
+    let mut done = 0;
+    let mut one = || {
+        done += 1;
+        told(done, total);
+    };
     reader.each_episode(|row| -> Result<(), EvidenceError> {
+        one();
         audit.entry(&ledger_rows::entry(row)?);
         Ok(())
     })?;
     history.read(|line| audit.line(line))?;
     reader.each_token_row(|row| -> Result<(), EvidenceError> {
+        one();
         let TokenRow { episode, generated, spans, finite } = row;
         audit.transcript(&Transcript { episode, generated, spans, finite });
         Ok(())

@@ -34,5 +34,8 @@ mod run_files;
 pub mod sandboxes;
 pub mod settings;
 mod showcase;
+pub mod stopwatch;
 pub mod task_file;
+pub mod trace_sender;
+pub mod traces;
 pub mod trainer;

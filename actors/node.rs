@@ -16,6 +16,7 @@ use crrl_cluster::{
 use crrl_config::{ClusterConfig, Node, Role};
 use crrl_control::wire::Wire;
 use crrl_sandbox::LocalBackend;
+use crrl_telemetry::otlp::Collector;
 use crrl_transport::NetThread;
 use crrl_types::NodeName;
 use ractor::{Actor, ActorCell, ActorRef};
@@ -38,6 +39,7 @@ use crate::report::{Reporter, Sources};
 use crate::rollout::{self, Rollout};
 use crate::sandboxes::Sandboxes;
 use crate::settings;
+use crate::trace_sender::TraceSender;
 use crate::trainer::{StartTrainer, Trainer};
 
 /// Name of the supervisor of a node's actors.
@@ -141,6 +143,7 @@ pub async fn run_on(ground: Ground, dir: &Path, name: &NodeName) -> Result<(), N
         tracing::info!(%address, "metrics are served");
     }
     crrl_machine::disk::wait_for_room(Duration::from_secs_f64(config.cluster.disk_wait_s));
+    let traces = trace_sender(&node, &config, &run)?;
     let options = MeshOptions { net: ground.net.clone(), ..MeshOptions::for_node(&run, name)? };
     let signalled = signalled()?;
     let (router, leave) = (router(&node.roles), Leave::default());
@@ -232,8 +235,28 @@ pub async fn run_on(ground: Ground, dir: &Path, name: &NodeName) -> Result<(), N
             Err(_) => {}
         }
     }
+    if let Some(traces) = traces {
+        traces.finish(outcome.is_ok() && !comes_back).await;
+    }
     mesh.stop(if comes_back { "leaving for a restart" } else { "leaving" }).await;
     outcome
+}
+
+/// Sends traces, if this node has the history and the configuration names a collector.
+fn trace_sender(
+    node: &Node,
+    config: &ClusterConfig,
+    run: &RunDir,
+) -> Result<Option<TraceSender>, NodeError> {
+    if config.telemetry.otlp.is_empty() || !node.roles.contains(&Role::Coordinator) {
+        return Ok(None);
+    }
+    let hopeless =
+        |error: &dyn std::fmt::Display| NodeError::Hopeless(format!("telemetry.otlp: {error}"));
+    let collector: Collector = config.telemetry.otlp.parse().map_err(|error| hopeless(&error))?;
+    tracing::info!(%collector, "traces are sent");
+    let sender = TraceSender::start(run.clone(), collector).map_err(|error| hopeless(&error))?;
+    Ok(Some(sender))
 }
 
 fn last_words(farewell: Farewell) -> Result<(), NodeError> {

@@ -13,8 +13,10 @@ use bytes::Bytes;
 use crrl_cluster::{Depot, Inbound, Mesh, MeshEvent, RunDir, aside};
 use crrl_control::parameter_server::{Effect, Found, Input, Options, ParameterServer as Machine};
 use crrl_control::wire::{NodeRole, Serving, Wire};
+use crrl_telemetry::names;
 use crrl_types::{AdapterManifest, NodeName};
 use crrl_weights::{DeltaCost, Offer, Report, Source};
+use metrics::{counter, histogram};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use ractor_cluster::RactorMessage;
 
@@ -123,7 +125,7 @@ impl Copy {
 
     fn stock(&self, depot: &Depot) {
         if let Some(delta) = &self.offer.delta {
-            depot.put(&delta.payload, &self.delta);
+            depot.put_delta(&delta.payload, &self.delta);
         }
         depot.put(&self.offer.whole, &self.bytes);
     }
@@ -145,6 +147,8 @@ pub struct State {
     news: News,
     delta_cost: Option<DeltaCost>,
     published: u64,
+    /// When the newest was published, until every engine serves it.
+    spreading: Option<Instant>,
 }
 
 impl Actor for ParameterServer {
@@ -192,6 +196,7 @@ impl Actor for ParameterServer {
             draft: None,
             delta_cost: None,
             published: 0,
+            spreading: None,
         })
     }
 
@@ -241,6 +246,9 @@ impl State {
             Wire::AdapterKept { version, digest } => Input::Kept(Serving { version, digest }),
             Wire::AdapterWanted { have } => Input::Wanted { from, have },
             Wire::AdapterArrived { version, digest, report, error } => {
+                if error.is_some() {
+                    counter!(names::FETCHES_FAILED).increment(1);
+                }
                 Input::Arrived { from, serving: Serving { version, digest }, report, error }
             }
             Wire::Activated { version, digest } => {
@@ -346,8 +354,15 @@ impl State {
                     self.news.add(serving);
                     self.tell();
                 }
-                Effect::Send(to, wire) => self.post(&to, wire),
+                Effect::Send(to, wire) => {
+                    if let Wire::AdapterRefused { .. } = wire {
+                        counter!(names::REFUSED).increment(1);
+                    }
+                    self.post(&to, wire);
+                }
                 Effect::Offer { to, serving, source, published } => {
+                    let from = if source.is_some() { "relay" } else { "server" };
+                    counter!(names::OFFERS, "from" => from).increment(1);
                     if let Err(error) = self.offer(&to, serving, source, published) {
                         let (from, report, error) = (to, Report::default(), Some(error));
                         unsent.push(Input::Arrived { from, serving, report, error });
@@ -356,6 +371,7 @@ impl State {
                 Effect::Warn(text) => tracing::warn!("{text}"),
             }
         }
+        self.spread();
         // Each waits for its backoff then, so this goes one level deep.
         unsent.into_iter().try_for_each(|input| self.input(input, myself))
     }
@@ -379,6 +395,8 @@ impl State {
         let published = self.shelf.publish(manifest, self.news.recent());
         published.inspect_err(|error| self.args.leave.say_if_full(error))?;
         tracing::info!(version = %manifest.version, "published");
+        counter!(names::PUBLISHED).increment(1);
+        self.spreading = (self.machine.engines() > 0).then(Instant::now);
         let before = self.newest.take();
         self.newest = self.draft.take();
         let Some(newest) = &self.newest else { return Ok(()) };
@@ -396,6 +414,15 @@ impl State {
         }
         self.published += 1;
         Ok(())
+    }
+
+    /// Measures how long it took until every engine serves the newest. One that is followed by another
+    /// before that is not measured.
+    fn spread(&mut self) {
+        let everywhere = self.machine.engines() > 0 && self.machine.behind() == 0;
+        if let Some(since) = self.spreading.take_if(|_| everywhere) {
+            histogram!(names::ACTIVATED_TIME).record(since.elapsed());
+        }
     }
 
     fn offer(

@@ -12,7 +12,7 @@ use crrl_rl::overlong;
 use crrl_rl::reward::{self, RewardOptions};
 use crrl_telemetry::names;
 use crrl_types::{
-    EpisodeId, Finish, GroupId, JournalEntry, NodeName, Reward, Sampling, Task, Trajectory,
+    EpisodeId, Finish, GroupId, JournalEntry, NodeName, Reward, Sampling, Task, Trajectory, Work,
 };
 use metrics::{counter, histogram};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -21,6 +21,7 @@ use crate::bombs::Bombs;
 use crate::engine::{EngineHandle, EngineSequence, GenerateError};
 use crate::live::{Live, LiveEntry};
 use crate::sandboxes::{Lease, LeaseError, Sandboxes};
+use crate::stopwatch::Stopwatch;
 
 /// Time the diff may take after the episode's own time is up.
 const DIFF_TIME_MAX: Duration = Duration::from_secs(10);
@@ -137,12 +138,12 @@ impl Repairer {
     /// # Errors
     /// When something of ours failed; the episode is then not to be trained on.
     pub async fn repair(&self, attempt: Attempt) -> Result<Trajectory, RepairError> {
-        self.go_on(attempt, Vec::new(), |_| ()).await
+        self.go_on(attempt, Vec::new(), |_| (), &Stopwatch::start()).await
     }
 
     /// The same, from where another node left off: what `past` tells is not generated again, and its
     /// tool calls are made once more, so that the sandbox is as it was. Before each turn of the
-    /// policy `turns` is told what has happened since the last.
+    /// policy `turns` is told what has happened since the last; `watch` measures.
     ///
     /// # Errors
     /// As [`Self::repair`]; [`RepairError::Past`] if the sandbox came out otherwise.
@@ -151,14 +152,16 @@ impl Repairer {
         attempt: Attempt,
         past: Vec<JournalEntry>,
         turns: impl Fn(Vec<JournalEntry>) + Send,
+        watch: &Stopwatch,
     ) -> Result<Trajectory, RepairError> {
-        let started = Instant::now();
+        let started = watch.began();
         let Attempt { episode: id, group, task, sampling, time_max } = attempt;
         let live = self.live.enter(id, group, task.instance_id.clone());
         let mut episode =
             Episode::new(Arc::clone(&self.codec), self.options.clone(), &task.problem_statement)?;
         let (mut sandbox, mut sequence) = self.places(&task).await?;
         histogram!(names::PLACES_TIME).record(started.elapsed());
+        watch.did(0, started, Work::Places);
 
         // The clock starts when the places are there: waiting for them is not the policy's time.
         let time = time_max.map_or(self.options.time_max, |max| max.min(self.options.time_max));
@@ -167,16 +170,25 @@ impl Repairer {
             bomb.set_off(&mut sandbox, deadline).await;
         }
         let mut input = Input::Start;
+        let (mut turn, replaying, replayed) = (0, Instant::now(), past.len());
         let mut past = past.into_iter();
         let mut news = Vec::new();
         // The sequence knows nothing yet of what the transcript holds.
         let mut fresh = true;
         let record = loop {
             let action = episode.step(input);
+            turn += u32::from(matches!(action, Action::Generate { .. }));
             if let Some(entry) = past.next() {
                 input = again(&action, entry, &mut sandbox, &live).await?;
+                if past.len() == 0 {
+                    let entries = u32::try_from(replayed).unwrap_or(u32::MAX);
+                    watch.did(0, replaying, Work::Replay { entries });
+                }
                 continue;
             }
+            let since = Instant::now();
+            let context = u32::try_from(episode.tokens().len()).unwrap_or(u32::MAX);
+            let tool = called(&action);
             input = match action {
                 Action::Generate { append, max_tokens } => {
                     live.thinking();
@@ -193,6 +205,9 @@ impl Repairer {
                 Action::CollectDiff => collect(&mut sandbox).await,
                 Action::Finish(record) => break *record,
             };
+            if let Some(work) = done(&input, context, tool) {
+                watch.did(turn, since, work);
+            }
             news.extend(input.journal_entry());
         };
         drop(sequence);
@@ -200,7 +215,9 @@ impl Repairer {
         if record.finish == Finish::Failed {
             return Err(RepairError::Episode(record.failure));
         }
+        let scoring = Instant::now();
         let reward = self.reward(&task, &record).await?;
+        watch.did(0, scoring, Work::Reward);
         let EpisodeRecord { tokens, generated, logprobs, adapters, turns, finish, diff, .. } =
             record;
         histogram!(names::EPISODE_TIME).record(started.elapsed());
@@ -261,6 +278,33 @@ fn conduct(record: &EpisodeRecord, tokens_max: u32) -> reward::Conduct {
         malformed: share(counts.malformed, counts.calls),
         overlong: overlong::penalty(tokens, tokens_max, tokens_max / OVERLONG_SHARE),
     }
+}
+
+/// The tool an action calls.
+fn called(action: &Action) -> &'static str {
+    match action {
+        Action::Call(invocation) => invocation.tool(),
+        _ => "",
+    }
+}
+
+/// The piece of work that an input ends.
+fn done(input: &Input, context: u32, tool: &str) -> Option<Work> {
+    Some(match input {
+        Input::Generated { tokens, .. } => Work::Generate {
+            context,
+            tokens: u32::try_from(tokens.len()).unwrap_or(u32::MAX),
+            version: tokens.last().map(|token| token.version).unwrap_or_default(),
+        },
+        Input::ToolResult(outcome) => Work::Call { tool: tool.to_owned(), ok: outcome.ok },
+        Input::Diff(_) => Work::Diff,
+        // What was under way when the time was up still took it.
+        Input::DeadlinePassed if !tool.is_empty() => {
+            Work::Call { tool: tool.to_owned(), ok: false }
+        }
+        Input::DeadlinePassed => Work::Generate { context, tokens: 0, version: Default::default() },
+        Input::Start | Input::Broken(_) => return None,
+    })
 }
 
 /// What another node has seen happen, here once more.

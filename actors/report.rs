@@ -44,6 +44,12 @@ impl Reporter {
                 tick.tick().await;
                 let report = report(&mesh, &sources);
                 crrl_telemetry::nodes::publish(&report);
+                let given = mesh.weights().depot().given();
+                crrl_telemetry::nodes::publish_given(
+                    given.fetches,
+                    given.full_bytes,
+                    given.delta_bytes,
+                );
                 let report = Wire::Report(report);
                 if let Some(coordinator) = mesh.of_role(NodeRole::Coordinator)
                     && let Err(error) = mesh.cast(&coordinator, report)

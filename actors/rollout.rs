@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crrl_cluster::{Inbound, Mesh, MeshEvent};
 use crrl_control::wire::{Assignment, Held, NodeRole, Serving, Wire};
 use crrl_telemetry::names;
-use crrl_types::{EpisodeId, JournalEntry, NodeName, Task, Trajectory};
+use crrl_types::{EpisodeId, JournalEntry, NodeName, Task, Timing, Trajectory};
 use crrl_weights::{Offer, Report, Source};
 use metrics::{counter, histogram};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -24,6 +24,7 @@ use crate::courier::Courier;
 use crate::duty::{Duty, Roster};
 use crate::engine::{EngineGone, EngineHandle, Verified, panic_text};
 use crate::repair::{Attempt, RepairError, Repairer};
+use crate::stopwatch::Stopwatch;
 
 /// Time between two looks at what has to be sent again.
 const TICK: Duration = Duration::from_millis(500);
@@ -102,6 +103,8 @@ pub enum Msg {
         held: Held,
         /// What came of it; `None` where it was cancelled.
         outcome: Option<Result<Box<Trajectory>, String>>,
+        /// When it did what.
+        timing: Box<Timing>,
     },
     /// Something has happened in an episode under way.
     Turn {
@@ -239,7 +242,7 @@ impl Actor for Rollout {
             Msg::Peer(MeshEvent::PeerUp { roles, .. }) => state.peer_up(&roles),
             // Whatever a lost peer has not acknowledged is sent again once it is back.
             Msg::Peer(MeshEvent::PeerDown { .. }) => {}
-            Msg::Ended { held, outcome } => state.ended(held, outcome),
+            Msg::Ended { held, outcome, timing } => state.ended(held, outcome, *timing),
             Msg::Turn { held, entries } => state.turn(held, entries),
             Msg::Arrived { serving, report, result } => {
                 state.arrived(serving, report, result, &myself);
@@ -443,13 +446,20 @@ impl State {
         }
     }
 
-    fn ended(&mut self, held: Held, outcome: Option<Result<Box<Trajectory>, String>>) {
+    fn ended(
+        &mut self,
+        held: Held,
+        outcome: Option<Result<Box<Trajectory>, String>>,
+        timing: Timing,
+    ) {
         // A later lease may have taken its place.
         if self.running.get(&held.episode).is_none_or(|running| running.attempt != held.attempt) {
             return;
         }
         self.running.remove(&held.episode);
         if let Some(outcome) = outcome {
+            let Held { episode, attempt } = held;
+            self.send(NodeRole::Coordinator, Wire::Timed { episode, attempt, timing });
             self.report(held, outcome);
         }
     }
@@ -646,7 +656,8 @@ fn start(held: Held, assignment: Assignment, repairer: Repairer, myself: ActorRe
         // An actor that has stopped tells nobody.
         let _ = teller.cast(Msg::Turn { held, entries });
     };
-    let work = tokio::spawn(run(assignment, repairer, turns));
+    let watch = Stopwatch::start();
+    let work = tokio::spawn(run(assignment, repairer, turns, watch.clone()));
     let held_by = Work(work.abort_handle());
     tokio::spawn(async move {
         let outcome = match work.await {
@@ -655,8 +666,9 @@ fn start(held: Held, assignment: Assignment, repairer: Repairer, myself: ActorRe
             Err(ended) if ended.is_cancelled() => None,
             Err(ended) => Some(Err(panicked(ended))),
         };
+        let timing = Box::new(watch.read());
         // An actor that has stopped needs no result: its episodes are handed out again.
-        let _ = myself.cast(Msg::Ended { held, outcome });
+        let _ = myself.cast(Msg::Ended { held, outcome, timing });
     });
     held_by
 }
@@ -672,6 +684,7 @@ async fn run(
     assignment: Assignment,
     repairer: Repairer,
     turns: impl Fn(Vec<JournalEntry>) + Send,
+    watch: Stopwatch,
 ) -> Result<Trajectory, String> {
     let Assignment { episode, group, task_json, sampling, lease_ms, past, .. } = assignment;
     let task: Task = serde_json::from_str(&task_json)
@@ -679,7 +692,7 @@ async fn run(
     let lease = Duration::from_millis(lease_ms);
     let time_max = Some(lease.mul_f64(1.0 - SEND_SHARE));
     let attempt = Attempt { episode, group, task, sampling, time_max };
-    match tokio::time::timeout(lease, repairer.go_on(attempt, past, turns)).await {
+    match tokio::time::timeout(lease, repairer.go_on(attempt, past, turns, &watch)).await {
         Ok(result) => result.map_err(|error: RepairError| error.to_string()),
         Err(_) => Err(format!("it outlived its lease of {lease:?}")),
     }

@@ -7,9 +7,11 @@
 
 #![expect(clippy::print_stdout, reason = "stdout is where a command's data goes")]
 
+mod colour;
 mod commands;
 mod display;
 mod interrupt;
+mod meter;
 mod recipe;
 mod run;
 

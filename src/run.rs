@@ -3,21 +3,25 @@
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use crrl_cluster::remote::About;
 use crrl_cluster::{OperatorClient, RunDir, Snapshot, host};
 use crrl_config::{ClusterConfig, Role};
 use crrl_control::plan::{Evaluate, PLAN_FILE, Phase, Plan, Train};
 use crrl_control::results::{RESULTS_FILE, Results};
+use crrl_store::Environment;
 use crrl_types::Sampling;
 
+use crate::colour;
 use crate::commands::failure::{Coded, describe, host_error, say};
 use crate::display::lines::Lines;
 use crate::display::screen::Screen;
 use crate::display::table::{AFTER, BEFORE, GREEDY};
 use crate::display::{NodeLine, Progress};
 use crate::interrupt::Interrupt;
+use crate::meter::{Meter, Quiet};
 
 /// Time between two looks at the cluster.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -133,6 +137,7 @@ impl Run {
         let text = toml::to_string(&self.config).context("the configuration cannot be written")?;
         crrl_cluster::run_dir::write_atomic(&self.dir.join("cluster.toml"), text.as_bytes())?;
         crrl_cluster::run_dir::write_atomic(&plan_path, self.plan.to_json().as_bytes())?;
+        environment(&self.config).append(&self.dir)?;
         // Why the last life of the run ended is no longer true.
         if let Some(results) = self.results()?
             && results.error.is_some()
@@ -146,7 +151,7 @@ impl Run {
 
     /// Brings the cluster up, shows it until the plan is carried out, and takes it down. The
     /// cluster goes away with this process, however it ends.
-    pub(crate) fn carry_out(&self, quiet: bool) -> anyhow::Result<Outcome> {
+    pub(crate) fn carry_out(&self, quiet: Quiet) -> anyhow::Result<Outcome> {
         if let Some(results) = self.results()?.filter(|results| results.complete) {
             return Ok(Outcome::Complete(results));
         }
@@ -156,14 +161,18 @@ impl Run {
             Interrupt::listen().context("signals cannot be listened to")?
         };
         let run_dir = RunDir::new(&self.dir);
+        let starting = Meter::start(quiet, "starting the cluster", "", 0);
         let (_, tie) = host::up_tied(&run_dir).map_err(host_error)?;
+        drop(starting);
         let outcome = runtime.block_on(async {
             tokio::select! {
                 () = interrupt.said() => Ok(Outcome::Interrupted),
-                outcome = self.watch(&run_dir, quiet) => outcome,
+                outcome = self.watch(&run_dir, quiet.quiet) => outcome,
             }
         });
+        let leaving = Meter::start(quiet, "taking the cluster down", "", 0);
         let down = host::down(&run_dir);
+        drop(leaving);
         drop(tie);
         match outcome {
             Ok(Outcome::Interrupted) => {
@@ -245,6 +254,17 @@ impl Run {
     }
 }
 
+/// What the run is started on, for its report.
+fn environment(config: &ClusterConfig) -> Environment {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let at_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    let about = About::this(config.model.device == "cuda", None).ok();
+    let (digest, gpu) = about.map(|about| (about.digest, about.gpu)).unwrap_or_default();
+    let program = digest.chars().take(12).collect();
+    let gpu = gpu.map(|gpu| gpu.unwrap_or_else(|why| why));
+    Environment::here(at_ms, env!("CARGO_PKG_VERSION"), program, gpu)
+}
+
 /// What a person should know about a cluster that does not answer; an error where it is over.
 fn notice(run_dir: &RunDir, host_runs: bool, heard: Instant) -> anyhow::Result<String> {
     // A full disk may leave the file torn; then nothing is known.
@@ -294,7 +314,7 @@ impl View {
         Ok(if quiet {
             Self::Quiet
         } else if std::io::stderr().is_terminal() && std::io::stdin().is_terminal() {
-            Self::Screen(Box::new(Screen::open(std::env::var_os("NO_COLOR").is_none())?))
+            Self::Screen(Box::new(Screen::open(colour::on_stderr())?))
         } else {
             Self::Lines(Lines::new())
         })

@@ -3,13 +3,14 @@
 
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crrl_actors::leave::Leave;
 use crrl_actors::parameter_server::{Args, Msg, ParameterServer};
 use crrl_cluster::{Depot, Inbound, MeshEvent, Receipt, RunDir};
 use crrl_control::wire::{NodeRole, Wire};
 use crrl_types::{AdapterManifest, AdapterVersion, Digest, NodeName};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use ractor::{Actor, ActorRef};
 
 /// A safetensors file of one number.
@@ -197,5 +198,48 @@ async fn an_adapter_damaged_on_the_disk_is_not_handed_out_until_the_learner_mend
     let held = server.depot.whole(digest).expect("to be fetched");
     assert_eq!(held, bytes(0.5), "something damaged was handed out");
     assert_eq!(std::fs::read(&path).expect("is there"), bytes(0.5));
+    server.actor.stop_and_wait(None, None).await.expect("it stops");
+}
+
+/// What was counted under this name, of all tests of this program.
+fn counted(handle: &PrometheusHandle, name: &str) -> f64 {
+    let text = handle.render();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.parse().ok()).unwrap_or(0.0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_server_does_is_counted() {
+    let handle = PrometheusBuilder::new().install_recorder().expect("nobody else records");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let server = start(&RunDir::new(folder.path())).await;
+    engine_up(&server.actor);
+    let wanted = Wire::AdapterWanted { have: AdapterVersion(0) };
+    say(&server.actor, "rollout-0", NodeRole::Rollout, wanted);
+    let names = [
+        "crrl_adapters_published_total",
+        "crrl_adapters_refused_total",
+        "crrl_adapter_offers_total{from=\"server\"}",
+        "crrl_adapter_fetches_failed_total",
+        "crrl_adapter_all_activated_seconds_count",
+    ];
+    let before = names.map(|name| counted(&handle, name));
+    say(&server.actor, "learner", NodeRole::Learner, adapter(1, 0.5));
+    let (digest, _) = offered(&server, 1);
+    let version = AdapterVersion(1);
+    let (report, error) = (Default::default(), Some("a bad line".to_owned()));
+    let failed = Wire::AdapterArrived { version, digest, report, error };
+    say(&server.actor, "rollout-0", NodeRole::Rollout, failed);
+    is_published(&server, 1);
+    offered(&server, 1);
+    say(&server.actor, "rollout-0", NodeRole::Rollout, Wire::Activated { version, digest });
+    say(&server.actor, "learner", NodeRole::Learner, adapter(2, f32::NAN));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    for (name, before) in names.into_iter().zip(before) {
+        while counted(&handle, name) <= before {
+            assert!(Instant::now() < deadline, "{name} stays {before}:\n{}", handle.render());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
     server.actor.stop_and_wait(None, None).await.expect("it stops");
 }

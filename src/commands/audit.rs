@@ -9,6 +9,7 @@ use crrl_cluster::RunDir;
 use crrl_control::audit::{Finding, Verdict};
 
 use super::failure::Coded;
+use crate::meter::{Meter, Quiet};
 use crate::run::absolute;
 
 /// Exit code of a run that broke a promise.
@@ -26,6 +27,8 @@ pub(crate) struct Args {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    quiet: Quiet,
 }
 
 /// Gathers, judges and prints.
@@ -37,8 +40,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if !run.path().is_dir() {
         return Err(Coded::usage(format!("{} is not a folder", run.path().display())));
     }
-    let verdict = evidence::judge(&run)
-        .map_err(|error| Coded::usage(format!("{}: {error}", run.path().display())))?;
+    let meter = Meter::start(args.quiet, "auditing", "rows", 0);
+    let count = meter.count();
+    let verdict = evidence::judge_watched(&run, &|done, total| {
+        count.of(total);
+        count.at(done);
+    })
+    .map_err(|error| Coded::usage(format!("{}: {error}", run.path().display())))?;
+    drop(meter);
     let mut out = std::io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&verdict)?)?;

@@ -14,8 +14,8 @@ use crrl_config::faults::{SCENARIOS, Scenario};
 use crrl_control::audit::Verdict;
 
 use self::campaign::{Campaign, Options, Outcome};
-use super::failure::say;
 use super::place::Place;
+use crate::meter::{Meter, Quiet};
 
 /// Exit code of a cluster that did not get over a fault.
 const NOT_SURVIVED: u8 = 1;
@@ -65,6 +65,8 @@ struct RunArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    quiet: Quiet,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -104,16 +106,28 @@ fn inject(args: &RunArgs) -> anyhow::Result<ExitCode> {
         wait: seconds(args.wait),
     };
     let mut campaign = Campaign::begin(run.clone(), options)?;
-    campaign.until_training()?;
+    let waiting = Meter::start(args.quiet, "waiting for training to begin", "", 0);
+    let count = waiting.count();
+    campaign.until_training(&|phase| count.say(phase))?;
+    drop(waiting);
+    let rounds = args.times.max(1);
+    let total = u64::from(rounds) * scenarios.len() as u64;
+    let meter = Meter::start(args.quiet, "injecting", "faults", total);
+    let count = meter.count();
     let mut outcomes = Vec::new();
-    for round in 1..=args.times.max(1) {
+    for round in 1..=rounds {
         for scenario in &scenarios {
+            count.say(scenario.name.as_str());
             let outcome = campaign.inject(scenario)?;
-            say(&format!("{round}/{} {}", args.times.max(1), line(&outcome)));
+            count.one();
+            meter.note(&format!("{round}/{rounds} {}", line(&outcome)));
             outcomes.push(outcome);
         }
     }
+    drop(meter);
+    let auditing = Meter::start(args.quiet, "auditing", "", 0);
     let verdict = evidence::judge(&run)?;
+    drop(auditing);
     let survived = outcomes.iter().all(Outcome::survived);
     let mut out = std::io::stdout().lock();
     if args.json {

@@ -21,6 +21,7 @@ use crrl_config::ClusterConfig;
 use super::config::Source;
 use super::failure::host_error;
 use super::place::Place;
+use crate::meter::{Meter, Quiet};
 use crate::run::absolute;
 
 /// Exit code of a cluster that is not as it should be.
@@ -33,6 +34,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Action,
+    /// Show no progress.
+    #[arg(short, long, global = true)]
+    quiet: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -144,13 +148,14 @@ fn run_dir(config: &ClusterConfig) -> RunDir {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let quiet = Quiet { quiet: args.quiet };
     match args.action {
         Action::Plan { source, json } => plan::run(&source.load()?, json),
         Action::Up { source, wait, plan } => {
-            up::run(source.load()?, plan.as_deref(), Duration::from_secs(wait))
+            up::run(source.load()?, plan.as_deref(), Duration::from_secs(wait), quiet)
         }
         Action::Scale { wanted, place, wait } => {
-            scale::run(&place.run_dir()?, wanted, Duration::from_secs(wait))
+            scale::run(&place.run_dir()?, wanted, Duration::from_secs(wait), quiet)
         }
         Action::Status { place, json } => status::run(&place.run_dir()?, json),
         Action::Logs { nodes, follow, file, run } => {
@@ -162,19 +167,20 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Action::Invite { guest, place } => invite::run(&place.run_dir()?, guest),
         Action::Restart { nodes, rolling: _, drain, wait, place } => {
             let (drain, wait) = (Duration::from_secs(drain), Duration::from_secs(wait));
-            restart::run(&place.run_dir()?, &nodes, drain, wait)
+            restart::run(&place.run_dir()?, &nodes, drain, wait, quiet)
         }
-        Action::Down { place } => down(&place.run_dir()?),
+        Action::Down { place } => down(&place.run_dir()?, quiet),
     }
 }
 
-fn down(run: &RunDir) -> anyhow::Result<ExitCode> {
+fn down(run: &RunDir, quiet: Quiet) -> anyhow::Result<ExitCode> {
+    let meter = Meter::start(quiet, "waiting for nodes to leave", "", 0);
     let what = match host::down(run).map_err(host_error)? {
         Down::NotRunning => "nothing is running",
         Down::Asked => "every node has left",
         Down::Terminated => "every node was terminated",
         Down::Killed => "the host hung and was killed, and its nodes with it",
     };
-    eprintln!("{what}");
+    meter.note(what);
     Ok(ExitCode::SUCCESS)
 }

@@ -16,6 +16,7 @@ use crrl_types::{AdapterVersion, EpisodeId, GroupId, NodeName, Sampling, Traject
 use futures::StreamExt as _;
 
 use super::config::Source;
+use crate::meter::{Meter, Quiet};
 use crate::run::absolute;
 
 /// Resamples of the bootstrap.
@@ -50,9 +51,8 @@ pub(crate) struct Args {
     /// Print JSON.
     #[arg(long)]
     json: bool,
-    /// Show no progress.
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    quiet: Quiet,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -78,7 +78,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let trajectories = runtime.block_on(async {
         let cache = tempfile::tempdir().context("no temporary folder for sandbox templates")?;
         let name = NodeName::from("eval");
+        let loading = Meter::start(args.quiet, "loading the model", "", 0);
         let repairer = node::local_repairer(&config, cache.path(), name).await?;
+        drop(loading);
         if let Some(dir) = args.adapter.as_ref().or(config.model.adapter.as_ref()) {
             activate(&repairer, dir).await?;
         }
@@ -124,23 +126,27 @@ async fn roll_out(
     .buffer_unordered(config.rollout.concurrency as usize);
     let mut done = Vec::with_capacity(total);
     let mut failed = 0_usize;
-    let mut shown = Instant::now();
+    let meter = Meter::start(args.quiet, "rolling out", "episodes", total as u64);
+    let count = meter.count();
+    let mut solved = 0_usize;
     while let Some(outcome) = running.next().await {
         match outcome {
-            Ok(trajectory) => done.push(trajectory),
+            Ok(trajectory) => {
+                solved += usize::from(trajectory.reward.success);
+                done.push(trajectory);
+                let share = 100.0 * solved as f64 / done.len() as f64;
+                count.say(format!("{share:.1} % repaired"));
+            }
             Err(error) => {
                 failed += 1;
-                eprintln!("crrl eval: an episode could not be rolled out: {error}");
+                meter.warn(&format!("crrl eval: an episode could not be rolled out: {error}"));
                 anyhow::ensure!(
                     failed < 20,
                     "{failed} episodes could not be rolled out; giving up"
                 );
             }
         }
-        if !args.quiet && shown.elapsed().as_secs() >= 2 {
-            shown = Instant::now();
-            eprintln!("{}/{total} episodes", done.len());
-        }
+        count.at((done.len() + failed) as u64);
     }
     done.sort_by_key(|trajectory| trajectory.episode);
     Ok(done)

@@ -1,4 +1,6 @@
-//! `crrl export RUN`: a run's curves for other people's tools.
+//! `crrl export RUN`: a run's curves and traces for other people's tools.
+
+mod traces;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -9,20 +11,23 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use crrl_cluster::RunDir;
 use crrl_store::{Reader, StepRow};
+use crrl_telemetry::otlp::Collector;
 use crrl_telemetry::{EventFile, Lines};
 use crrl_types::{Event, EventKind, Step};
 
 use super::failure::{Coded, say};
+use crate::meter::Quiet;
 use crate::run::absolute;
 
-/// Writes a run's curves, one point for each optimizer step: as TensorBoard event files, JSON lines
-/// or CSV. Reads the run's own store: the run may be over, or go on.
+/// Writes a run's curves, one point for each optimizer step, as TensorBoard event files, JSON lines or
+/// CSV; and its traces, one for each episode and step, for OpenTelemetry. Reads what the run keeps:
+/// it may be over, or go on.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Folder of the run.
     run: PathBuf,
     /// Write an event file into this folder; `tensorboard --logdir DIR` shows it.
-    #[arg(long, value_name = "DIR", required_unless_present_any = ["jsonl", "csv"])]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["jsonl", "csv", "otlp", "otlp_endpoint"])]
     tensorboard: Option<PathBuf>,
     /// Write an object a line; `-` is stdout.
     #[arg(long, value_name = "FILE")]
@@ -30,6 +35,15 @@ pub(crate) struct Args {
     /// Write a table whose first column is the step; `-` is stdout.
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Write traces as OTLP/JSON, a request a line, as the collector's otlpjsonfile receiver reads
+    /// them; `-` is stdout.
+    #[arg(long, value_name = "FILE")]
+    otlp: Option<PathBuf>,
+    /// Post traces to a collector at this address (OTLP over HTTP), as http://localhost:4318.
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Option<Collector>,
+    #[command(flatten)]
+    quiet: Quiet,
 }
 
 /// Reads and writes.
@@ -64,6 +78,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     if let Some(path) = &args.csv {
         table(output(path)?, &steps)?;
+    }
+    if args.otlp.is_some() || args.otlp_endpoint.is_some() {
+        let file = args.otlp.as_deref().map(output).transpose()?;
+        traces::export(&run, file, args.otlp_endpoint.as_ref(), args.quiet)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -311,7 +311,7 @@ fn confirmed(order: &Order, yes: bool) -> Result<(), InspectError> {
 }
 
 fn colour() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    crate::colour::wanted(true, |name| std::env::var_os(name))
 }
 
 fn seconds(s: f64) -> Duration {

@@ -8,12 +8,16 @@ use clap::{Subcommand, ValueEnum};
 use crrl_model::{ChatTokenizer, Cpu, Decoder, FileDtype, Lora, ModelDir, Precision, check, peft};
 
 use super::failure::Coded;
+use crate::meter::{Meter, Quiet};
 
 /// Arguments of `crrl model`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Action,
+    /// Show no progress.
+    #[arg(short, long, global = true)]
+    quiet: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -107,10 +111,13 @@ impl From<Dtype> for FileDtype {
 /// # Errors
 /// When a folder cannot be read or written, or does not pass.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let quiet = Quiet { quiet: args.quiet };
     match args.action {
         Action::Check { dir, json, prompt_ids, device, gpu_dtype } => {
             let prompt = prompt_ids.map(|path| read_ids(&path)).transpose()?;
+            let meter = Meter::start(quiet, "reading the model", "", 0);
             let report = check_on(device, gpu_dtype.into(), &dir, prompt.as_deref())?;
+            drop(meter);
             if json {
                 println!("{}", serde_json::to_string(&report)?);
             } else {
@@ -119,20 +126,23 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         Action::Merge { dir, adapter, out, dtype } => {
             refuse_same(&dir, &out)?;
+            let meter = Meter::start(quiet, "merging", "", 0);
             let folder = ModelDir::open(&dir)?;
             let decoder = Decoder::<Cpu>::load(&folder, &Default::default())?;
+            meter.count().say("adding the adapter");
             let weights = peft::load(&adapter)?;
             weights
                 .check_shapes(folder.config())
                 .with_context(|| format!("{} is no adapter of this model", adapter.display()))?;
             let lora = Lora::from_weights(&weights, &Default::default());
-            write(&decoder.merged(&lora), &folder, &out, dtype)?;
+            write(&decoder.merged(&lora), &folder, &out, dtype, &meter)?;
         }
         Action::Export { dir, out, dtype } => {
             refuse_same(&dir, &out)?;
+            let meter = Meter::start(quiet, "exporting", "", 0);
             let folder = ModelDir::open(&dir)?;
             let decoder = Decoder::<Cpu>::load(&folder, &Default::default())?;
-            write(&decoder, &folder, &out, dtype)?;
+            write(&decoder, &folder, &out, dtype, &meter)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -179,7 +189,9 @@ fn write(
     from: &ModelDir,
     out: &std::path::Path,
     dtype: Option<Dtype>,
+    meter: &Meter,
 ) -> anyhow::Result<()> {
+    meter.count().say(format!("writing {}", out.display()));
     let dtype = dtype.map_or(from.dtype(), FileDtype::from);
     decoder.save(out, dtype)?;
     // The tokenizer is opened first, so that a broken one is found here and not by the next user.
@@ -193,7 +205,7 @@ fn write(
                 .with_context(|| format!("cannot copy {}", source.display()))?;
         }
     }
-    eprintln!("wrote {} ({})", out.display(), dtype.config_name());
+    meter.note(&format!("wrote {} ({})", out.display(), dtype.config_name()));
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use crrl_control::plan::Plan;
 
 use super::failure::{Coded, INTERRUPTED, quoted};
 use crate::display::table::Summary;
+use crate::meter::{Meter, Quiet};
 use crate::recipe;
 use crate::run::{Outcome, Run, absolute, phases};
 
@@ -37,9 +38,8 @@ pub(crate) struct Args {
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
-    /// Show no progress.
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    quiet: Quiet,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -91,8 +91,10 @@ fn make_tasks(args: &Args, dir: &Path, config: &ClusterConfig) -> anyhow::Result
         )));
     }
     let (source, what) = recipe::find_source(args.source.as_deref())?;
+    let making = Meter::start(args.quiet, "making tasks", "", 0);
     let counts = recipe::make_tasks(&source, config)?;
-    if !args.quiet {
+    drop(making);
+    if !args.quiet.quiet {
         eprintln!(
             "tasks    {} to train on, {} held out (other files), from {what}\npolicy   {}\nrun      {}",
             counts.0,

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use crrl_report::{COMPARISON_FILE, REPORT_FILE, RUNS_MAX, Report};
 
 use super::failure::Coded;
+use crate::meter::{Meter, Quiet};
 use crate::run::absolute;
 
 /// Writes one HTML file that needs nothing else (no script, no network) and prints its path:
@@ -25,6 +26,8 @@ pub(crate) struct Args {
     /// Print the numbers behind the report as one JSON object; the page is written with -o only.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    quiet: Quiet,
 }
 
 /// Reads, draws and writes.
@@ -39,11 +42,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         )));
     }
     let mut facts = Vec::with_capacity(args.runs.len());
+    let meter = Meter::start(args.quiet, "reading", "transcripts", 0);
+    let count = meter.count();
     for run in &args.runs {
-        let read = crrl_report::read(&absolute(run));
+        let read = crrl_report::read_watched(&absolute(run), &|done, total| {
+            count.of(total as u64);
+            count.at(done as u64);
+        });
         facts.push(read.map_err(|error| Coded::usage(error.to_string()))?);
     }
     let report = Report::of(&facts);
+    drop(meter);
     let mut out = std::io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&report)?)?;

@@ -3,7 +3,6 @@
 
 mod drill;
 mod material;
-mod progress;
 mod scratch;
 mod training;
 
@@ -11,6 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::commands::failure::Coded;
+use crate::meter::Quiet;
 
 /// What `crrl sft` is given.
 #[derive(Debug, clap::Args)]
@@ -132,6 +132,9 @@ pub(crate) struct Args {
     /// How much the scaffold says [default: brief from scratch, full with --model].
     #[arg(long, value_parser = ["brief", "full"], value_name = "STYLE", help_heading = "Traces")]
     pub(crate) prompt: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) quiet: Quiet,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {

@@ -9,12 +9,13 @@ use clap::{Subcommand, ValueEnum};
 use crrl_tasks::mutate::{kind_name, kind_of, sides};
 use crrl_tasks::{
     Detail, MineError, MineOptions, MutateError, MutateOptions, OracleOptions, SourceOptions,
-    SplitOptions, TaskSet, Verdict, mine, mutate, verify,
+    SplitOptions, TaskSet, Verdict, mine_watched, mutate_watched, verify,
 };
 use crrl_types::{BugKind, Origin, Split, Task};
 use serde_json::json;
 
 use super::failure::Coded;
+use crate::meter::{Meter, Quiet};
 
 /// Make, list, show and verify repair tasks.
 #[derive(Debug, clap::Args)]
@@ -88,6 +89,8 @@ struct Output {
     /// Print one JSON object with the counts (needs --out).
     #[arg(long, requires = "out")]
     json: bool,
+    #[command(flatten)]
+    quiet: Quiet,
 }
 
 #[derive(Debug, clap::Args)]
@@ -188,6 +191,8 @@ struct Verify {
     /// Print one JSON object with every verdict.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    quiet: Quiet,
 }
 
 fn bug_kind(name: &str) -> Result<BugKind, String> {
@@ -239,7 +244,9 @@ fn deliver(tasks: Vec<Task>, output: &Output, facts: &serde_json::Value) -> anyh
     let Some(path) = output.out.as_deref().filter(|path| *path != Path::new("-")) else {
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         set.write(&mut out).and_then(|()| out.flush()).context("standard output")?;
-        eprintln!("{count} tasks: {sft} sft, {train} train, {held_out} held out");
+        if !output.quiet.quiet {
+            eprintln!("{count} tasks: {sft} sft, {train} train, {held_out} held out");
+        }
         return Ok(());
     };
     set.save(path).map_err(|error| Coded::usage(error.to_string()))?;
@@ -253,7 +260,9 @@ fn deliver(tasks: Vec<Task>, output: &Output, facts: &serde_json::Value) -> anyh
         return print(&format!("{object}\n"));
     }
     let path = path.display();
-    eprintln!("{path}: {count} tasks: {sft} sft, {train} train, {held_out} held out");
+    if !output.quiet.quiet {
+        eprintln!("{path}: {count} tasks: {sft} sft, {train} train, {held_out} held out");
+    }
     Ok(())
 }
 
@@ -282,12 +291,19 @@ fn run_mutate(args: Mutate) -> anyhow::Result<ExitCode> {
     if !args.kinds.is_empty() {
         options.kinds = args.kinds;
     }
-    let made = mutate(&args.path, &options).map_err(|error| match error {
+    let meter = Meter::start(args.output.quiet, "making tasks", "functions", 0);
+    let count = meter.count();
+    let told = |done: usize, of: usize| {
+        count.of(of as u64);
+        count.at(done as u64);
+    };
+    let made = mutate_watched(&args.path, &options, &told).map_err(|error| match error {
         MutateError::NoSite { .. } => anyhow::Error::new(error),
         _ => Coded::usage(error.to_string()),
     })?;
     let skipped = made.skipped;
-    eprintln!("{} files, {} functions; {skipped}", made.files, made.functions);
+    meter.note(&format!("{} files, {} functions; {skipped}", made.files, made.functions));
+    drop(meter);
     let facts = json!({
         "files": made.files, "functions": made.functions, "unreadable": skipped.unreadable,
         "not_utf8": skipped.not_utf8, "too_large": skipped.too_large,
@@ -309,12 +325,22 @@ fn run_mine(args: Mine) -> anyhow::Result<ExitCode> {
         lines_max: args.lines_max,
         split: args.shares.options()?,
     };
-    let mined = mine(&args.repo, &options).map_err(|error| match error {
+    let meter = Meter::start(args.output.quiet, "mining", "commits", 0);
+    let count = meter.count();
+    let told = |done: usize, of: usize| {
+        count.of(of as u64);
+        count.at(done as u64);
+    };
+    let mined = mine_watched(&args.repo, &options, &told).map_err(|error| match error {
         MineError::Nothing { .. } => anyhow::Error::new(error),
         _ => Coded::usage(error.to_string()),
     })?;
     let (commits, fixes, unfit) = (mined.commits, mined.fixes, mined.unfit);
-    eprintln!("{commits} commits, {fixes} speak of a fix, {unfit} of those do not fit the limits");
+    let line = format!(
+        "{commits} commits, {fixes} speak of a fix, {unfit} of those do not fit the limits"
+    );
+    meter.note(&line);
+    drop(meter);
     let facts = json!({"commits": commits, "fixes": fixes, "unfit": unfit});
     deliver(mined.tasks, &args.output, &facts)?;
     Ok(ExitCode::SUCCESS)
@@ -409,7 +435,15 @@ fn run_show(args: &Show) -> anyhow::Result<ExitCode> {
 
 fn run_verify(args: &Verify) -> anyhow::Result<ExitCode> {
     let set = load(&args.file)?;
-    let verdicts: Vec<Verdict> = set.tasks.iter().map(verify).collect();
+    let meter = Meter::start(args.quiet, "verifying", "tasks", set.tasks.len() as u64);
+    let count = meter.count();
+    let one = |task| {
+        let verdict = verify(task);
+        count.one();
+        verdict
+    };
+    let verdicts: Vec<Verdict> = set.tasks.iter().map(one).collect();
+    drop(meter);
     let bad = verdicts.iter().filter(|verdict| !verdict.good()).count();
     if args.json {
         let object = json!({"tasks": verdicts.len(), "failed": bad, "verdicts": verdicts});

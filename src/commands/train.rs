@@ -9,6 +9,7 @@ use crrl_types::Base;
 use super::config::Source;
 use super::failure::{Coded, INTERRUPTED, quoted};
 use crate::display::table::Summary;
+use crate::meter::{Count, Meter, Quiet};
 use crate::run::{Outcome, Run, absolute, phases};
 
 /// Arguments of `crrl train`.
@@ -28,9 +29,8 @@ pub(crate) struct Args {
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
-    /// Show no progress.
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    quiet: Quiet,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -53,9 +53,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
              *.safetensors and tokenizer.json"
         ))
     })?;
+    let checking = Meter::start(args.quiet, "checking tasks", "tasks", 0);
     for file in std::iter::once(&config.tasks.train).chain(&config.tasks.held_out) {
-        check_tasks(file)?;
+        check_tasks(file, &checking.count())?;
     }
+    drop(checking);
     let phases = phases(&config, args.greedy);
     let mut plan = crrl_control::plan::Plan::new(config.run.seed, phases);
     plan.limits.lease_ms = (config.rollout.lease_s * 1e3) as u64;
@@ -82,7 +84,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                     }
                 }
             }
-            eprintln!("\nwritten to {}", run.dir.display());
+            if !args.quiet.quiet {
+                eprintln!("\nwritten to {}", run.dir.display());
+            }
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -90,8 +94,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// A task whose patch does not apply earns nothing whatever the policy does: better said before
 /// anything is trained. Neither repositories nor whole trees are read for it.
-fn check_tasks(file: &Path) -> anyhow::Result<()> {
+fn check_tasks(file: &Path, count: &Count) -> anyhow::Result<()> {
     for task in crrl_tasks::TaskSet::load(file)?.tasks {
+        count.one();
         let at_hand = match &task.base {
             Base::Files { .. } => true,
             Base::Tree { include, .. } => !include.is_empty(),

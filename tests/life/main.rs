@@ -20,6 +20,7 @@ mod scale;
 mod terminal;
 #[path = "../../crates/inspect/tests/inspect/tmux.rs"]
 mod tmux;
+mod traces;
 mod world;
 
 use std::net::UdpSocket;

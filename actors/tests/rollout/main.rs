@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crrl_actors::duty::Duty;
 use crrl_control::wire::{Held, NodeRole, Wire};
-use crrl_types::{AdapterVersion, EpisodeId, JournalEntry, Sampled, Stop};
+use crrl_types::{AdapterVersion, EpisodeId, JournalEntry, Sampled, Stop, Timing, Work};
 use futures::FutureExt;
 use world::{PANIC, World};
 
@@ -37,6 +37,7 @@ fn main() {
     run!(
         whoever_leaves_before_the_answer_leaves_no_sequence_open,
         a_result_is_sent_until_it_is_acknowledged,
+        an_attempt_says_when_it_did_what,
         a_panicking_episode_hurts_nobody_else,
         an_adapter_is_served_once_it_is_verified,
         a_draft_is_made_ready_and_served_only_once_it_is_published,
@@ -56,6 +57,71 @@ fn main() {
         println!("{failed} failed");
         std::process::exit(1);
     }
+}
+
+/// What an attempt did, in words, and where it does not fit into the attempt.
+fn told(timing: &Timing) -> (Vec<&'static str>, Vec<String>) {
+    let name = |work: &Work| match work {
+        Work::Places => "places",
+        Work::Replay { .. } => "replay",
+        Work::Generate { .. } => "generate",
+        Work::Call { .. } => "call",
+        Work::Diff => "diff",
+        Work::Reward => "reward",
+    };
+    let pairs = timing
+        .works
+        .windows(2)
+        .filter(|pair| pair[0].from_us + pair[0].took_us > pair[1].from_us + 1);
+    let outside = timing.works.iter().filter(|w| w.from_us + w.took_us > timing.took_us);
+    let wrong = pairs.map(|pair| format!("{pair:?} overlap"));
+    let wrong = wrong.chain(outside.map(|work| format!("{work:?} after the end")));
+    (timing.works.iter().map(|work| name(&work.work)).collect(), wrong.collect())
+}
+
+async fn an_attempt_says_when_it_did_what() {
+    let mut world = World::new(2).await;
+    world.assign(7, 1, "the answer is wrong", 60_000);
+    let Wire::Finished { trajectory, .. } = world.next(NodeRole::Coordinator).await else {
+        panic!("no result")
+    };
+    // A random policy changes nothing, is nudged, and takes a second turn.
+    let timing = world.timings[&EpisodeId(7)].clone();
+    let (did, wrong) = told(&timing);
+    assert_eq!(did, ["places", "generate", "diff", "generate", "diff", "reward"]);
+    assert!(wrong.is_empty(), "{wrong:?}");
+    assert!(timing.took_us / 1000 >= trajectory.wall_ms);
+    let drawn: Vec<u32> = timing
+        .works
+        .iter()
+        .filter_map(|work| match work.work {
+            Work::Generate { tokens, .. } => Some(tokens),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(drawn, trajectory.turns.iter().map(|turn| turn.tokens).collect::<Vec<_>>());
+    let turns: Vec<u32> = timing.works.iter().map(|work| work.turn).collect();
+    assert_eq!(turns, [0, 1, 1, 2, 2, 0]);
+
+    // Whoever goes on says what it did once more, and counts turns from the first.
+    let mut second = World::new(2).await;
+    let mut assignment = second.assignment(7, 2, "the answer is wrong", 60_000);
+    assignment.past = world.journals[&EpisodeId(7)].clone();
+    second.send(Wire::Assign(Box::new(assignment)));
+    let result = second.next(NodeRole::Coordinator).await;
+    assert!(matches!(result, Wire::Finished { attempt: 2, .. }), "{result:?}");
+    let timing = &second.timings[&EpisodeId(7)];
+    assert_eq!(told(timing).0, ["places", "replay", "generate", "diff", "reward"]);
+    assert_eq!(timing.works[1].work, Work::Replay { entries: 2 });
+    assert_eq!(timing.works[2].turn, 2);
+
+    // One that fails tells how far it came.
+    world.assign(8, 1, PANIC, 60_000);
+    let failed = world.next(NodeRole::Coordinator).await;
+    assert!(matches!(failed, Wire::Failed { .. }), "{failed:?}");
+    assert!(world.timings.contains_key(&EpisodeId(8)));
+    second.all_given_back().await;
+    world.all_given_back().await;
 }
 
 async fn a_result_is_sent_until_it_is_acknowledged() {

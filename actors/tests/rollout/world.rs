@@ -20,7 +20,7 @@ use crrl_model::{ChatTokenizer, Cpu, Decoder, FileDtype, Lora, LoraConfig, Model
 use crrl_sandbox::LocalBackend;
 use crrl_types::{
     AdapterManifest, AdapterVersion, Base, Digest, EpisodeId, GroupId, JournalEntry, Message,
-    NodeName, Sampling, Task,
+    NodeName, Sampling, Task, Timing,
 };
 use crrl_weights::{Offer, Payload, Report};
 use ractor::{Actor, ActorRef};
@@ -46,6 +46,7 @@ pub(crate) struct World {
     early: HashMap<&'static str, VecDeque<Wire>>,
     /// What has happened in each episode, by the node's own word.
     pub(crate) journals: BTreeMap<EpisodeId, Vec<JournalEntry>>,
+    pub(crate) timings: BTreeMap<EpisodeId, Timing>,
     pub(crate) codec: Arc<dyn ChatCodec>,
     model: ModelConfig,
     /// What can be fetched, by the digest that is asked for.
@@ -123,7 +124,7 @@ impl World {
         };
         let (actor, _) = Actor::spawn(None, Rollout, args).await.expect("it starts");
         let early = HashMap::new();
-        let journals = BTreeMap::new();
+        let (journals, timings) = (BTreeMap::new(), BTreeMap::new());
         Self {
             engine,
             sandboxes,
@@ -132,6 +133,7 @@ impl World {
             sent,
             early,
             journals,
+            timings,
             codec,
             model,
             fetchable,
@@ -184,7 +186,8 @@ impl World {
         }
     }
 
-    /// The next message to whoever has this role. Turns are put into [`Self::journals`].
+    /// The next message to whoever has this role. Turns are put into [`Self::journals`], what was
+    /// measured into [`Self::timings`].
     pub(crate) async fn next(&mut self, role: NodeRole) -> Wire {
         let name = |role| match role {
             NodeRole::Coordinator => "coordinator",
@@ -202,6 +205,10 @@ impl World {
                 journal.truncate(first as usize);
                 assert_eq!(journal.len(), first as usize, "a gap in the journal of {episode}");
                 journal.extend(entries);
+                continue;
+            }
+            if let Wire::Timed { episode, timing, .. } = wire {
+                self.timings.insert(episode, timing);
                 continue;
             }
             if to == role {

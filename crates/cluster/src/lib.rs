@@ -68,4 +68,4 @@ pub use router::{Inbound, Receipt, Router};
 pub use run_dir::RunDir;
 pub use supervisor::{ChildOrder, ChildSpec, Supervisor, SupervisorArgs, SupervisorMsg};
 pub use tap::{Taps, TraceReader};
-pub use weights::{AdapterFeed, Depot, FetchError, Weights};
+pub use weights::{AdapterFeed, Depot, FetchError, Given, Weights};

@@ -258,6 +258,9 @@ pub struct TelemetrySection {
     pub tensorboard: bool,
     /// Write curves as JSON lines into `RUN/metrics.jsonl` while training.
     pub jsonl: bool,
+    /// Address of an OpenTelemetry collector (OTLP over HTTP) the coordinator sends traces of
+    /// episodes and steps to. Empty sends none.
+    pub otlp: String,
 }
 
 impl TelemetrySection {

@@ -190,6 +190,14 @@ pub fn validate(config: &ClusterConfig) -> Vec<String> {
         ),
     );
     check(
+        telemetry.otlp.is_empty() || telemetry.otlp.starts_with("http://"),
+        format!(
+            "telemetry.otlp is {:?}: it is empty, or a collector's address such as \
+             http://localhost:4318; TLS is not spoken here",
+            telemetry.otlp
+        ),
+    );
+    check(
         (1..=CERTIFICATE_HOURS_MAX).contains(&cluster.certificate_hours),
         format!(
             "cluster.certificate_hours is {}: it lies from 1 to {CERTIFICATE_HOURS_MAX}",

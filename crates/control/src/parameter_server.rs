@@ -232,6 +232,12 @@ impl ParameterServer {
         self.engines.values().filter(|engine| newest.is_some() && engine.serves != newest).count()
     }
 
+    /// Engines that can be reached.
+    #[must_use]
+    pub fn engines(&self) -> usize {
+        self.engines.len()
+    }
+
     /// How fast nodes were seen to send.
     #[must_use]
     pub fn link(&self) -> Link {

@@ -8,7 +8,7 @@ use crrl_types::actor::{ActorReport, ActorState, EpisodeReport};
 use crrl_types::fault::{FaultSeen, Injection};
 use crrl_types::{
     AdapterManifest, AdapterVersion, Digest, EpisodeId, GroupId, JournalEntry, NodeName, Order,
-    OrderAnswer, Sampling, Step, TaskId, TraceRequest, Traced, Trajectory,
+    OrderAnswer, Sampling, Step, TaskId, Timing, TraceRequest, Traced, Trajectory,
 };
 use crrl_weights::{Offer, Report, Source};
 use serde::{Deserialize, Serialize};
@@ -270,6 +270,11 @@ pub enum Wire {
     Ordered { id: u64, answer: OrderAnswer },
     /// Node to coordinator: what a trace has seen.
     Traced { id: u64, traced: Traced },
+
+    // Traces (since protocol version 3).
+    /// Rollout node to coordinator, ahead of an attempt's result or failure: when it did what. Never
+    /// answered; lost, it is missing in the run's traces and nowhere else.
+    Timed { episode: EpisodeId, attempt: u32, timing: Timing },
 }
 
 impl Wire {
@@ -281,6 +286,7 @@ impl Wire {
         match self {
             Self::Join { .. } | Self::Credit { .. } => role == Rollout,
             Self::Finished { .. } | Self::Failed { .. } | Self::Turns { .. } => role == Rollout,
+            Self::Timed { .. } => role == Rollout,
             Self::Activated { .. } => role == Rollout,
             Self::AdapterWanted { .. } => matches!(role, Rollout | Learner),
             Self::BatchWanted(_) | Self::Committed { .. } => role == Learner,
@@ -316,7 +322,8 @@ impl Wire {
             | Self::Trace { .. }
             | Self::TraceOff { .. }
             | Self::Ordered { .. }
-            | Self::Traced { .. } => 3,
+            | Self::Traced { .. }
+            | Self::Timed { .. } => 3,
             // The word is newer than the message.
             Self::Report(report) if report.is_suspended() => 3,
             _ => 1,

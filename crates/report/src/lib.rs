@@ -23,7 +23,7 @@ pub mod text;
 
 use std::path::{Path, PathBuf};
 
-pub use facts::{Facts, ReadError, read, read_ledger};
+pub use facts::{Facts, ReadError, read, read_ledger, read_watched};
 pub use model::{Model, Report};
 
 /// Runs one report compares at most: more lines than this in one plot tell nobody anything.

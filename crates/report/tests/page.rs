@@ -48,6 +48,9 @@ fn a_whole_run_has_every_section_and_needs_nothing_else() {
         "Where the learner&#39;s time went, seconds a step",
         "How episodes ended",
         "Programs in shell commands",
+        "Where an episode&#39;s time went, seconds",
+        "Environment of the machine the run was started on",
+        "0123456789ab",
         "off by one",
         "Highest reward",
         "Lowest reward",
@@ -237,6 +240,11 @@ fn curves_tell_what_was_stored() {
             bar["parts"].as_array().expect("parts").iter().filter_map(|p| p.as_f64()).sum();
         assert!((sum - 1.0).abs() < 1e-9, "shares add up to {sum}");
     }
+    let spent = habits.iter().find(|stack| stack["id"] == "episode-time").expect("time");
+    assert_eq!((&spent["names"][0], &spent["names"][1]), (&"generating".into(), &"tools".into()));
+    let first = &spent["bars"][0]["parts"];
+    let (generating, tools) = (first[0].as_f64().expect("s"), first[1].as_f64().expect("s"));
+    assert!((0.47..0.58).contains(&generating) && (tools - 0.065).abs() < 1e-9, "{first}");
     assert_eq!(run["kinds"]["compared"].as_array().expect("kinds").len(), 4);
     let change = &run["summary"]["compared"][0]["comparison"]["rows"][1]["change"];
     assert!(change["low"].as_f64() <= change["value"].as_f64());

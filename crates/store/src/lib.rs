@@ -5,13 +5,16 @@
 //! - [`writer`]: one thread that writes, in batches, and says so when it is durable
 //! - [`read`]: for reports, and for a run that goes on
 //! - [`journal`]: what has happened in episodes that are under way
+//! - [`timing`]: when attempts did what, for traces
 //! - [`page`]: for people who leaf through episodes
+//! - [`environment`]: on what a run was started, in `environment.jsonl`
 //! - [`event_log`]: the history, in `events.jsonl`
 //! - [`schema`]: tables and their version
 //! - [`error`]: what can go wrong with a disk, and what to do
 //!
 //! This crate decides nothing: what a row means is the coordinator's business.
 
+pub mod environment;
 pub mod error;
 pub mod event_log;
 pub mod journal;
@@ -19,13 +22,16 @@ pub mod page;
 pub mod read;
 pub mod row;
 pub mod schema;
+pub mod timing;
 mod write;
 pub mod writer;
 
+pub use environment::Environment;
 pub use error::StoreError;
 pub use event_log::EventLog;
 pub use journal::JournalRow;
 pub use page::{EpisodePage, EpisodeQuery, Facet, Order};
 pub use read::{Reader, StateCount};
 pub use row::{BatchRow, EpisodeRow, Op, StepRow};
+pub use timing::{AttemptTiming, OutcomeRow};
 pub use writer::{Hand, Options, Work, Writer, WriterClosed};

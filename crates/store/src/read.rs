@@ -311,6 +311,15 @@ impl Reader {
         Ok(steps)
     }
 
+    /// Numbers of one step, by name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn metrics_of(&self, step: Step) -> Rows<(String, f64)> {
+        let sql = "SELECT name, value FROM metrics WHERE step = ? ORDER BY name";
+        self.rows(sql, [int(step.0)], |row| Ok((row.get(0)?, row.get(1)?)))
+    }
+
     /// Every adapter published, in order.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! What is stored, as plain rows.
 
 use crrl_types::{
-    AdapterVersion, Digest, EpisodeId, GroupId, JournalEntry, NodeName, Step, TaskId, TokenSpan,
-    Trajectory,
+    AdapterVersion, Digest, EpisodeId, GroupId, JournalEntry, NodeName, Step, TaskId, Timing,
+    TokenSpan, Trajectory,
 };
 
 /// An episode, as the ledger has it.
@@ -108,6 +108,17 @@ pub enum Op {
         first: u32,
         /// The entries.
         entries: Vec<JournalEntry>,
+    },
+    /// When an attempt did what.
+    Timed {
+        /// The episode.
+        episode: EpisodeId,
+        /// The lease.
+        attempt: u32,
+        /// Who says so.
+        node: NodeName,
+        /// What.
+        timing: Timing,
     },
     /// Nobody goes on with an episode's journal any more.
     ForgetTurns(EpisodeId),

@@ -11,7 +11,7 @@ const APPLICATION_ID: i64 = 0x6372_726c;
 
 /// Layout of this build. A store of an earlier one is brought up to it, one step at a time; a
 /// later one is refused.
-pub const SCHEMA_VERSION: i64 = 2;
+pub const SCHEMA_VERSION: i64 = 3;
 
 /// A larger store is not checked page by page when it is opened: that reads all of it.
 const CHECK_BYTES_MAX: u64 = 256 << 20;
@@ -89,6 +89,15 @@ const STEPS: [&str; SCHEMA_VERSION as usize] = [
         PRIMARY KEY (episode, entry)
     ) WITHOUT ROWID;
 ",
+    "
+    CREATE TABLE timings (          -- when an attempt did what
+        episode INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        node TEXT NOT NULL,
+        body TEXT NOT NULL,         -- JSON
+        PRIMARY KEY (episode, attempt)
+    ) WITHOUT ROWID;
+",
 ];
 
 fn number(connection: &Connection, pragma: &str) -> rusqlite::Result<i64> {
@@ -137,7 +146,7 @@ pub(crate) fn check(connection: &Connection, path: &Path) -> Result<(), StoreErr
         return Err(StoreError::Foreign { path: path.to_owned() });
     }
     let found = number(connection, "user_version").map_err(wrap)?;
-    // What a reader reads is in every layout since the first.
+    // What a reader reads is in every layout since the first; it asks for anything later.
     if !(1..=SCHEMA_VERSION).contains(&found) {
         return Err(StoreError::Newer { path: path.to_owned(), found, known: SCHEMA_VERSION });
     }

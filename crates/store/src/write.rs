@@ -63,6 +63,10 @@ pub(crate) fn apply(transaction: &Transaction<'_>, op: &Op) -> Result<()> {
             }
             Ok(())
         }
+        Op::Timed { episode, attempt, node, timing } => transaction
+            .prepare_cached("INSERT OR REPLACE INTO timings VALUES (?, ?, ?, ?)")?
+            .execute(params![int(episode.0), attempt, node.as_str(), json(timing)?])
+            .map(drop),
         Op::ForgetTurns(episode) => transaction
             .prepare_cached("DELETE FROM journals WHERE episode = ?")?
             .execute([int(episode.0)])

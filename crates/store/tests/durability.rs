@@ -10,8 +10,8 @@ use crrl_store::{
     BatchRow, EpisodeRow, EventLog, Op, Options, Reader, StepRow, StoreError, Writer,
 };
 use crrl_types::{
-    AdapterVersion, Digest, EpisodeId, Event, EventKind, Finish, GroupId, Reward, Step, TokenSpan,
-    ToolRecord, Trajectory, Turn,
+    AdapterVersion, Digest, EpisodeId, Event, EventKind, Finish, GroupId, Reward, Step, TimedWork,
+    Timing, TokenSpan, ToolRecord, Trajectory, Turn, Work,
 };
 
 const CHILD: &str = "CRRL_STORE_TEST_CHILD";
@@ -280,6 +280,43 @@ fn other_files_are_refused_by_what_they_are() {
     bytes[half..half + 9000].fill(0xa5);
     std::fs::write(&torn, bytes).expect("writable");
     assert!(refusal(&torn).contains("damaged"), "{}", refusal(&torn));
+}
+
+#[test]
+fn a_store_of_an_earlier_build_is_read_as_it_is_and_brought_up_by_whoever_writes() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("run.sqlite");
+    let (writer, said) = start(&path, Options::default()).expect("a new store");
+    writer.submit(vec![Op::Trajectory(Box::new(trajectory(7, 9)))], 1).expect("open");
+    next(&said).expect("durable");
+    drop(writer);
+    // As the build before left it.
+    let old = rusqlite::Connection::open(&path).expect("a store");
+    old.execute_batch("DROP TABLE timings; PRAGMA user_version = 2;").expect("writable");
+    drop(old);
+    let reader = Reader::open(&path).expect("an old store is read");
+    assert_eq!(reader.timings(EpisodeId(7)).expect("no table is no timing"), []);
+    let outcome = reader.outcome(EpisodeId(7)).expect("readable").expect("it came back");
+    let whole = reader.trajectory(EpisodeId(7)).expect("readable").expect("it came back");
+    assert_eq!((outcome.node, outcome.reward), (whole.node, whole.reward));
+    drop(reader);
+
+    let (writer, said) = start(&path, Options::default()).expect("it is brought up");
+    let work = TimedWork { from_us: 3, took_us: 4, turn: 1, work: Work::Diff };
+    let timing = Timing { began_ms: 1, took_us: 9, works: vec![work], left_out: 0 };
+    let timed = |attempt, node: &str| Op::Timed {
+        episode: EpisodeId(7),
+        attempt,
+        node: node.into(),
+        timing: timing.clone(),
+    };
+    writer.submit(vec![timed(2, "b"), timed(1, "a"), timed(1, "a")], 2).expect("open");
+    next(&said).expect("durable");
+    let reader = Reader::open(&path).expect("a store");
+    let told = reader.timings(EpisodeId(7)).expect("readable");
+    let told: Vec<_> = told.iter().map(|t| (t.attempt, t.node.as_str(), &t.timing)).collect();
+    assert_eq!(told, [(1, "a", &timing), (2, "b", &timing)]);
+    assert_eq!(reader.trajectory(EpisodeId(7)).expect("readable"), Some(trajectory(7, 9)));
 }
 
 #[test]

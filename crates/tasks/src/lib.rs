@@ -42,8 +42,8 @@ pub mod verify;
 
 pub use base::{BaseError, base_files, materialize};
 pub use corpus::{Augment, Corpus, CorpusError, CorpusOptions, Trace, TraceStream};
-pub use mine::{MineError, MineOptions, Mined, mine};
-pub use mutate::{MutateError, MutateOptions, Mutated, mutate};
+pub use mine::{MineError, MineOptions, Mined, mine, mine_watched};
+pub use mutate::{MutateError, MutateOptions, Mutated, mutate, mutate_watched};
 pub use oracle::{Oracle, OracleOptions, OracleTurn, oracle};
 pub use source::{SourceError, SourceOptions, SourceTree};
 pub use split::SplitOptions;

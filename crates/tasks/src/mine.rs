@@ -94,6 +94,18 @@ pub enum MineError {
 /// # Errors
 /// When `repo` is no repository, or no commit of it fits.
 pub fn mine(repo: &Path, options: &MineOptions) -> Result<Mined, MineError> {
+    mine_watched(repo, options, &|_, _| ())
+}
+
+/// The same; `told` hears how many commits were looked at, and of how many.
+///
+/// # Errors
+/// As [`mine`].
+pub fn mine_watched(
+    repo: &Path,
+    options: &MineOptions,
+    told: &dyn Fn(usize, usize),
+) -> Result<Mined, MineError> {
     options.split.validate()?;
     if !repo.is_dir() {
         return Err(MineError::Missing(repo.display().to_string()));
@@ -114,6 +126,7 @@ pub fn mine(repo: &Path, options: &MineOptions) -> Result<Mined, MineError> {
     ])?;
     let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or("repository");
     let side = options.split.side(name);
+    let all = log.matches('\0').count();
     let mut mined = Mined::default();
     for record in log.split('\0').map(str::trim_start).filter(|record| !record.is_empty()) {
         let mut fields = record.splitn(3, '\x1f');
@@ -122,6 +135,7 @@ pub fn mine(repo: &Path, options: &MineOptions) -> Result<Mined, MineError> {
         else {
             continue;
         };
+        told(mined.commits, all);
         mined.commits += 1;
         let [parent] = parents.split(' ').collect::<Vec<_>>()[..] else { continue };
         if parent.is_empty() || !speaks_of_a_fix(message) {

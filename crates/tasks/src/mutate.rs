@@ -97,6 +97,18 @@ pub enum MutateError {
 /// # Errors
 /// When there is nothing usable at `root`, or no place for a bug.
 pub fn mutate(root: &Path, options: &MutateOptions) -> Result<Mutated, MutateError> {
+    mutate_watched(root, options, &|_, _| ())
+}
+
+/// The same; `told` hears how many functions were looked at, and of how many.
+///
+/// # Errors
+/// As [`mutate`].
+pub fn mutate_watched(
+    root: &Path,
+    options: &MutateOptions,
+    told: &dyn Fn(usize, usize),
+) -> Result<Mutated, MutateError> {
     if options.tasks_max == 0 || options.per_function == 0 {
         return Err(MutateError::Option("0 tasks were asked for; ask for 1 or more"));
     }
@@ -117,7 +129,8 @@ pub fn mutate(root: &Path, options: &MutateOptions) -> Result<Mutated, MutateErr
     places.shuffle(&mut ChaCha8Rng::seed_from_u64(options.seed));
     let mut parser = source::parser();
     let mut made = Vec::new();
-    'all: for (file, function) in places {
+    'all: for (nth, (file, function)) in places.into_iter().enumerate() {
+        told(nth, functions);
         let source = &tree.files[file];
         let function = &source.functions[function];
         for site in draw(source, function, options) {

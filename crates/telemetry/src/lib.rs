@@ -6,12 +6,14 @@
 //! - [`prometheus`]: `GET /metrics` of a node
 //! - [`tensorboard`]: curves of a run as event files
 //! - [`lines`]: curves of a run as JSON lines
+//! - [`otlp`]: traces of a run for OpenTelemetry
 //!
 //! This crate decides nothing and never blocks whoever counts.
 
 pub mod lines;
 pub mod names;
 pub mod nodes;
+pub mod otlp;
 pub mod prometheus;
 pub mod tensorboard;
 

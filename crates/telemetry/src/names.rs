@@ -53,11 +53,20 @@ metrics_table! {
     HANDLING = "crrl_actor_handling_seconds", Gauge, Some(Unit::Seconds), "actor", "How long it has been at its present message; 0 between two";
     RESTARTS = "crrl_actor_restarts_total", Counter, None, "actor", "How often an actor was started again";
     FAULTS = "crrl_faults_active", Gauge, None, "", "Faults injected into the node and not over";
+    ADAPTER_BYTES = "crrl_adapter_sent_bytes_total", Counter, Some(Unit::Bytes), "kind", "Bytes of adapters the node gave to others: full, or delta";
+    FETCHES = "crrl_adapter_fetches_total", Counter, None, "", "Requests for an adapter's chunks that the node answered, as server or relay";
     // Coordinator.
     EVENTS = "crrl_run_events_total", Counter, None, "event", "Lines of the run's history, by what happened";
     REWARD = "crrl_episode_reward", Histogram, None, "", "Total reward of attempts as they come back";
     STEP = "crrl_step", Gauge, None, "", "Optimizer steps committed";
+    TRACES = "crrl_traces_total", Counter, None, "end", "Traces of episodes and steps: sent to the collector, or dropped";
     STEP_METRIC = "crrl_step_metric", Gauge, None, "name", "Numbers of the last optimizer step, the learner's and the coordinator's";
+    // Parameter server.
+    PUBLISHED = "crrl_adapters_published_total", Counter, None, "", "Adapters published";
+    REFUSED = "crrl_adapters_refused_total", Counter, None, "", "Adapters of the learner that were not taken";
+    OFFERS = "crrl_adapter_offers_total", Counter, None, "from", "Offers to engines: to fetch from the server, or from a relay";
+    FETCHES_FAILED = "crrl_adapter_fetches_failed_total", Counter, None, "", "Fetches that engines say have failed";
+    ACTIVATED_TIME = "crrl_adapter_all_activated_seconds", Histogram, Some(Unit::Seconds), "", "From an adapter's publication until every engine there serves it";
     // Rollout nodes.
     EPISODES = "crrl_episodes_total", Counter, None, "end", "Episodes that ended in the node: finished or failed";
     EPISODE_TIME = "crrl_episode_seconds", Histogram, Some(Unit::Seconds), "", "Wall time of an episode, from its sandbox to its reward";

@@ -21,6 +21,14 @@ pub fn publish(report: &NodeReport) {
     }
 }
 
+/// Sets what the node has given to others of adapters: requests answered, bytes of whole adapters, bytes
+/// of differences.
+pub fn publish_given(fetches: u64, full_bytes: u64, delta_bytes: u64) {
+    counter!(names::FETCHES).absolute(fetches);
+    counter!(names::ADAPTER_BYTES, "kind" => "full").absolute(full_bytes);
+    counter!(names::ADAPTER_BYTES, "kind" => "delta").absolute(delta_bytes);
+}
+
 #[expect(clippy::cast_precision_loss, reason = "metrics are f64 everywhere")]
 fn publish_actor(actor: &ActorReport) {
     let name = || actor.name.clone();

@@ -18,6 +18,7 @@
 //! - [`journal`]: what has happened in an episode that is under way
 //! - [`order`]: what an operator may ask of nodes and actors, and what is answered
 //! - [`trace`]: what is seen of single messages
+//! - [`timing`]: when an attempt did what
 //! - [`event`]: one line of a run's append-only history
 //!
 //! This crate never does I/O and never depends on another crate of the workspace.
@@ -34,6 +35,7 @@ pub mod pacing;
 pub mod reward;
 pub mod sampling;
 pub mod task;
+pub mod timing;
 pub mod trace;
 pub mod trajectory;
 
@@ -47,5 +49,6 @@ pub use pacing::{Late, OnLoss, Staleness, Stragglers};
 pub use reward::{Component, Reward};
 pub use sampling::Sampling;
 pub use task::{Base, BugKind, Difficulty, Origin, Split, Task};
+pub use timing::{TimedWork, Timing, Work};
 pub use trace::{TraceEnd, TraceEvent, TraceRequest, TraceStop, Traced};
 pub use trajectory::{Finish, TokenSpan, ToolRecord, Trajectory, Turn};

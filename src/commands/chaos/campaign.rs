@@ -17,7 +17,7 @@ use rand::{Rng as _, SeedableRng as _};
 use serde::Serialize;
 
 use super::scenario::sign;
-use crate::commands::failure::{Coded, UNREACHABLE, say};
+use crate::commands::failure::{Coded, UNREACHABLE};
 
 /// Name and role of the certificate faults are injected under.
 const CHAOS: &str = "chaos";
@@ -113,9 +113,8 @@ impl Campaign {
     }
 
     /// Waits until there is training to disturb.
-    pub(super) fn until_training(&self) -> anyhow::Result<()> {
+    pub(super) fn until_training(&self, told: &dyn Fn(&str)) -> anyhow::Result<()> {
         let deadline = Instant::now() + self.options.wait;
-        let mut said = String::new();
         loop {
             let phase = self.snapshot(REACH_TIMEOUT)?.progress.phase;
             if phase.starts_with("training") {
@@ -129,10 +128,7 @@ impl Campaign {
                     "the run is still {phase}; faults are injected while it trains (--wait)"
                 )));
             }
-            if phase != said {
-                say(&format!("waiting for training to begin: {phase}"));
-                said = phase;
-            }
+            told(&phase);
             std::thread::sleep(LOOK_EVERY * 5);
         }
     }

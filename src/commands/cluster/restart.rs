@@ -9,6 +9,7 @@ use crrl_config::{Node, Role};
 use super::LOOK_EVERY;
 use super::status::{Line, lines};
 use crate::commands::failure::{Coded, UNREACHABLE, host_error, quoted};
+use crate::meter::{Meter, Quiet};
 
 /// A node that reports no episode for this long has none: what it finished was acknowledged.
 const EMPTY_FOR: Duration = Duration::from_millis(1500);
@@ -20,13 +21,18 @@ pub(super) fn run(
     names: &[String],
     drain: Duration,
     wait: Duration,
+    quiet: Quiet,
 ) -> anyhow::Result<ExitCode> {
     if host::host_pid(run)?.is_none() {
         let message = format!("no cluster is up in {}", run.path().display());
         return Err(Coded { code: UNREACHABLE, message }.into());
     }
     let order = order(run.config()?.nodes(), names).map_err(Coded::usage)?;
+    let meter = Meter::start(quiet, "restarting", "nodes", order.len() as u64);
+    let count = meter.count();
     for (at, node) in order.iter().enumerate() {
+        count.at(at as u64);
+        count.say(node.name.as_str());
         let started = Instant::now();
         let restarted = one(run, node, drain, wait).map_err(|error| {
             let left: Vec<&str> = order[at..].iter().map(|node| node.name.as_str()).collect();
@@ -36,7 +42,8 @@ pub(super) fn run(
                  {left}"
             )
         })?;
-        eprintln!("{:<16} {:>4} s  {restarted}", node.name, started.elapsed().as_secs());
+        let seconds = started.elapsed().as_secs();
+        meter.note(&format!("{:<16} {seconds:>4} s  {restarted}", node.name));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -8,6 +8,7 @@ use crrl_config::{ClusterConfig, Node, Role};
 
 use super::{plan, up};
 use crate::commands::failure::{Coded, UNREACHABLE};
+use crate::meter::Quiet;
 
 /// Most rollout nodes on one machine.
 const NODES_MAX: usize = 256;
@@ -25,7 +26,12 @@ pub(super) fn wanted(text: &str) -> Result<usize, String> {
     }
 }
 
-pub(super) fn run(run: &RunDir, wanted: usize, wait: Duration) -> anyhow::Result<ExitCode> {
+pub(super) fn run(
+    run: &RunDir,
+    wanted: usize,
+    wait: Duration,
+    quiet: Quiet,
+) -> anyhow::Result<ExitCode> {
     let Some(pid) = host::host_pid(run)? else {
         let message = format!("no cluster is up in {}", run.path().display());
         return Err(Coded { code: UNREACHABLE, message }.into());
@@ -39,7 +45,7 @@ pub(super) fn run(run: &RunDir, wanted: usize, wait: Duration) -> anyhow::Result
             run.config_path().display()
         );
     }
-    if wait.is_zero() { Ok(ExitCode::SUCCESS) } else { up::until_ready(run, wait) }
+    if wait.is_zero() { Ok(ExitCode::SUCCESS) } else { up::until_ready(run, wait, quiet) }
 }
 
 /// The configuration with so many rollout nodes started here. Those with the highest numbers go

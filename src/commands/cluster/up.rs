@@ -15,12 +15,14 @@ use crrl_control::plan::{Limits, PLAN_FILE, PLAN_FORMAT, Plan};
 use super::status::{Line, lines};
 use super::{LOOK_EVERY, UNHEALTHY, plan, run_dir};
 use crate::commands::failure::{Coded, host_error};
+use crate::meter::{Meter, Quiet};
 use crate::run::{Run, absolute, phases};
 
 pub(super) fn run(
     mut config: ClusterConfig,
     id: Option<&str>,
     wait: Duration,
+    quiet: Quiet,
 ) -> anyhow::Result<ExitCode> {
     // The same paths must mean the same files in every process, whatever folder it is started in.
     config.run.dir = absolute(&config.run.dir);
@@ -41,7 +43,7 @@ pub(super) fn run(
         None => start(&run, config)?,
         Some(pid) => apply(&run, &config, &changes, pid)?,
     }
-    if wait.is_zero() { Ok(ExitCode::SUCCESS) } else { until_ready(&run, wait) }
+    if wait.is_zero() { Ok(ExitCode::SUCCESS) } else { until_ready(&run, wait, quiet) }
 }
 
 fn start(run: &RunDir, config: ClusterConfig) -> anyhow::Result<()> {
@@ -109,7 +111,9 @@ fn standing(line: &Line) -> String {
 
 /// Waits until every node that was started here is ready. One line whenever a node comes a step
 /// further.
-pub(super) fn until_ready(run: &RunDir, wait: Duration) -> anyhow::Result<ExitCode> {
+pub(super) fn until_ready(run: &RunDir, wait: Duration, quiet: Quiet) -> anyhow::Result<ExitCode> {
+    let meter = Meter::start(quiet, "waiting for nodes", "ready", 0);
+    let count = meter.count();
     let deadline = Instant::now() + wait;
     let started = Instant::now();
     let mut said = BTreeMap::new();
@@ -118,7 +122,8 @@ pub(super) fn until_ready(run: &RunDir, wait: Duration) -> anyhow::Result<ExitCo
         for line in &lines {
             let now = standing(line);
             if said.insert(line.name.clone(), now.clone()).as_ref() != Some(&now) {
-                eprintln!("{:<16} {:>4} s  {now}", line.name, started.elapsed().as_secs());
+                let seconds = started.elapsed().as_secs();
+                meter.note(&format!("{:<16} {seconds:>4} s  {now}", line.name));
             }
             if line.state == "given-up" {
                 anyhow::bail!(
@@ -129,11 +134,15 @@ pub(super) fn until_ready(run: &RunDir, wait: Duration) -> anyhow::Result<ExitCo
                 );
             }
         }
-        if lines.iter().filter(|line| !line.guest).all(|line| line.state == "ready") {
+        let own = || lines.iter().filter(|line| !line.guest);
+        count.of(own().count() as u64);
+        count.at(own().filter(|line| line.state == "ready").count() as u64);
+        if own().all(|line| line.state == "ready") {
             return Ok(ExitCode::SUCCESS);
         }
         if host::host_pid(run)?.is_none() {
-            eprintln!("every node has ended; crrl cluster status --run {}", run.path().display());
+            let path = run.path().display();
+            meter.warn(&format!("every node has ended; crrl cluster status --run {path}"));
             return Ok(ExitCode::from(UNHEALTHY));
         }
         if Instant::now() > deadline {

@@ -11,7 +11,7 @@ use crrl_actors::chat_codec::ModelCodec;
 use crrl_agent::{ChatCodec, Style};
 use crrl_learner::checkpoint::Progress;
 use crrl_learner::{
-    Accuracy, AdamW, Checkpoints, Example, Feed, Learner, Options, Schedule, Trainable,
+    Accuracy, AdamW, Checkpoints, Example, Feed, Learner, Options, Report, Schedule, Trainable,
 };
 use crrl_model::{ChatTokenizer, FileDtype, LoraConfig, ModelDir, Target};
 use crrl_types::Split;
@@ -19,9 +19,9 @@ use crrl_types::Split;
 use super::Args;
 use super::drill;
 use super::material::Material;
-use super::progress::Meter;
 use super::scratch;
 use crate::commands::failure::Coded;
+use crate::meter::{Count, Meter};
 
 /// Folder of the checkpoints inside the output folder.
 const CHECKPOINTS: &str = "checkpoints";
@@ -59,7 +59,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             args.out.display()
         )));
     }
-    let mut setup = prepare(args, &source)?;
+    let making_ready = Meter::start(args.quiet, "making ready", "", 0);
+    let mut setup = prepare(args, &source, &making_ready)?;
+    drop(making_ready);
     let mut cursor = 0;
     if args.resume {
         let found = store.newest()?;
@@ -75,21 +77,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     }
     let interrupted = interrupt_flag()?;
-    let mut meter = Meter::new(setup.learner.updates(), setup.steps);
-    let finished = train(args, &mut setup, &store, cursor, &interrupted, &mut meter)?;
+    let meter = Meter::start(args.quiet, "training", "updates", setup.steps);
+    let mut pace = Pace::from(setup.learner.updates(), meter.count());
+    let finished = train(args, &mut setup, &store, cursor, &interrupted, (&meter, &mut pace))?;
     let accuracy = setup.learner.accuracy(&setup.held_out)?;
-    meter.held_out(setup.learner.updates(), &accuracy);
+    meter.note(&held_out_line(setup.learner.updates(), &accuracy));
+    drop(meter);
     if !finished {
         eprintln!("stopped; `--resume` goes on from here");
         return Ok(ExitCode::from(130));
     }
     write(args, &setup.learner)?;
-    report(args, &setup, &accuracy, meter.rate(), started);
+    report(args, &setup, &accuracy, pace.rate(), started);
     Ok(ExitCode::SUCCESS)
 }
 
 /// Everything before the first update.
-fn prepare(args: &Args, source: &Path) -> anyhow::Result<Setup> {
+fn prepare(args: &Args, source: &Path, meter: &Meter) -> anyhow::Result<Setup> {
     let material = Material::load(args, source, Split::Sft, false)?;
     if material.is_empty() {
         return Err(Coded::usage(format!(
@@ -97,7 +101,7 @@ fn prepare(args: &Args, source: &Path) -> anyhow::Result<Setup> {
             source.display()
         )));
     }
-    eprintln!("traces over {} of {}", material.describe(), source.display());
+    meter.note(&format!("traces over {} of {}", material.describe(), source.display()));
     let steps = args.tokens.div_ceil(args.batch_tokens as u64);
     let trained_by = |trainable, rate| Options {
         trainable,
@@ -148,14 +152,14 @@ fn prepare(args: &Args, source: &Path) -> anyhow::Result<Setup> {
     let agent = agent_options(args, context);
     agent.validate()?;
     let config = learner.model();
-    eprintln!(
+    meter.note(&format!(
         "model: {} parameters ({} trained), vocabulary {}, context {context}",
         config.parameters(),
         learner.parameters().len(),
         config.vocab_size,
-    );
+    ));
     let codec: Arc<dyn ChatCodec> = Arc::new(ModelCodec::from(tokenizer));
-    let held_out = held_out(args, source, &codec, &agent)?;
+    let held_out = held_out(args, source, &codec, &agent, meter)?;
     Ok(Setup { learner, codec, agent, material: Arc::new(material), held_out, steps })
 }
 
@@ -184,17 +188,55 @@ fn held_out(
     source: &Path,
     codec: &Arc<dyn ChatCodec>,
     agent: &crrl_agent::Options,
+    meter: &Meter,
 ) -> anyhow::Result<Vec<Example>> {
     let material = match Material::load(args, source, Split::HeldOut, true) {
         Ok(material) if !material.is_empty() => material,
         Ok(_) | Err(_) => {
-            eprintln!("no held-out traces here: nothing is measured on unseen files");
+            meter.warn("no held-out traces here: nothing is measured on unseen files");
             return Ok(Vec::new());
         }
     };
     (0..args.eval_traces as u64)
         .map(|index| material.example(codec, agent, args.seed, index).map_err(anyhow::Error::msg))
         .collect()
+}
+
+/// Tokens over time, and what the line says of the last update.
+struct Pace {
+    count: Count,
+    started: Instant,
+    tokens: u64,
+}
+
+impl Pace {
+    fn from(updates: u64, count: Count) -> Self {
+        count.from(updates);
+        Self { count, started: Instant::now(), tokens: 0 }
+    }
+
+    fn step(&mut self, step: u64, report: &Report) {
+        self.tokens += report.tokens as u64;
+        self.count.at(step);
+        let (loss, right) = (report.loss, 100.0 * report.greedy);
+        let rate = self.rate();
+        self.count.say(format!("loss {loss:.4}  accuracy {right:.1} %  {rate:.0} tokens/s"));
+    }
+
+    /// Tokens a second so far.
+    fn rate(&self) -> f64 {
+        self.tokens as f64 / self.started.elapsed().as_secs_f64().max(1e-9)
+    }
+}
+
+/// How held-out traces are predicted.
+fn held_out_line(step: u64, accuracy: &Accuracy) -> String {
+    format!(
+        "held out after {step} updates: loss {:.4}, {:.2} % of tokens, {:.1} % of traces whole",
+        accuracy.loss,
+        100.0 * accuracy.tokens,
+        100.0 * accuracy.examples,
+    )
 }
 
 /// Updates until all are done (true) or someone interrupts (false).
@@ -204,7 +246,7 @@ fn train(
     store: &Checkpoints,
     cursor: u64,
     interrupted: &AtomicBool,
-    meter: &mut Meter,
+    (meter, pace): (&Meter, &mut Pace),
 ) -> anyhow::Result<bool> {
     let (material, codec) = (Arc::clone(&setup.material), Arc::clone(&setup.codec));
     let (agent, seed) = (setup.agent.clone(), args.seed);
@@ -218,7 +260,7 @@ fn train(
         let batch = feed.batch(args.batch_tokens)?;
         let report = setup.learner.imitate(&batch)?;
         batches += 1;
-        meter.step(batches, &report);
+        pace.step(batches, &report);
         let stop = interrupted.load(Ordering::Relaxed);
         if stop || batches.is_multiple_of(args.checkpoint_every) || batches == setup.steps {
             let progress = Progress { cursor: feed.cursor(), ..Progress::default() };
@@ -229,7 +271,7 @@ fn train(
         }
         if batches.is_multiple_of(args.eval_every) && batches < setup.steps {
             let accuracy = setup.learner.accuracy(&setup.held_out)?;
-            meter.held_out(batches, &accuracy);
+            meter.note(&held_out_line(batches, &accuracy));
         }
     }
     Ok(true)

@@ -5,6 +5,7 @@
 //! whose hash is wrong does not come in.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,6 +31,18 @@ struct Inner {
     /// Counts what has come in.
     changed: watch::Sender<u64>,
     announced: watch::Sender<Option<Arc<Offer>>>,
+    given: [AtomicU64; 3],
+}
+
+/// What a node has given to others since it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Given {
+    /// Requests for chunks that were answered with chunks.
+    pub fetches: u64,
+    /// Bytes of whole adapters.
+    pub full_bytes: u64,
+    /// Bytes of differences between two.
+    pub delta_bytes: u64,
 }
 
 impl Default for Inner {
@@ -38,6 +51,7 @@ impl Default for Inner {
             items: Mutex::default(),
             changed: watch::Sender::new(0),
             announced: watch::Sender::new(None),
+            given: Default::default(),
         }
     }
 }
@@ -51,13 +65,15 @@ struct Item {
     /// `whole` is there.
     parts: Vec<u8>,
     whole: Option<Bytes>,
+    /// Whether it is a difference.
+    delta: bool,
 }
 
 impl Item {
     fn new(payload: &Payload) -> Self {
         let held = vec![false; payload.count()];
         let whole = held.is_empty().then(Bytes::new);
-        Self { payload: payload.clone(), held, parts: Vec::new(), whole }
+        Self { payload: payload.clone(), held, parts: Vec::new(), whole, delta: false }
     }
 
     fn missing(&self) -> Vec<usize> {
@@ -102,6 +118,39 @@ impl Depot {
         if bytes.len() as u64 == payload.bytes {
             self.touch(payload, |item| item.put(bytes));
         }
+    }
+
+    /// As [`Self::put`], of the difference between two adapters.
+    pub fn put_delta(&self, payload: &Payload, bytes: &Bytes) {
+        if bytes.len() as u64 == payload.bytes {
+            self.touch(payload, |item| {
+                item.delta = true;
+                item.put(bytes);
+            });
+        }
+    }
+
+    /// As [`Self::expect`], of the difference between two adapters.
+    pub fn expect_delta(&self, payload: &Payload) {
+        self.touch(payload, |item| item.delta = true);
+    }
+
+    /// What was given to others.
+    #[must_use]
+    pub fn given(&self) -> Given {
+        let [fetches, full_bytes, delta_bytes] =
+            self.0.given.each_ref().map(|count| count.load(Ordering::Relaxed));
+        Given { fetches, full_bytes, delta_bytes }
+    }
+
+    pub(crate) fn answers(&self) {
+        self.0.given[0].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn gave(&self, digest: Digest, bytes: u64) {
+        let items = lock(&self.0.items);
+        let delta = items.iter().any(|item| item.payload.digest == digest && item.delta);
+        self.0.given[if delta { 2 } else { 1 }].fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Makes room for a payload whose chunks are about to come; those held already stay.

@@ -87,6 +87,7 @@ impl Weights {
     ) -> Option<Bytes> {
         let offered = offer.delta.as_ref()?;
         let base = self.depot().whole(offered.base)?;
+        self.depot().expect_delta(&offered.payload);
         let difference = self.gather(&offered.payload, sources, report).await.ok()?;
         let digest = offer.whole.digest;
         let made = aside(move || {

@@ -23,7 +23,7 @@ pub mod feed;
 pub mod fetch;
 pub(crate) mod serve;
 
-pub use depot::Depot;
+pub use depot::{Depot, Given};
 pub use feed::AdapterFeed;
 pub use fetch::FetchError;
 

@@ -84,6 +84,7 @@ async fn chunks(
         return say(protocol, send, &Answer::Refused("there are no such chunks".into())).await;
     }
     say(protocol, send, &Answer::Coming).await?;
+    depot.answers();
     let mut first_of_all = true;
     for index in ranges.iter().flat_map(|(first, end)| *first..*end) {
         let Some(chunk) = depot.chunk(digest, index as usize, CHUNK_WAIT).await else {
@@ -94,11 +95,13 @@ async fn chunks(
         let faults = weights.0.endpoint.faults();
         let chunk = if first_of_all { faults.adapter(chunk) } else { chunk };
         first_of_all = false;
+        let bytes = chunk.len() as u64;
         weights.pace(chunk.len()).await;
         tokio::time::timeout(STALL, send.write_chunk(chunk))
             .await
             .map_err(|_| "the receiver takes nothing".to_owned())?
             .map_err(text)?;
+        depot.gave(digest, bytes);
     }
     Ok(())
 }

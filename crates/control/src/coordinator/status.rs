@@ -134,6 +134,13 @@ impl Coordinator {
         self.is_over() || self.nodes.get(node).is_some_and(|node| node.up)
     }
 
+    /// Whether an episode that is not forgotten yet was leased this often.
+    #[must_use]
+    pub fn has_leased(&self, episode: EpisodeId, attempt: u32) -> bool {
+        let leased = self.ledger.get(episode).map_or(0, |entry| entry.attempt);
+        (1..=leased).contains(&attempt)
+    }
+
     /// The run at a glance.
     #[must_use]
     pub fn status(&self) -> Status {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crrl_store::EpisodeRow;
-use crrl_types::{EpisodeId, Finish, GroupId, Step, TaskId, Trajectory};
+use crrl_store::{AttemptTiming, EpisodeRow};
+use crrl_types::{EpisodeId, Finish, GroupId, Step, TaskId, Trajectory, Work};
 
 use super::command;
 
@@ -41,6 +41,25 @@ pub struct EpisodeFact {
     pub step: Option<Step>,
     /// What it did; `None` where it left nothing or was not looked at.
     pub conduct: Option<Conduct>,
+    /// Where its time went; `None` where nobody measured, or looked.
+    pub spent: Option<Spent>,
+}
+
+/// Seconds of the attempt that came back, by what they were spent on.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Spent {
+    /// Until there was a sandbox and a place in the engine.
+    pub places: f64,
+    /// The policy generated.
+    pub generating: f64,
+    /// Tools ran.
+    pub tools: f64,
+    /// The diff and the reward.
+    pub scoring: f64,
+    /// What a lost node had done, done again.
+    pub replaying: f64,
+    /// Anything else.
+    pub rest: f64,
 }
 
 /// What an episode did.
@@ -72,7 +91,31 @@ impl EpisodeFact {
             generated: row.generated,
             step: row.step,
             conduct: None,
+            spent: None,
         }
+    }
+}
+
+impl Spent {
+    /// Of the last attempt that was measured: the one that came back, unless its word was lost.
+    #[must_use]
+    pub fn of(attempts: &[AttemptTiming]) -> Option<Self> {
+        let timing = &attempts.last()?.timing;
+        let seconds = |micros: u64| micros as f64 / 1e6;
+        let mut spent = Self::default();
+        for work in &timing.works {
+            let part = match work.work {
+                Work::Places => &mut spent.places,
+                Work::Replay { .. } => &mut spent.replaying,
+                Work::Generate { .. } => &mut spent.generating,
+                Work::Call { .. } => &mut spent.tools,
+                Work::Diff | Work::Reward => &mut spent.scoring,
+            };
+            *part += seconds(work.took_us);
+        }
+        let known = spent.places + spent.replaying + spent.generating + spent.tools + spent.scoring;
+        spent.rest = (seconds(timing.took_us) - known).max(0.0);
+        Some(spent)
     }
 }
 

@@ -10,7 +10,7 @@ use crrl_control::results::{RESULTS_FILE, Results};
 use crrl_store::{Reader, StoreError};
 use crrl_types::{Event, Task, TaskId};
 
-use super::{Conduct, EpisodeFact, Facts, History, HostFact, TaskFact};
+use super::{Conduct, EpisodeFact, Facts, History, HostFact, Spent, TaskFact};
 use crate::model::picks;
 
 /// Episodes whose transcripts are looked at. Of more, every second, third... is: shares of
@@ -77,7 +77,15 @@ pub enum ReadError {
 /// # Errors
 /// [`ReadError`]: no folder of a run, or a file of it is damaged.
 pub fn read(folder: &Path) -> Result<Facts, ReadError> {
-    read_with(folder, look_into)
+    read_watched(folder, &|_, _| ())
+}
+
+/// The same; `told` hears how many transcripts were looked at, and of how many.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_watched(folder: &Path, told: &dyn Fn(usize, usize)) -> Result<Facts, ReadError> {
+    read_with(folder, &|reader, episodes, notes| look_into(reader, episodes, notes, told))
 }
 
 /// As [`read`], without a look at the transcripts: what takes the time, and what curves and tables of
@@ -86,13 +94,13 @@ pub fn read(folder: &Path) -> Result<Facts, ReadError> {
 /// # Errors
 /// As [`read`].
 pub fn read_ledger(folder: &Path) -> Result<Facts, ReadError> {
-    read_with(folder, |_, _, _| Ok(()))
+    read_with(folder, &|_, _, _| Ok(()))
 }
 
 /// What fills in the conduct of episodes.
-type Look = fn(&Reader, &mut [EpisodeFact], &mut Vec<String>) -> Result<(), StoreError>;
+type Look<'a> = &'a dyn Fn(&Reader, &mut [EpisodeFact], &mut Vec<String>) -> Result<(), StoreError>;
 
-fn read_with(folder: &Path, look: Look) -> Result<Facts, ReadError> {
+fn read_with(folder: &Path, look: Look<'_>) -> Result<Facts, ReadError> {
     if !folder.is_dir() {
         return Err(ReadError::NoFolder { path: folder.to_owned() });
     }
@@ -130,6 +138,7 @@ fn read_with(folder: &Path, look: Look) -> Result<Facts, ReadError> {
         name: name.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy()).into(),
         steps: reader.steps()?,
         quarantined: reader.quarantined()?,
+        environment: crrl_store::environment::read(folder),
         configuration: small_file(&folder.join("cluster.toml"))?,
         host: host.filter(|host: &HostFact| !host.nodes.is_empty()),
         plan,
@@ -209,11 +218,15 @@ fn look_into(
     reader: &Reader,
     episodes: &mut [EpisodeFact],
     notes: &mut Vec<String>,
+    told: &dyn Fn(usize, usize),
 ) -> Result<(), StoreError> {
     let done = episodes.iter().filter(|episode| episode.reward.is_some()).count();
     let every = done.div_ceil(TRANSCRIPTS_MAX).max(1);
-    for episode in episodes.iter_mut().filter(|e| e.reward.is_some()).step_by(every) {
+    let looked = episodes.iter_mut().filter(|e| e.reward.is_some()).step_by(every);
+    for (nth, episode) in looked.enumerate() {
+        told(nth, done / every);
         episode.conduct = reader.trajectory(episode.id)?.as_ref().map(Conduct::of);
+        episode.spent = Spent::of(&reader.timings(episode.id)?);
     }
     if every > 1 {
         notes.push(format!("one of {every} transcripts was read for what episodes did"));

@@ -17,12 +17,12 @@ use std::collections::BTreeMap;
 
 use crrl_control::plan::Plan;
 use crrl_control::results::Results;
-use crrl_store::StepRow;
+use crrl_store::{Environment, StepRow};
 use crrl_types::{TaskId, Trajectory};
 use serde::{Deserialize, Serialize};
 
-pub use episode::{Conduct, EpisodeFact};
-pub use folder::{ReadError, read, read_ledger};
+pub use episode::{Conduct, EpisodeFact, Spent};
+pub use folder::{ReadError, read, read_ledger, read_watched};
 pub use history::{History, Mark, MarkKind};
 pub use task::TaskFact;
 
@@ -47,6 +47,8 @@ pub struct Facts {
     pub tasks: BTreeMap<TaskId, TaskFact>,
     /// The episodes that are shown, in full.
     pub shown: Vec<(crate::model::picks::Choice, Trajectory)>,
+    /// On what it was started, each time.
+    pub environment: Vec<Environment>,
     /// `cluster.toml`, as it is.
     pub configuration: Option<String>,
     /// The processes, as the host last wrote them down.

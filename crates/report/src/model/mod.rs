@@ -24,6 +24,7 @@ pub mod tally;
 pub mod timeline;
 pub mod training;
 
+use crrl_store::Environment;
 use serde::Serialize;
 
 use crate::facts::{Facts, HostFact};
@@ -63,6 +64,8 @@ pub struct Model {
     pub phases: Vec<phases::Phase>,
     /// The processes.
     pub host: Option<HostFact>,
+    /// On what it was started, each time.
+    pub environment: Vec<Environment>,
     /// `cluster.toml`.
     pub configuration: Option<String>,
     /// What could not be read or was left out.
@@ -94,6 +97,7 @@ impl Model {
             seed: facts.plan.seed,
             phases: phases::of(facts),
             host: facts.host.clone(),
+            environment: facts.environment.clone(),
             configuration: facts.configuration.clone(),
             notes: facts.notes.clone(),
         }

@@ -173,6 +173,7 @@ mod tests {
             generated: Some(9),
             step: None,
             conduct: Some(Conduct { finish: Finish::Done, changed, tools, programs }),
+            spent: None,
         }
     }
 

@@ -74,6 +74,7 @@ pub fn of(facts: &Facts) -> (Vec<Chart>, Vec<Stack>) {
         finishes(stretches, &episodes),
         calls(stretches, &episodes),
         programs(stretches, &episodes),
+        spent(stretches, &episodes),
     ];
     (charts.into_iter().flatten().collect(), stacks.into_iter().flatten().collect())
 }
@@ -228,6 +229,34 @@ fn programs(stretches: Stretches, episodes: &[(usize, &EpisodeFact)]) -> Option<
         x_name: STEP_AXIS.into(),
         unit: Unit::Share,
         about: "Share of the programs that command lines call; a pipe calls several.".into(),
+        names,
+        bars,
+        areas: true,
+    })
+}
+
+fn spent(stretches: Stretches, episodes: &[(usize, &EpisodeFact)]) -> Option<Stack> {
+    let mut tally = Tally::new(stretches.count());
+    let mut n = vec![0.0; stretches.count()];
+    for (at, spent) in episodes.iter().filter_map(|(at, e)| Some((*at, e.spent?))) {
+        n[at] += 1.0;
+        let parts = [
+            ("generating", spent.generating),
+            ("tools", spent.tools),
+            ("waiting for a place", spent.places),
+            ("diff and reward", spent.scoring),
+            ("doing again what a lost node had done", spent.replaying),
+            ("between these", spent.rest),
+        ];
+        parts.into_iter().for_each(|(name, seconds)| tally.add(at, name, seconds));
+    }
+    let (names, bars) = stack(stretches, &tally, 6, &n);
+    (!names.is_empty()).then(|| Stack {
+        id: "episode-time".into(),
+        title: "Where an episode's time went, seconds".into(),
+        x_name: STEP_AXIS.into(),
+        unit: Unit::Seconds,
+        about: "Mean of the attempts that came back, as their node measured.".into(),
         names,
         bars,
         areas: true,

@@ -2,8 +2,11 @@
 
 use super::picks::cut_note;
 use super::table::{Cell, Table};
+use crrl_store::Environment;
+
 use crate::facts::HostFact;
 use crate::model::Model;
+use crate::number;
 use crate::text;
 
 /// Lines of the configuration that are shown.
@@ -17,6 +20,7 @@ const NODES_MAX: usize = 100;
 #[must_use]
 pub fn body(run: &Model) -> String {
     plan(run)
+        + &environment(&run.environment)
         + &run.host.as_ref().map(processes).unwrap_or_default()
         + &configuration(run.configuration.as_deref())
 }
@@ -31,6 +35,38 @@ fn plan(run: &Model) -> String {
             Cell::text(phase.extent.clone()),
             Cell::number(phase.temperature.to_string()),
         ]);
+    }
+    table.html()
+}
+
+/// On what it was started. A start on the same as the one before says nothing new.
+fn environment(starts: &[Environment]) -> String {
+    let mut table = Table::new(
+        "Environment of the machine the run was started on",
+        &["started", "crrl", "program", "system", "processor", "#threads", "#memory", "GPU"],
+    );
+    let mut before: Option<Environment> = None;
+    for start in starts {
+        let same = Environment { at_ms: 0, ..start.clone() };
+        if before.as_ref() == Some(&same) {
+            continue;
+        }
+        table.row([
+            Cell::text(number::utc(start.at_ms)),
+            Cell::text(text::short(&start.version, 20)),
+            Cell::text(text::short(&start.program, 12)),
+            Cell::text(text::short(&format!("{}, {}", start.system, start.kernel), 80)),
+            Cell::text(text::short(&start.cpu, 60)),
+            Cell::number(number::count(start.cores)),
+            Cell::number(format!("{:.1} GiB", start.memory_bytes as f64 / (1_u64 << 30) as f64)),
+            Cell::text(text::short(start.gpu.as_deref().unwrap_or("none asked for"), 80)),
+        ]);
+        before = Some(same);
+    }
+    if table.is_empty() {
+        return "<p class=\"note\">What the run was started on was not written down (by builds before \
+                environment.jsonl).</p>\n"
+            .to_owned();
     }
     table.html()
 }

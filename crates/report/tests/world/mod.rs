@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crrl_control::plan::{Evaluate, Phase, Plan, Train};
 use crrl_control::results::{Results, Training};
-use crrl_store::{EventLog, Options, Writer};
+use crrl_store::{Environment, EventLog, Options, Writer};
 use crrl_types::{BugKind, EventKind, Origin, Sampling, Task};
 
 use pen::Pen;
@@ -63,6 +63,9 @@ impl World {
         let host = r#"{"host_pid": 1, "nodes": [{"name": "rollout-0", "roles": ["rollout"],
             "pid": null, "restarts": 1, "given_up": false, "last_exit": "signal 9"}]}"#;
         std::fs::write(folder.join("host.json"), host).expect("host");
+        let program = "0123456789ab".to_owned();
+        let start = Environment::here(1_790_000_000_000, "0.1.0", program, None);
+        start.append(folder).expect("environment");
         self.tasks(folder);
         let mut pen =
             Pen { world: self, ops: vec![], events: vec![], now_ms: 1_790_000_000_000, next: 0 };

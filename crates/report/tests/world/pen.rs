@@ -4,7 +4,7 @@ use crrl_control::results::{Attempt, Evaluation, TaskResult};
 use crrl_store::{EpisodeRow, Op, StepRow};
 use crrl_types::{
     AdapterVersion, Component, Digest, EpisodeId, Event, EventKind, Finish, GroupId, Reward, Step,
-    TokenSpan, ToolRecord, Trajectory, Turn,
+    TimedWork, Timing, TokenSpan, ToolRecord, Trajectory, Turn, Work,
 };
 
 use super::{World, patch, task};
@@ -173,6 +173,12 @@ impl Pen<'_> {
             version: AdapterVersion(version),
             digest: Digest::of(b"adapter"),
         };
+        self.ops.push(Op::Timed {
+            episode,
+            attempt: 1,
+            node: "rollout-0".into(),
+            timing: self.timing(id.0),
+        });
         self.ops.push(Op::Trajectory(Box::new(Trajectory {
             episode,
             group,
@@ -190,6 +196,28 @@ impl Pen<'_> {
             wall_ms: 900,
         })));
         attempt
+    }
+
+    fn timing(&self, id: u64) -> Timing {
+        let mut timing = Timing { began_ms: self.now_ms.saturating_sub(900), ..Timing::default() };
+        let generate = |tokens| Work::Generate { context: 200, tokens, version: AdapterVersion(1) };
+        let call = |tool: &str| Work::Call { tool: tool.into(), ok: true };
+        let slow = (100_000.0 * chance(id, 9)) as u64;
+        let works = [
+            (0, Work::Places, 40_000),
+            (1, generate(40), 200_000 + slow),
+            (1, call("shell"), 60_000),
+            (2, generate(50), 250_000),
+            (2, call("apply_patch"), 5_000),
+            (3, generate(3), 20_000),
+            (3, Work::Diff, 9_000),
+            (0, Work::Reward, 3_000),
+        ];
+        for (turn, work, took_us) in works {
+            timing.add(TimedWork { from_us: timing.took_us, took_us, turn, work });
+            timing.took_us += took_us + 1_000;
+        }
+        timing
     }
 
     fn turns(&self, id: u64, changed: bool) -> Vec<Turn> {

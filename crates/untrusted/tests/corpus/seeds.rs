@@ -16,8 +16,8 @@ use crrl_types::journal::{JournalEntry, Sampled, Stop};
 use crrl_types::{
     Action, AdapterManifest, AdapterVersion, Base, BugKind, Digest, EpisodeId, Event, EventKind,
     Finish, GroupId, NodeName, Order, OrderAnswer, OrderRecord, Origin, Outcome, Reward, Sampling,
-    Step, Target, Task, TensorEntry, TokenSpan, ToolRecord, TraceEnd, TraceEvent, TraceRequest,
-    TraceStop, Traced, Trajectory, Turn,
+    Step, Target, Task, TensorEntry, TimedWork, Timing, TokenSpan, ToolRecord, TraceEnd,
+    TraceEvent, TraceRequest, TraceStop, Traced, Trajectory, Turn, Work,
 };
 
 /// Seeds by decoder.
@@ -154,6 +154,15 @@ fn journal() -> Vec<JournalEntry> {
     ]
 }
 
+fn timing() -> Timing {
+    let call = Work::Call { tool: "shell".into(), ok: true };
+    let generate = Work::Generate { context: 300, tokens: 41, version: AdapterVersion(3) };
+    let works =
+        [Work::Places, Work::Replay { entries: 2 }, generate, call, Work::Diff, Work::Reward];
+    let timed = |work| TimedWork { from_us: 1_000, took_us: 250, turn: 1, work };
+    Timing { began_ms: 1, took_us: 9_000, works: works.map(timed).to_vec(), left_out: 0 }
+}
+
 fn wires() -> Vec<Wire> {
     let held = Held { episode: EpisodeId(12), attempt: 2 };
     let (version, digest) = (AdapterVersion(3), Digest::of(b"adapter"));
@@ -201,6 +210,7 @@ fn wires() -> Vec<Wire> {
     ];
     wires.extend(injections);
     wires.extend(orders_and_traces());
+    wires.push(Wire::Timed { episode: EpisodeId(12), attempt: 1, timing: timing() });
     wires
 }
 
