@@ -271,7 +271,7 @@ pub enum Wire {
     /// Node to coordinator: what a trace has seen.
     Traced { id: u64, traced: Traced },
 
-    // Traces (since protocol version 3).
+    // When attempts did what (since protocol version 3).
     /// Rollout node to coordinator, ahead of an attempt's result or failure: when it did what. Never
     /// answered; lost, it is missing in the run's traces and nowhere else.
     Timed { episode: EpisodeId, attempt: u32, timing: Timing },
