@@ -63,7 +63,7 @@ fn a_run_that_is_over_is_read_in_a_terminal_and_left() {
     pane.until(&["the run is over: 3 steps", "read from its folder", "2 trained"]);
     pane.keys(&["6"]);
     pane.until(&["json-decoder-negation-13", "0.875"]);
-    pane.keys(&["Enter"]);
+    pane.keys(&["G", "Enter"]);
     pane.until(&["TURN 1", "I look at whoami", "CHANGE"]);
     pane.keys(&["S"]);
     pane.until(&["the run is not up: nothing of it can be traced or changed"]);
