@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes the pictures of docs/INSPECTOR.md and of the README: scripts/inspector_shots.sh
 #
-# A short quickstart is made in a temporary folder and looked at while it is under way (some ten minutes
-# on two cores). Needs tmux and python3; CRRL says which program to use.
+# The small policy is trained for a few minutes in a temporary folder and looked at meanwhile. Needs tmux
+# and python3; CRRL says which program to use.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -37,10 +37,28 @@ keys() { mux send-keys "$@"; }
 types() { mux send-keys -l "$1"; }
 shot() { mux capture-pane -e -p | python3 scripts/terminal_svg.py "$columns" >"$images/inspector-$1.svg"; }
 
-run=$work/quickstart
-"$crrl" quickstart --quiet --seed 0 --steps "${STEPS:-12}" --run-dir "$run" >/dev/null &
+run=$work/small
+cat >"$work/cluster.toml" <<TOML
+[run]
+dir = "small"
+steps = 200
+[model]
+path = "$PWD/models/small"
+[tasks]
+train = "tasks.jsonl"
+[agent]
+prompt = "brief"
+tokens_max = 1024
+turn_tokens_max = 256
+[rollout]
+group_size = 4
+groups_per_step = 2
+concurrency = 4
+TOML
+(cd "$work" && "$crrl" tasks mutate "$OLDPWD/examples/pytree" -o tasks.jsonl -n 60 >/dev/null)
+(cd "$work" && exec "$crrl" train -f cluster.toml >/dev/null 2>"$work/train") &
 pids+=($!)
-until [ -f "$run/run.sqlite" ]; do sleep 0.2; kill -0 "${pids[0]}"; done
+until [ -f "$run/run.sqlite" ]; do sleep 0.2; kill -0 "${pids[0]}" || { cat "$work/train"; exit 1; }; done
 mux -f /dev/null new-session -d -x "$columns" -y "$lines" "TERM=screen-256color '$crrl' inspect --run '$run'; exec cat"
 until_seen "● live" "training"
 

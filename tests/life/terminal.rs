@@ -50,11 +50,16 @@ fn a_person_looks_round_orders_a_restart_and_leaves_and_the_run_goes_on() {
     let pids = world.pids();
     let Some(pane) = viewer(&world) else { return };
     pane.until(&["● live", "rollout-1", "learner"]);
+    // As small as a terminal gets, and back.
+    pane.resize(20, 5);
+    pane.until_that("a small screen", |text| text.contains("coordina…"));
+    pane.resize(SIZE.0, SIZE.1);
+    pane.until(&["● live", "LAST EPISODES"]);
     // By name.
     pane.types(":sort act wai");
     pane.until(&["COMMANDS", "› sort actors by waiting"]);
     pane.keys(&["Enter"]);
-    pane.until(&["[2 Actors]", "WAIT▾", "sandboxes"]);
+    pane.until(&["[2 Actors]", "WAIT▾", "parameter-server"]);
     // An episode under way, turn by turn.
     pane.types(":screen rollouts");
     pane.keys(&["Enter"]);

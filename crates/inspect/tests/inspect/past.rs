@@ -118,7 +118,7 @@ fn it_says_that_it_is_over_and_shows_what_there_is() {
     viewer.press("3");
     viewer.until(&["it has no nodes and no actors"]);
     viewer.press("6");
-    let list = viewer.until(&["trained", "failed", "the sandbox died", "0.875"]);
+    let list = viewer.until(&["trained", "failed", "the sandbox", "0.875"]);
     assert!(!list.contains(" live "), "{list}");
     viewer.press("7");
     viewer.until(&["loss", "gradient norm", "step 3"]);

@@ -63,9 +63,9 @@ fn a_run_that_is_over_is_read_in_a_terminal_and_left() {
     pane.until(&["the run is over: 3 steps", "read from its folder", "2 trained"]);
     pane.keys(&["6"]);
     pane.until(&["json-decoder-negation-13", "0.875"]);
-    pane.keys(&["Enter"]);
+    pane.keys(&["G", "Enter"]);
     pane.until(&["TURN 1", "I look at whoami", "CHANGE"]);
-    pane.keys(&["S"]);
+    pane.types("S");
     pane.until(&["the run is not up: nothing of it can be traced or changed"]);
     pane.keys(&["q"]);
     pane.until(&["ENDED 0"]);
@@ -85,9 +85,9 @@ fn a_storm_of_resizes_is_survived_and_the_cluster_never_hears_of_it() {
     pane.until_that("a small screen", |text| text.contains("NA") && text.contains("WA"));
     pane.resize(120, 40);
     pane.until(&["HANDLER(AGE)", "parameter-serv", "● live"]);
-    pane.keys(&["m"]);
+    pane.types("m");
     pane.until_that("the mouse", |_| pane.knows("#{mouse_any_flag}") == "1");
-    pane.keys(&["m"]);
+    pane.types("m");
     pane.until_that("no mouse", |_| pane.knows("#{mouse_any_flag}") == "0");
     pane.keys(&["q"]);
     pane.until(&["ENDED 0"]);
