@@ -173,20 +173,20 @@ impl Source {
     }
 
     /// Sends an order.
-    pub fn order(&mut self, order: Order, app: &mut App) {
+    pub fn order(&mut self, order: &Order, app: &mut App) {
         if let Self::Live { desk, .. } = self
             && !desk.order(order.clone())
         {
-            app.order_answered(&order, Err(TOO_MUCH.to_owned()), now_ms());
+            app.order_answered(order, Err(TOO_MUCH.to_owned()), now_ms());
         }
     }
 
     /// Begins a trace.
-    pub fn trace(&mut self, request: TraceRequest, app: &mut App) {
+    pub fn trace(&mut self, request: &TraceRequest, app: &mut App) {
         if let Self::Live { desk, .. } = self
             && !desk.trace(request.clone())
         {
-            app.trace_answered(&request, Err(TOO_MUCH.to_owned()), now_ms());
+            app.trace_answered(request, Err(TOO_MUCH.to_owned()), now_ms());
         }
     }
 

@@ -134,8 +134,8 @@ fn carry_out(
         }
         Effect::Seek(by_ms) => source.seek(by_ms, world)?,
         Effect::Halt => source.halt(world),
-        Effect::Order(order) => source.order(order, app),
-        Effect::Trace(request) => source.trace(request, app),
+        Effect::Order(order) => source.order(&order, app),
+        Effect::Trace(request) => source.trace(&request, app),
         Effect::EndTrace => source.end_trace(),
     }
     Ok(())
