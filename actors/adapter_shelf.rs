@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crrl_cluster::run_dir::{RunDirError, write_atomic};
 use crrl_control::parameter_server::Found;
+use crrl_control::wire::Serving;
 use crrl_learner::checkpoint::all_finite;
 use crrl_machine::disk;
 use crrl_types::{AdapterManifest, AdapterVersion, Digest};
@@ -14,6 +15,16 @@ use crrl_types::{AdapterManifest, AdapterVersion, Digest};
 /// Adapters kept on disk: the newest, and one a reader may have open.
 const KEPT: usize = 2;
 const MANIFEST: &str = "newest.json";
+
+/// What `newest.json` says.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Newest {
+    #[serde(flatten)]
+    manifest: AdapterManifest,
+    /// What was published before it, oldest first.
+    #[serde(default)]
+    before: Vec<Serving>,
+}
 
 /// An adapter that cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +79,7 @@ impl AdapterShelf {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(ShelfError::Disk { what: "read", path, source }),
         };
-        let Ok(manifest) = serde_json::from_slice::<AdapterManifest>(&text) else {
+        let Ok(Newest { manifest, .. }) = serde_json::from_slice(&text) else {
             return Err(ShelfError::Damaged { path });
         };
         let path = self.file(manifest.version);
@@ -89,6 +100,16 @@ impl AdapterShelf {
     #[must_use]
     pub fn manifest(&self) -> Option<AdapterManifest> {
         serde_json::from_slice(&std::fs::read(self.0.join(MANIFEST)).ok()?).ok()
+    }
+
+    /// What was published last, oldest first, the newest included.
+    #[must_use]
+    pub fn recent(&self) -> Vec<Serving> {
+        let text = std::fs::read(self.0.join(MANIFEST)).ok();
+        let newest: Option<Newest> = text.and_then(|text| serde_json::from_slice(&text).ok());
+        let Some(Newest { manifest, mut before }) = newest else { return Vec::new() };
+        before.push(Serving { version: manifest.version, digest: manifest.digest });
+        before
     }
 
     /// Every adapter on the shelf, by version, and what its bytes are. Nothing is changed.
@@ -127,18 +148,25 @@ impl AdapterShelf {
         disk::until_room(&path, write)
     }
 
-    /// Makes bytes that were put the newest adapter, durably, and lets old ones go.
+    /// Makes bytes that were put the newest adapter, durably, and lets old ones go. `before` is what
+    /// was published last, oldest first.
     ///
     /// # Errors
     /// [`ShelfError::Disk`].
-    pub fn publish(&self, manifest: &AdapterManifest) -> Result<(), ShelfError> {
+    pub fn publish(
+        &self,
+        manifest: &AdapterManifest,
+        mut before: Vec<Serving>,
+    ) -> Result<(), ShelfError> {
         let (from, path) = (self.candidate(manifest), self.file(manifest.version));
         std::fs::rename(from, &path).map_err(|source| ShelfError::Disk {
             what: "write",
             path,
             source,
         })?;
-        let text = serde_json::to_vec(manifest).expect("a manifest has string keys only");
+        before.retain(|serving| serving.version < manifest.version);
+        let newest = Newest { manifest: manifest.clone(), before };
+        let text = serde_json::to_vec(&newest).expect("a manifest has string keys only");
         // Syncs the folder too, and with it the renamed file.
         let newest = self.0.join(MANIFEST);
         // The few who wait for an adapter wait for its manifest as well.
@@ -213,6 +241,32 @@ mod tests {
         bytes.extend(header.as_bytes());
         bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
         bytes
+    }
+
+    #[test]
+    fn what_was_published_before_is_known_after_a_restart() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let bytes = adapter(&[1.0]);
+        let mut recent = Vec::new();
+        for version in 1..=5 {
+            let manifest = AdapterManifest {
+                version: AdapterVersion(version),
+                digest: Digest::of(&bytes),
+                base_digest: Digest::of(b"base"),
+                bytes: bytes.len() as u64,
+                rank: 1,
+                alpha_milli: 1000,
+                tensors: Vec::new(),
+                finite: true,
+            };
+            let shelf = AdapterShelf::new(folder.path());
+            shelf.put(&manifest, &bytes).expect("writable");
+            shelf.publish(&manifest, shelf.recent()).expect("writable");
+            recent.push(Serving { version: manifest.version, digest: manifest.digest });
+            assert_eq!(AdapterShelf::new(folder.path()).recent(), recent);
+            let (newest, _) = shelf.newest().expect("whole").expect("is there");
+            assert_eq!(newest, manifest);
+        }
     }
 
     #[test]

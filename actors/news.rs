@@ -33,8 +33,14 @@ pub(crate) struct News {
 }
 
 impl News {
-    pub(crate) fn new(newest: Option<Serving>) -> Self {
-        Self { recent: newest.into_iter().collect(), told: BTreeMap::new() }
+    /// News of what was published so far, oldest first.
+    pub(crate) fn new(recent: Vec<Serving>) -> Self {
+        Self { recent: recent.into(), told: BTreeMap::new() }
+    }
+
+    /// What was published last, oldest first.
+    pub(crate) fn recent(&self) -> Vec<Serving> {
+        self.recent.iter().copied().collect()
     }
 
     /// Something was published; of what is known already everyone is told again.
@@ -103,7 +109,7 @@ mod tests {
 
     #[test]
     fn everyone_hears_once_what_it_wants_to_hear() {
-        let mut news = News::new(Some(serving(3)));
+        let mut news = News::new(vec![serving(3)]);
         news.add(serving(4));
         assert_eq!(heard(&mut news, Wants::All, 0.0), [3, 4]);
         assert_eq!(heard(&mut news, Wants::All, 0.1), [0; 0]);
@@ -119,7 +125,7 @@ mod tests {
 
     #[test]
     fn whoever_was_lost_or_may_not_have_read_it_hears_all_of_it_again() {
-        let mut news = News::new(None);
+        let mut news = News::new(Vec::new());
         for version in 1..=3 {
             news.add(serving(version));
         }
@@ -133,7 +139,7 @@ mod tests {
 
     #[test]
     fn what_could_not_be_sent_is_told_later_and_only_so_much_is_kept() {
-        let mut news = News::new(None);
+        let mut news = News::new(Vec::new());
         for version in 1..=100 {
             news.add(serving(version));
         }

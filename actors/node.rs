@@ -5,13 +5,13 @@
 //! node that is told to leave for a restart tells nobody: the others wait for it.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crrl_cluster::router::kind;
 use crrl_cluster::{
-    Backoff, ChildSpec, Inbound, Intensity, Mesh, MeshError, MeshEvent, MeshOptions, Probe, Probes,
-    Router, RunDir, StatusBoard, Strategy, Supervisor, SupervisorArgs, SupervisorMsg,
+    Backoff, ChildSpec, Inbound, Intensity, Letter, Mesh, MeshError, MeshEvent, MeshOptions, Probe,
+    Probes, Router, RunDir, StatusBoard, Strategy, Supervisor, SupervisorArgs, SupervisorMsg,
 };
 use crrl_config::{ClusterConfig, Node, Role};
 use crrl_control::wire::Wire;
@@ -27,9 +27,12 @@ use crate::chaos::Chaos;
 use crate::chat_codec::ModelCodec;
 use crate::coordinator::{self, Coordinator};
 use crate::courier::Courier;
+use crate::duty::{Duty, Roster};
 use crate::engine::EngineHandle;
 use crate::learner::{self, LearnerActor, LearnerBoard};
 use crate::leave::{Farewell, Leave};
+use crate::log_level::LogLevel;
+use crate::orders::{self, Orders};
 use crate::parameter_server::{self, ParameterServer};
 use crate::repair::Repairer;
 use crate::report::{Reporter, Sources};
@@ -102,11 +105,14 @@ pub struct Ground {
     pub store: crrl_store::Options,
     /// Who trains.
     pub trainer: StartTrainer,
+    /// How much is written to the log; none where that cannot be changed.
+    pub log: Option<LogLevel>,
 }
 
 impl Default for Ground {
     fn default() -> Self {
-        Self { net: None, store: Default::default(), trainer: Arc::new(Trainer::start) }
+        let trainer: StartTrainer = Arc::new(Trainer::start);
+        Self { net: None, store: Default::default(), trainer, log: None }
     }
 }
 
@@ -154,13 +160,13 @@ pub async fn run_on(ground: Ground, dir: &Path, name: &NodeName) -> Result<(), N
             },
         );
     }
-    let draining = Arc::<AtomicBool>::default();
-    let drains = Arc::clone(&draining);
+    let roster = Roster::default();
+    let drains = roster.clone();
     router.register_fn(
         "drain",
         |wire| matches!(wire, Wire::Drain),
         move |_| {
-            drains.store(true, Ordering::Relaxed);
+            drains.set(Duty::Drains);
             Ok(())
         },
     );
@@ -177,6 +183,21 @@ pub async fn run_on(ground: Ground, dir: &Path, name: &NodeName) -> Result<(), N
             Ok(())
         },
     );
+    let supervisor = Arc::default();
+    let orders = Orders::of(orders::Node {
+        mesh: mesh.clone(),
+        probes: probes.clone(),
+        roster: roster.clone(),
+        leave: leave.clone(),
+        log: ground.log.clone(),
+        supervisor: Arc::clone(&supervisor),
+        traces: Mutex::default(),
+    });
+    let takes_orders = orders.taker();
+    mesh.router().register_fn("orders", orders::takes, move |inbound| {
+        takes_orders(inbound);
+        Ok(())
+    });
     let parts = Parts {
         run,
         config,
@@ -188,8 +209,8 @@ pub async fn run_on(ground: Ground, dir: &Path, name: &NodeName) -> Result<(), N
         probes,
         leave: leave.clone(),
         gave_up: Arc::default(),
-        supervisor: Mutex::default(),
-        draining,
+        supervisor,
+        roster,
     };
     let mut comes_back = false;
     let outcome = tokio::select! {
@@ -304,10 +325,10 @@ struct Parts {
     leave: Leave,
     /// Why the supervisor gave up.
     gave_up: Arc<Mutex<String>>,
-    /// Whether it takes no new work.
-    draining: Arc<AtomicBool>,
+    /// What it does about work.
+    roster: Roster,
     /// Once it was started.
-    supervisor: Mutex<Option<ActorRef<SupervisorMsg>>>,
+    supervisor: Arc<Mutex<Option<ActorRef<SupervisorMsg>>>>,
 }
 
 impl Parts {
@@ -349,8 +370,8 @@ fn signalled() -> Result<impl Future<Output = Told>, NodeError> {
 /// Starts the supervisor with a child for each role, and the node's reports.
 async fn start(parts: &Parts) -> Result<(JoinHandle<()>, Reporter), NodeError> {
     let (chaos, probes) = (parts.chaos.clone(), parts.probes.clone());
-    let draining = Arc::clone(&parts.draining);
-    let mut sources = Sources { chaos, probes, draining, ..Sources::default() };
+    let roster = parts.roster.clone();
+    let mut sources = Sources { chaos, probes, roster, ..Sources::default() };
     let mut children = Vec::new();
     for role in &parts.node.roles {
         children.push(match role {
@@ -418,16 +439,26 @@ where
             let (actor, _) = Actor::spawn_linked(None, probe, args(), supervisor).await?;
             let (by_peers, by_mesh) = (watched.clone(), watched);
             mesh.router().register(name, &actor, takes, move |message| {
-                by_peers.sent();
+                by_peers.sent(|| letter(&message));
                 inbound(Box::new(message))
             });
             mesh.watch(&actor, move |event| {
-                by_mesh.sent();
+                by_mesh.sent(|| news(&event));
                 peer(event)
             });
             Ok(actor.get_cell())
         }
     })
+}
+
+/// What is told of a message to whoever traces it: never what is in it.
+fn letter(inbound: &Inbound) -> Letter {
+    Letter { message: kind(&inbound.wire), from: Some(inbound.from.clone()) }
+}
+
+fn news(event: &MeshEvent) -> Letter {
+    let (MeshEvent::PeerUp { name, .. } | MeshEvent::PeerDown { name, .. }) = event;
+    Letter { message: kind(event), from: Some(name.clone()) }
 }
 
 fn coordinator(parts: &Parts) -> ChildSpec {
@@ -517,9 +548,11 @@ pub async fn local_repairer(
 
 fn rollout(parts: &Parts, repairer: Repairer) -> ChildSpec {
     let (mesh, capacity) = (parts.mesh.clone(), parts.config.rollout.concurrency);
+    let roster = parts.roster.clone();
     let args = move || rollout::Args {
         repairer: repairer.clone(),
         capacity,
+        roster: roster.clone(),
         incarnation: mesh.incarnation(),
         outbox: rollout::outbox(mesh.clone()),
         courier: Courier::of(&mesh),

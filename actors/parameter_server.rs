@@ -184,9 +184,10 @@ impl Actor for ParameterServer {
             .as_ref()
             .map(|newest| newest.offer.manifest.clone())
             .or_else(|| shelf.manifest());
+        let recent = shelf.recent();
         let machine = Machine::new(args.options, manifest);
         Ok(State {
-            news: News::new(machine.serving()),
+            news: News::new(recent),
             machine,
             args,
             started: Instant::now(),
@@ -312,7 +313,7 @@ impl State {
         if self.newest.is_none() && is_it && self.machine.newest().is_some() {
             tracing::info!(%version, "the newest adapter is whole again");
             self.shelf.put(manifest, &copy.bytes)?;
-            self.shelf.publish(manifest)?;
+            self.shelf.publish(manifest, self.news.recent())?;
             copy.stock(&self.args.depot);
             self.args.depot.announce((*copy.offer).clone());
             self.newest = Some(copy.clone());
@@ -391,7 +392,7 @@ impl State {
         manifest: &AdapterManifest,
         myself: &ActorRef<Msg>,
     ) -> Result<(), ActorProcessingErr> {
-        let published = self.shelf.publish(manifest);
+        let published = self.shelf.publish(manifest, self.news.recent());
         published.inspect_err(|error| self.args.leave.say_if_full(error))?;
         tracing::info!(version = %manifest.version, "published");
         counter!(names::PUBLISHED).increment(1);

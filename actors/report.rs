@@ -1,7 +1,5 @@
 //! What a node says of itself, once a second, to the coordinator.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crrl_cluster::{Mesh, Probes};
@@ -10,6 +8,7 @@ use crrl_types::{AdapterVersion, Digest};
 use tokio::task::AbortHandle;
 
 use crate::chaos::Chaos;
+use crate::duty::{Duty, Roster};
 use crate::learner::LearnerBoard;
 use crate::repair::Repairer;
 
@@ -27,8 +26,8 @@ pub struct Sources {
     pub chaos: Chaos,
     /// What the actors are doing.
     pub probes: Probes,
-    /// Whether the node takes no new work.
-    pub draining: Arc<AtomicBool>,
+    /// What the node does about work.
+    pub roster: Roster,
 }
 
 /// Reports until it is stopped or dropped.
@@ -119,8 +118,10 @@ fn report(mesh: &Mesh, sources: &Sources) -> NodeReport {
             report.state = NodeState::Starting;
         }
     }
-    if sources.draining.load(Ordering::Relaxed) {
-        report.state = NodeState::Draining;
+    match sources.roster.now() {
+        Duty::Works => {}
+        Duty::Drains => report.state = NodeState::Draining,
+        Duty::Rests => report.state = NodeState::Suspended,
     }
     if let Some(path) = crrl_machine::disk::waiting() {
         report.activity = format!("no space left: waiting for room for {}", path.display());

@@ -21,6 +21,7 @@ use ractor_cluster::RactorMessage;
 use tokio::task::{AbortHandle, JoinError};
 
 use crate::courier::Courier;
+use crate::duty::{Duty, Roster};
 use crate::engine::{EngineGone, EngineHandle, Verified, panic_text};
 use crate::repair::{Attempt, RepairError, Repairer};
 use crate::stopwatch::Stopwatch;
@@ -36,6 +37,9 @@ const ADAPTER_RETRY: Duration = Duration::from_secs(5);
 const UNACKED_PER_PLACE_MAX: usize = 4;
 /// A draining node still takes what may have been on its way to it.
 const DRAIN_OVERLAP: Duration = Duration::from_secs(1);
+/// What was on its way when the node began to rest is given back after this long: longer than the
+/// coordinator takes for the way.
+const REJOIN_AFTER: Duration = Duration::from_secs(3);
 /// Part of the lease that is left for sending the result.
 const SEND_SHARE: f64 = 0.1;
 
@@ -67,7 +71,6 @@ pub fn takes(wire: &Wire) -> bool {
             | Wire::Ack { .. }
             | Wire::AdapterOffer { .. }
             | Wire::Published { .. }
-            | Wire::Drain
     )
 }
 
@@ -77,6 +80,8 @@ pub struct Args {
     pub repairer: Repairer,
     /// Episodes at once.
     pub capacity: u32,
+    /// What the node does about work.
+    pub roster: Roster,
     /// Which life of the node this is.
     pub incarnation: u64,
     /// The way out.
@@ -119,6 +124,8 @@ pub enum Msg {
     },
     /// The engine took an adapter, or did not.
     Activated(Serving, Result<Serving, String>),
+    /// The node does something else about work.
+    Duty(Duty),
     /// The engine's thread has ended.
     EngineGone(EngineGone),
     /// Time has passed.
@@ -131,10 +138,30 @@ pub struct Rollout;
 /// An episode under way.
 struct Running {
     attempt: u32,
-    abort: AbortHandle,
+    #[expect(dead_code, reason = "the episode ends with it: an actor that is killed says nothing")]
+    work: Work,
     /// What has happened in it. The coordinator may have missed some: it is told all of it anew
     /// when it is back.
     journal: Vec<JournalEntry>,
+}
+
+/// An episode's task; it ends when this is dropped.
+struct Work(AbortHandle);
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What is done about work.
+enum Stance {
+    /// It is taken.
+    Open,
+    /// None is taken. What was on its way is done, until `overlap` is over.
+    Drains { overlap: Option<Instant> },
+    /// None is taken or done.
+    Rests,
 }
 
 /// A result that waits for its acknowledgement.
@@ -168,8 +195,10 @@ pub struct State {
     serving: Option<Serving>,
     adapter_asked: Option<Instant>,
     incoming: Option<Incoming>,
-    /// Since when it takes no new work.
-    draining: Option<Instant>,
+    stance: Stance,
+    /// When the coordinator is told again what is held: what was on its way to a node that rests is
+    /// then given to others.
+    rejoin: Option<Instant>,
 }
 
 impl Actor for Rollout {
@@ -188,6 +217,15 @@ impl Actor for Rollout {
             let gone = engine.gone().await;
             // An actor that has stopped needs no news.
             let _ = watcher.cast(Msg::EngineGone(gone));
+        });
+        let (mut changes, listener) = (args.roster.changes(), myself.clone());
+        tokio::spawn(async move {
+            while changes.changed().await.is_ok() {
+                let duty = *changes.borrow_and_update();
+                if listener.cast(Msg::Duty(duty)).is_err() {
+                    return;
+                }
+            }
         });
         myself.send_interval(TICK, || Msg::Tick);
         Ok(State::new(args))
@@ -210,6 +248,7 @@ impl Actor for Rollout {
                 state.arrived(serving, report, result, &myself);
             }
             Msg::Activated(serving, result) => state.activated(serving, result),
+            Msg::Duty(duty) => state.duty(duty),
             Msg::EngineGone(gone) => return Err(Box::new(gone)),
             Msg::Tick => state.tick(),
         }
@@ -221,9 +260,7 @@ impl Actor for Rollout {
         _myself: ActorRef<Msg>,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        for running in state.running.values() {
-            running.abort.abort();
-        }
+        state.running.clear();
         state.leave_incoming();
         Ok(())
     }
@@ -231,6 +268,12 @@ impl Actor for Rollout {
 
 impl State {
     fn new(args: Args) -> Self {
+        // Nothing is on its way to an actor that has just been started.
+        let stance = match args.roster.now() {
+            Duty::Works => Stance::Open,
+            Duty::Drains => Stance::Drains { overlap: None },
+            Duty::Rests => Stance::Rests,
+        };
         Self {
             serving: Some(serving(args.repairer.engine().status().serving)),
             args,
@@ -238,7 +281,8 @@ impl State {
             unacked: BTreeMap::new(),
             adapter_asked: None,
             incoming: None,
-            draining: None,
+            stance,
+            rejoin: None,
         }
     }
 
@@ -259,11 +303,36 @@ impl State {
             Wire::Published { version, digest } => {
                 self.published(Serving { version, digest }, myself);
             }
-            Wire::Drain => {
-                self.draining.get_or_insert_with(Instant::now);
+            other => tracing::warn!(?other, "a message that is not for a rollout node"),
+        }
+    }
+
+    /// The node does something else about work from now on.
+    fn duty(&mut self, duty: Duty) {
+        tracing::info!(?duty, running = self.running.len(), "what is done about work");
+        match duty {
+            Duty::Works => {
+                self.stance = Stance::Open;
+                self.send(NodeRole::Coordinator, Wire::Credit { episodes: self.args.capacity });
+            }
+            Duty::Drains => {
+                self.stance = Stance::Drains { overlap: Some(Instant::now() + DRAIN_OVERLAP) };
                 self.send(NodeRole::Coordinator, Wire::Credit { episodes: 0 });
             }
-            other => tracing::warn!(?other, "a message that is not for a rollout node"),
+            Duty::Rests => {
+                self.stance = Stance::Rests;
+                self.running.clear();
+                self.join();
+                self.rejoin = Some(Instant::now() + REJOIN_AFTER);
+            }
+        }
+    }
+
+    /// Room for so many episodes.
+    fn room(&self) -> u32 {
+        match self.stance {
+            Stance::Open => self.args.capacity,
+            Stance::Drains { .. } | Stance::Rests => 0,
         }
     }
 
@@ -280,7 +349,7 @@ impl State {
     fn join(&mut self) {
         let join = Wire::Join {
             incarnation: self.args.incarnation,
-            capacity: if self.draining.is_some() { 0 } else { self.args.capacity },
+            capacity: self.room(),
             holding: self.holding(),
             serving: self.serving,
         };
@@ -326,9 +395,13 @@ impl State {
     fn assign(&mut self, assignment: Assignment, myself: &ActorRef<Msg>) {
         let Assignment { episode, attempt, .. } = assignment;
         let places = self.args.capacity as usize;
-        // What was handed out before the coordinator heard of it is still done.
-        let drained = self.draining.is_some_and(|since| since.elapsed() >= DRAIN_OVERLAP);
-        if drained || self.unacked.len() >= places * UNACKED_PER_PLACE_MAX {
+        let is_closed = match self.stance {
+            Stance::Open => false,
+            // What was handed out before the coordinator heard of it is still done.
+            Stance::Drains { overlap } => overlap.is_none_or(|until| Instant::now() >= until),
+            Stance::Rests => true,
+        };
+        if is_closed || self.unacked.len() >= places * UNACKED_PER_PLACE_MAX {
             tracing::warn!(%episode, "assignment left to its lease: no room");
             return;
         }
@@ -336,7 +409,7 @@ impl State {
             // Sent twice.
             Some(running) if running.attempt >= attempt => return,
             // A new lease on what we still work on: the old one's result would be refused.
-            Some(running) => running.abort.abort(),
+            Some(_) => drop(self.running.remove(&episode)),
             None => {}
         }
         if self.unacked.get(&episode).is_some_and(|unacked| unacked.attempt >= attempt) {
@@ -350,8 +423,9 @@ impl State {
         }
         let held = Held { episode, attempt };
         let journal = assignment.past.clone();
-        let abort = start(held, assignment, self.args.repairer.clone(), myself.clone());
-        self.running.insert(episode, Running { attempt, abort, journal });
+        let work = start(held, assignment, self.args.repairer.clone(), myself.clone());
+        tracing::debug!(%episode, attempt, "an episode begins");
+        self.running.insert(episode, Running { attempt, work, journal });
     }
 
     /// A lease is of no use to anybody any more. A later one on the same episode goes on.
@@ -361,7 +435,7 @@ impl State {
             && let Some(running) = self.running.remove(&episode)
         {
             tracing::info!(%episode, attempt, reason, "cancelled");
-            running.abort.abort();
+            drop(running);
         }
     }
 
@@ -551,6 +625,9 @@ impl State {
     }
 
     fn tick(&mut self) {
+        if self.rejoin.take_if(|at| *at <= Instant::now()).is_some() {
+            self.join();
+        }
         let Self { unacked, args, .. } = self;
         for waiting in unacked.values_mut().filter(|u| u.sent.elapsed() >= RESEND_AFTER) {
             waiting.sent = Instant::now();
@@ -573,12 +650,7 @@ fn serving(now: crrl_engine::Serving) -> Serving {
 }
 
 /// Starts an episode in a task of its own, and another that reports its end however it ends.
-fn start(
-    held: Held,
-    assignment: Assignment,
-    repairer: Repairer,
-    myself: ActorRef<Msg>,
-) -> AbortHandle {
+fn start(held: Held, assignment: Assignment, repairer: Repairer, myself: ActorRef<Msg>) -> Work {
     let teller = myself.clone();
     let turns = move |entries| {
         // An actor that has stopped tells nobody.
@@ -586,7 +658,7 @@ fn start(
     };
     let watch = Stopwatch::start();
     let work = tokio::spawn(run(assignment, repairer, turns, watch.clone()));
-    let abort = work.abort_handle();
+    let held_by = Work(work.abort_handle());
     tokio::spawn(async move {
         let outcome = match work.await {
             Ok(Ok(trajectory)) => Some(Ok(Box::new(trajectory))),
@@ -598,7 +670,7 @@ fn start(
         // An actor that has stopped needs no result: its episodes are handed out again.
         let _ = myself.cast(Msg::Ended { held, outcome, timing });
     });
-    abort
+    held_by
 }
 
 fn panicked(ended: JoinError) -> String {

@@ -17,7 +17,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    super::logging::to_stderr();
+    let _ = super::logging::to_stderr();
     crrl_cluster::host::run(&RunDir::new(args.run_dir), args.tied)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,23 +1,28 @@
 //! `crrl inspect`: a running cluster, watched from outside.
 
+use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use crrl_cluster::RunDir;
 use crrl_inspect::scripts::query::{self, Query};
-use crrl_inspect::scripts::watching;
+use crrl_inspect::scripts::tracing::Ended;
+use crrl_inspect::scripts::{orders, schema, tracing, watching};
 use crrl_inspect::{InspectError, tui};
+use crrl_types::{Action as Act, Order, Target, TraceRequest, trace};
 
 use super::failure::{Coded, say};
 use super::place::Place;
 
+/// Longest name that is typed.
+const LINE_BYTES_MAX: u64 = 4096;
 /// Exit code of a cluster something is wrong with.
 const UNHEALTHY: u8 = 1;
 
-/// Watches a running cluster and leaves no trace in it: nodes, actors, episodes, curves, faults,
-/// events. Without a subcommand: on the terminal; `?` lists the keys, `q` leaves.
+/// Watches a running cluster: nodes, actors, episodes, curves, faults, events; and, where a person says
+/// so, changes it (`do`). Without a subcommand: on the terminal; `?` lists the keys, `q` leaves.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -93,6 +98,67 @@ enum Action {
         #[arg(long = "for", value_name = "SECONDS")]
         record_for: Option<f64>,
     },
+    /// Have something done to a node or an actor. Needs an operator's certificate. Exit code 0 if it was
+    /// done, 1 if the target cannot do that, 2 if there is no such target, 5 if it was done in part, 6 if
+    /// it may be possible later, 7 if the certificate does not allow it.
+    Do {
+        /// What.
+        #[arg(value_enum)]
+        action: Verb,
+        /// The node, or NODE/ACTOR, by its exact name.
+        target: String,
+        /// Do not ask for the target's name first.
+        #[arg(long)]
+        yes: bool,
+        /// For `log`: what is written, as in `CRRL_LOG`: `info,crrl_actors=debug`. Without it, what the
+        /// node was started with.
+        #[arg(long, value_name = "FILTER")]
+        filter: Option<String>,
+        /// For `log`: only for so many seconds.
+        #[arg(long = "for", value_name = "SECONDS")]
+        log_for: Option<f64>,
+        /// With this certificate of the run's folder; without it, the operator's.
+        #[arg(long = "as", value_name = "NAME")]
+        who: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print messages of an actor, or of all actors of a node, as they come and are handled; never what
+    /// is in them. Exit code 5 if there were too many, 6 if the node was lost.
+    Trace {
+        /// The node, or NODE/ACTOR, by its exact name.
+        target: String,
+        /// Only those that pass: `assign`, `!tick`, `from:coordinator`, `over:5ms`.
+        #[arg(long, default_value = "", value_name = "FILTER", hide_default_value = true)]
+        filter: String,
+        /// End after so many events.
+        #[arg(long, default_value_t = trace::COUNT, value_name = "N")]
+        max_count: u64,
+        /// End if there are more in a second.
+        #[arg(long, default_value_t = trace::RATE, value_name = "N")]
+        max_rate: u32,
+        /// End after so many seconds.
+        #[arg(long = "for", default_value_t = trace::TTL_MS as f64 / 1000.0, value_name = "SECONDS")]
+        trace_for: f64,
+        /// With this certificate of the run's folder; without it, the operator's.
+        #[arg(long = "as", value_name = "NAME")]
+        who: Option<String>,
+        /// Print a JSON object a line.
+        #[arg(long)]
+        jsonl: bool,
+    },
+    /// Print what people have had done in this run, faults included, and what came of it.
+    Orders {
+        /// Print so many at most, the last ones.
+        #[arg(long, default_value_t = 100, value_name = "N")]
+        limit: usize,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the JSON Schema of everything these commands print with --json and --jsonl.
+    Schema,
     /// Show a recording as if the cluster ran: Space halts, the arrow keys move in time.
     Replay {
         /// The file.
@@ -101,7 +167,52 @@ enum Action {
     },
 }
 
+/// What can be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Verb {
+    /// End it in good order; it stays away until `restart`.
+    Stop,
+    /// End it at once; whoever watches it starts it again.
+    Kill,
+    /// End it in good order and start it again.
+    Restart,
+    /// It does nothing until `resume`: an actor takes no message, a rollout node gives its episodes back.
+    Suspend,
+    /// It works again, after `suspend` or `drain`.
+    Resume,
+    /// A rollout node finishes what it has and gets no more.
+    Drain,
+    /// A node writes more or less into its log.
+    Log,
+}
+
+impl Verb {
+    fn action(self, filter: Option<&str>, log_for: Option<f64>) -> Result<Act, InspectError> {
+        if self != Self::Log && (filter.is_some() || log_for.is_some()) {
+            let says = "--filter and --for go with `log` only";
+            return Err(InspectError::Usage(says.to_owned()));
+        }
+        let ms = |s: f64| u64::try_from(seconds(s).as_millis()).unwrap_or(u64::MAX);
+        Ok(match self {
+            Self::Stop => Act::Stop,
+            Self::Kill => Act::Kill,
+            Self::Restart => Act::Restart,
+            Self::Suspend => Act::Suspend,
+            Self::Resume => Act::Resume,
+            Self::Drain => Act::Drain,
+            Self::Log => {
+                Act::Log { filter: filter.unwrap_or_default().to_owned(), for_ms: log_for.map(ms) }
+            }
+        })
+    }
+}
+
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if let Some(Action::Schema) = &args.action {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{}", serde_json::to_string_pretty(&schema::schema())?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     // A recording needs no run.
     if let Some(Action::Replay { recording }) = &args.action {
         tui::replay(recording, colour()).map_err(|error| coded(&error))?;
@@ -135,6 +246,31 @@ fn inspect(run: &RunDir, action: Option<&Action>) -> Result<ExitCode, InspectErr
             tui::replay(recording, colour())?;
             return Ok(ExitCode::SUCCESS);
         }
+        Some(Action::Do { action, target, yes, filter, log_for, who, json }) => {
+            let action = action.action(filter.as_deref(), *log_for)?;
+            let order = Order { target: named(target)?, action };
+            confirmed(&order, *yes)?;
+            let answer = orders::give(run, who.as_deref(), &order)?;
+            orders::print(&answer, *json, &mut out)?;
+            return Ok(ExitCode::from(orders::exit_code(answer.outcome)));
+        }
+        Some(Action::Trace { target, filter, max_count, max_rate, trace_for, who, jsonl }) => {
+            let request = TraceRequest {
+                target: named(target)?,
+                filter: filter.clone(),
+                max_count: *max_count,
+                max_rate: *max_rate,
+                ttl_ms: u64::try_from(seconds(*trace_for).as_millis()).unwrap_or(u64::MAX),
+            };
+            let ended: Ended = tracing::trace(run, who.as_deref(), &request, *jsonl, &mut out)?;
+            say(&ended.says());
+            return Ok(ExitCode::from(ended.exit_code()));
+        }
+        Some(Action::Orders { limit, json }) => {
+            orders::list(run, *limit, *json, &mut out)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Action::Schema) => return Ok(ExitCode::SUCCESS),
         Some(Action::Nodes { json }) => (Query::Nodes, *json),
         Some(Action::Tree { json }) => (Query::Tree, *json),
         Some(Action::Actors { sort, limit, filter, json }) => {
@@ -147,6 +283,31 @@ fn inspect(run: &RunDir, action: Option<&Action>) -> Result<ExitCode, InspectErr
     };
     query::run(run, &query, json, &mut out)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn named(target: &str) -> Result<Target, InspectError> {
+    Target::parse(target).ok_or_else(|| {
+        InspectError::Usage(format!("{target:?} is no target: write a node, or NODE/ACTOR"))
+    })
+}
+
+/// Asks for the target's name, as the dialogue on the terminal does.
+fn confirmed(order: &Order, yes: bool) -> Result<(), InspectError> {
+    if yes {
+        return Ok(());
+    }
+    let (input, name) = (std::io::stdin(), order.target.to_string());
+    if !input.is_terminal() {
+        let says = format!("nobody is there to confirm `{order}`; --yes goes on without");
+        return Err(InspectError::Usage(says));
+    }
+    say(&format!("{order}: type {name} to go on"));
+    let mut typed = String::new();
+    input.lock().take(LINE_BYTES_MAX).read_line(&mut typed)?;
+    match typed.trim() == name {
+        true => Ok(()),
+        false => Err(InspectError::Usage("that is not its name; nothing was done".to_owned())),
+    }
 }
 
 fn colour() -> bool {

@@ -6,7 +6,8 @@ use std::io::{BufRead as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crrl_actors::node::NodeError;
+use crrl_actors::log_level::LogLevel;
+use crrl_actors::node::{Ground, NodeError};
 use crrl_actors::settings;
 use crrl_cluster::admission::{self, JoinError};
 use crrl_cluster::invitation::{self, Invitation};
@@ -61,7 +62,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    super::logging::to_stderr();
+    let log = super::logging::to_stderr();
     let Args { join, dir, model, device, threads, relay, tied, run_dir, name } = args;
     match (join, run_dir, name) {
         (Some(with), ..) => {
@@ -71,9 +72,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
                 tie::to_stdin()?;
             }
             // Whoever started it over ssh starts it again with another token.
-            run_node(&dir, &name, !tied)
+            run_node(&dir, &name, !tied, log)
         }
-        (None, Some(dir), Some(name)) => run_node(&dir, &name.into(), false),
+        (None, Some(dir), Some(name)) => run_node(&dir, &name.into(), false, log),
         _ => Err(Coded::usage("say --join TOKEN; `crrl cluster invite NAME --token` prints one")),
     }
 }
@@ -168,7 +169,12 @@ fn first_line() -> anyhow::Result<String> {
 }
 
 /// Runs a node until it ends. A `guest` has nobody who gives it another certificate.
-fn run_node(dir: &Path, name: &NodeName, guest: bool) -> anyhow::Result<ExitCode> {
+fn run_node(
+    dir: &Path,
+    name: &NodeName,
+    guest: bool,
+    log: Option<LogLevel>,
+) -> anyhow::Result<ExitCode> {
     let config = RunDir::new(dir).config()?;
     if let Some(node) = config.nodes().iter().find(|node| node.name == name.as_str()) {
         settings::set_threads(settings::threads(node))?;
@@ -178,7 +184,8 @@ fn run_node(dir: &Path, name: &NodeName, guest: bool) -> anyhow::Result<ExitCode
         .thread_name("node")
         .enable_all()
         .build()?;
-    let outcome = runtime.block_on(crrl_actors::node::run(dir, name));
+    let ground = Ground { log, ..Ground::default() };
+    let outcome = runtime.block_on(crrl_actors::node::run_on(ground, dir, name));
     // Threads of ours that are in the middle of a long computation must not hold the exit up.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     match outcome.map_err(anyhow::Error::from) {

@@ -19,7 +19,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    super::logging::to_stderr();
+    let _ = super::logging::to_stderr();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let run = RunDir::new(args.run_dir);
     let outcome = runtime.block_on(crrl_cluster::remote::run(&run, &args.name.into()));

@@ -4,9 +4,9 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use crrl_cluster::mesh::{role_text, roles_of};
+use crrl_cluster::mesh::{ROLES, role_text, roles_of};
 use crrl_cluster::{RunDir, host, renewal};
-use crrl_control::wire::NodeRole;
+use crrl_control::rights::is_tool;
 use crrl_transport::{Authority, Facts, Validity, revoke_all, revoked};
 use crrl_types::NodeName;
 use serde::Serialize;
@@ -41,7 +41,8 @@ enum Action {
     Issue {
         /// The name.
         name: String,
-        /// Its roles: coordinator, parameter-server, learner, rollout, operator, chaos.
+        /// Its roles: coordinator, parameter-server, learner, rollout; or of a person's tool: viewer
+        /// (watches and traces), operator (and gives orders), chaos (watches and injects faults).
         #[arg(long = "role", required = true, value_name = "ROLE")]
         roles: Vec<String>,
         /// Hours until it expires.
@@ -133,8 +134,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn all_roles() -> Vec<&'static str> {
-    use NodeRole::{Chaos, Coordinator, Learner, Operator, ParameterServer, Rollout};
-    [Coordinator, ParameterServer, Learner, Rollout, Operator, Chaos].map(role_text).to_vec()
+    ROLES.map(role_text).to_vec()
 }
 
 fn certificates(run: &RunDir) -> anyhow::Result<Vec<Certificate>> {
@@ -233,8 +233,7 @@ fn rotate(run: &RunDir, names: &[String]) -> anyhow::Result<()> {
     for Certificate { name, roles, .. } in chosen {
         let name = NodeName::from(name);
         revoke_all(&run.tls(), &name, renewal::now_s())?;
-        let tool =
-            roles_of(&roles).iter().all(|r| matches!(r, NodeRole::Operator | NodeRole::Chaos));
+        let tool = roles_of(&roles).into_iter().all(is_tool);
         authority.issue_anew(&name, &roles, if tool { Validity::RUN } else { of_node })?;
         eprintln!("{name}: a new key and certificate; the old one counts no more");
     }

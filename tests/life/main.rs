@@ -11,11 +11,15 @@ mod intruders;
 mod leases;
 mod ledger;
 mod networks;
+mod orders;
 mod quarantine;
 mod remote;
 mod reproducible;
 mod restart;
 mod scale;
+mod terminal;
+#[path = "../../crates/inspect/tests/inspect/tmux.rs"]
+mod tmux;
 mod traces;
 mod world;
 

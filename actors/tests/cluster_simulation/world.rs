@@ -457,7 +457,7 @@ impl World {
             let store = store(seed, self.setting.commit_max, Arc::clone(&self.panic));
             machine.spawn(async move {
                 let net = Some(NetThread::here(network.machine(ip)));
-                let ground = Ground { net, store, trainer };
+                let ground = Ground { net, store, trainer, log: None };
                 node::run_on(ground, &dir, &name).await.map_err(|error| match error {
                     NodeError::Hopeless(reason) => format!("hopeless: {reason}"),
                     error => error.to_string(),

@@ -6,6 +6,7 @@ mod world;
 
 use std::time::Duration;
 
+use crrl_actors::duty::Duty;
 use crrl_control::wire::{Held, NodeRole, Wire};
 use crrl_types::{AdapterVersion, EpisodeId, JournalEntry, Sampled, Stop, Timing, Work};
 use futures::FutureExt;
@@ -45,6 +46,8 @@ fn main() {
         what_cannot_be_rolled_out_is_reported,
         a_group_prepares_its_task_once,
         a_draining_node_does_what_was_on_its_way_and_takes_no_more,
+        a_node_that_rests_gives_everything_back_and_goes_on_when_it_is_told_to,
+        an_actor_that_is_started_on_a_draining_node_takes_nothing,
         an_episode_keeps_to_its_time,
         another_node_goes_on_where_one_left_off,
         the_working_copy_is_as_it_was_for_whoever_goes_on,
@@ -298,7 +301,7 @@ async fn a_group_prepares_its_task_once() {
 async fn a_draining_node_does_what_was_on_its_way_and_takes_no_more() {
     let mut world = World::new(2).await;
     world.assign(1, 1, "the answer is wrong", 60_000);
-    world.send(Wire::Drain);
+    world.roster.set(Duty::Drains);
     assert_eq!(world.next(NodeRole::Coordinator).await, Wire::Credit { episodes: 0 });
     // Handed out before that was heard.
     world.assign(2, 1, "the answer is wrong", 60_000);
@@ -309,6 +312,53 @@ async fn a_draining_node_does_what_was_on_its_way_and_takes_no_more() {
     world.peer_up(NodeRole::Coordinator);
     let joined = world.next(NodeRole::Coordinator).await;
     assert!(matches!(&joined, Wire::Join { capacity: 0, holding, .. } if holding.len() == 2));
+}
+
+async fn a_node_that_rests_gives_everything_back_and_goes_on_when_it_is_told_to() {
+    let mut world = World::new(2).await;
+    world.assign(1, 1, "the answer is wrong", 60_000);
+    let next = world.next(NodeRole::Coordinator).await;
+    assert!(matches!(&next, Wire::Finished { .. }), "{next:?}");
+    world.assign(2, 1, "the answer is wrong", 60_000);
+    world.roster.set(Duty::Rests);
+    // What is done is held until it is acknowledged; what is not is anybody's.
+    let held = loop {
+        match world.next(NodeRole::Coordinator).await {
+            Wire::Join { capacity: 0, holding, .. } => break holding,
+            // It was faster.
+            Wire::Finished { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(held.contains(&Held { episode: EpisodeId(1), attempt: 1 }), "{held:?}");
+    world.send(Wire::Ack { episode: EpisodeId(1), attempt: 1 });
+    world.send(Wire::Ack { episode: EpisodeId(2), attempt: 1 });
+    world.all_given_back().await;
+    // It was on its way: nobody works on it, and that is said.
+    world.assign(3, 1, "the answer is wrong", 60_000);
+    let again = loop {
+        if let Wire::Join { capacity, holding, .. } = world.next(NodeRole::Coordinator).await {
+            break (capacity, holding);
+        }
+    };
+    assert_eq!(again, (0, Vec::new()));
+    world.roster.set(Duty::Works);
+    assert_eq!(world.next(NodeRole::Coordinator).await, Wire::Credit { episodes: 2 });
+    world.assign(3, 2, "the answer is wrong", 60_000);
+    let next = world.next(NodeRole::Coordinator).await;
+    assert!(matches!(&next, Wire::Finished { attempt: 2, .. }), "{next:?}");
+    world.all_given_back().await;
+}
+
+async fn an_actor_that_is_started_on_a_draining_node_takes_nothing() {
+    let mut world = World::draining(2).await;
+    world.peer_up(NodeRole::Coordinator);
+    let joined = world.next(NodeRole::Coordinator).await;
+    assert!(matches!(&joined, Wire::Join { capacity: 0, .. }), "{joined:?}");
+    world.assign(1, 1, "the answer is wrong", 60_000);
+    world.peer_up(NodeRole::Coordinator);
+    let joined = world.next(NodeRole::Coordinator).await;
+    assert!(matches!(&joined, Wire::Join { holding, .. } if holding.is_empty()), "{joined:?}");
 }
 
 async fn an_episode_keeps_to_its_time() {

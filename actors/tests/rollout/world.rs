@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use crrl_actors::chat_codec::ModelCodec;
 use crrl_actors::courier::Courier;
+use crrl_actors::duty::{Duty, Roster};
 use crrl_actors::engine::EngineHandle;
 use crrl_actors::repair::Repairer;
 use crrl_actors::rollout::{Args, Msg, Rollout};
@@ -39,6 +40,7 @@ const GOLD: &str = "--- a/answer.py\n+++ b/answer.py\n@@ -1,2 +1,2 @@\n def answ
 pub(crate) struct World {
     pub(crate) engine: EngineHandle,
     pub(crate) sandboxes: Sandboxes,
+    pub(crate) roster: Roster,
     actor: ActorRef<Msg>,
     sent: mpsc::UnboundedReceiver<(NodeRole, Wire)>,
     early: HashMap<&'static str, VecDeque<Wire>>,
@@ -60,6 +62,17 @@ impl Drop for World {
 
 impl World {
     pub(crate) async fn new(capacity: u32) -> Self {
+        Self::on_duty(capacity, Roster::default()).await
+    }
+
+    /// Whose node drains already when its actor is started.
+    pub(crate) async fn draining(capacity: u32) -> Self {
+        let roster = Roster::default();
+        roster.set(Duty::Drains);
+        Self::on_duty(capacity, roster).await
+    }
+
+    async fn on_duty(capacity: u32, roster: Roster) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("model");
         let (model, codec) = small_model(&path);
@@ -104,6 +117,7 @@ impl World {
         let args = Args {
             repairer: repairer.expect("good options"),
             capacity,
+            roster: roster.clone(),
             incarnation: 1,
             outbox: Arc::new(move |role, wire| drop(outbox.send((role, wire)))),
             courier,
@@ -114,6 +128,7 @@ impl World {
         Self {
             engine,
             sandboxes,
+            roster,
             actor,
             sent,
             early,

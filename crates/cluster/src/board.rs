@@ -17,7 +17,7 @@ pub const LINES_MAX: usize = 32;
 pub const LINE_CHARS_MAX: usize = 240;
 
 /// How far the run is.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct Progress {
     /// What the run is doing: `starting`, `evaluating before`, `training`, `evaluating after`,
@@ -40,7 +40,7 @@ pub struct Progress {
 }
 
 /// What the policy earned between one step and the next.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RewardPoint {
     /// The step.
     pub step: u64,
@@ -53,7 +53,9 @@ pub struct RewardPoint {
 }
 
 /// Episodes by what became of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(default)]
 pub struct EpisodeCounts {
     /// Handed out.
@@ -101,7 +103,7 @@ impl Progress {
 }
 
 /// Everything the board shows.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct Snapshot {
     /// The last report of every node, by name.

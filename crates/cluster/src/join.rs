@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crrl_control::wire::NodeRole;
+use crrl_control::rights::is_tool;
 use crrl_transport::{
     Arrival, Connection, Handshake, Purpose, QuicStream, decode, encode_as, random_bytes,
     read_frame, why, write_frame,
@@ -283,8 +283,7 @@ fn judge(shared: &Shared, control: &Connection, hello: &Hello) -> Result<(), Str
         return Err(format!("this node is {proven} itself"));
     }
     let roles = roles_of(&control.peer.roles);
-    let tool = |role: &NodeRole| matches!(role, NodeRole::Operator | NodeRole::Chaos);
-    if roles.is_empty() || roles.iter().any(tool) {
+    if roles.is_empty() || roles.iter().copied().any(is_tool) {
         return Err(format!("a node needs a node's role, its certificate says {roles:?}"));
     }
     if lock(&shared.awaited).len() >= AWAITED_MAX {

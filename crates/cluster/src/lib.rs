@@ -14,8 +14,11 @@
 //! - [`bulk`]: blobs to and from peers
 //! - [`board`]: what a run looks like right now
 //! - `picture`: the board as one viewer has it
-//! - [`operator`]: status and shutdown, for people's tools
+//! - [`operator`]: status, orders, traces and shutdown, for people's tools
+//! - [`order_log`]: what people have asked for, and what came of it
 //! - [`probe`]: what actors are doing
+//! - `gate`: what keeps an actor from its next message
+//! - [`tap`]: traces of messages
 //! - [`restart`]: whether and when something that ended is started again
 //! - [`supervisor`]: a supervisor of actors
 //! - [`invitation`]: what a node on another machine needs to join
@@ -31,12 +34,14 @@ mod aside;
 pub mod board;
 pub mod bulk;
 pub mod changes;
+mod gate;
 pub mod host;
 pub mod inbox;
 pub mod invitation;
 pub mod join;
 pub mod mesh;
 pub mod operator;
+pub mod order_log;
 pub mod peer;
 mod picture;
 pub mod probe;
@@ -47,6 +52,7 @@ pub mod router;
 pub mod run_dir;
 pub mod session;
 pub mod supervisor;
+pub mod tap;
 pub mod token;
 #[doc(hidden)]
 pub mod untrusted;
@@ -56,9 +62,10 @@ pub use aside::aside;
 pub use board::{Progress, Snapshot, StatusBoard};
 pub use mesh::{CastError, Mesh, MeshError, MeshEvent, MeshOptions, PeerInfo};
 pub use operator::{OperatorClient, OperatorError};
-pub use probe::{Hang, Probe, Probes, Watched};
+pub use probe::{Hang, Letter, Probe, Probes, Watched};
 pub use restart::{Backoff, Intensity, Restarts, Strategy, Verdict};
 pub use router::{Inbound, Receipt, Router};
 pub use run_dir::RunDir;
-pub use supervisor::{ChildSpec, Supervisor, SupervisorArgs, SupervisorMsg};
+pub use supervisor::{ChildOrder, ChildSpec, Supervisor, SupervisorArgs, SupervisorMsg};
+pub use tap::{Taps, TraceReader};
 pub use weights::{AdapterFeed, Depot, FetchError, Given, Weights};

@@ -26,9 +26,10 @@ use tokio::sync::broadcast;
 
 use crate::board::StatusBoard;
 use crate::join;
+use crate::operator;
 use crate::peer::Shared;
 use crate::renewal;
-use crate::router::{Inbound, Receipt, Routed, Router};
+use crate::router::Router;
 use crate::run_dir::{RunDir, RunDirError};
 use crate::weights::Weights;
 
@@ -286,6 +287,7 @@ impl Mesh {
         let valid_until_s = credentials.valid_until_s;
         let shared = Shared::start(options, roles, endpoint, router, board).await?;
         renewal::start(&shared, valid_until_s);
+        operator::hear(&shared);
         join::start(&shared);
         Ok(Self(shared))
     }
@@ -345,11 +347,7 @@ impl Mesh {
     /// # Errors
     /// [`CastError`].
     pub fn cast(&self, to: &NodeName, wire: Wire) -> Result<(), CastError> {
-        if to == self.name() {
-            return self.to_self(wire);
-        }
-        let peer = self.0.peer(to).ok_or_else(|| CastError::NotConnected(to.clone()))?;
-        peer.cast(wire)
+        self.0.cast(to, wire)
     }
 
     /// Sends a message as a blob, whatever its size, and waits until its receiver has handled it.
@@ -358,7 +356,7 @@ impl Mesh {
     /// [`DeliverError`]; the receiver may have handled it all the same if the connection broke.
     pub async fn deliver(&self, to: &NodeName, wire: Wire) -> Result<(), DeliverError> {
         if to == self.name() {
-            return Ok(self.to_self(wire)?);
+            return Ok(self.0.to_self(wire)?);
         }
         let peer = self.0.peer(to).ok_or_else(|| CastError::NotConnected(to.clone()))?;
         peer.deliver(wire).await
@@ -377,7 +375,7 @@ impl Mesh {
     ) -> Result<(), CastError> {
         if to == self.name() {
             let manifest = manifest.clone();
-            return self.to_self(Wire::Adapter { manifest, payload: payload.to_vec() });
+            return self.0.to_self(Wire::Adapter { manifest, payload: payload.to_vec() });
         }
         let peer = self.0.peer(to).ok_or_else(|| CastError::NotConnected(to.clone()))?;
         peer.cast_adapter(manifest.clone(), payload.clone())
@@ -455,19 +453,6 @@ impl Mesh {
     pub async fn stop(&self, reason: &str) {
         self.0.stop(reason).await;
     }
-
-    fn to_self(&self, wire: Wire) -> Result<(), CastError> {
-        let inbound = Inbound {
-            from: self.name().clone(),
-            roles: self.roles().to_vec(),
-            wire,
-            receipt: Receipt::none(),
-        };
-        match self.0.router.route(inbound) {
-            Routed::Delivered(_) | Routed::Held => Ok(()),
-            Routed::Refused | Routed::Unrouted => Err(CastError::Unrouted),
-        }
-    }
 }
 
 impl std::fmt::Debug for Mesh {
@@ -495,6 +480,17 @@ fn relay_address(
     }
 }
 
+/// Every role a certificate may give.
+pub const ROLES: [NodeRole; 7] = [
+    NodeRole::Coordinator,
+    NodeRole::ParameterServer,
+    NodeRole::Learner,
+    NodeRole::Rollout,
+    NodeRole::Viewer,
+    NodeRole::Operator,
+    NodeRole::Chaos,
+];
+
 /// How a role is written in a certificate.
 #[must_use]
 pub fn role_text(role: NodeRole) -> &'static str {
@@ -505,17 +501,14 @@ pub fn role_text(role: NodeRole) -> &'static str {
         NodeRole::Rollout => "rollout",
         NodeRole::Operator => "operator",
         NodeRole::Chaos => "chaos",
+        NodeRole::Viewer => "viewer",
     }
 }
 
 /// The roles a certificate names; unknown ones give no rights.
 #[must_use]
 pub fn roles_of(texts: &[String]) -> Vec<NodeRole> {
-    use NodeRole::{Chaos, Coordinator, Learner, Operator, ParameterServer, Rollout};
-    [Coordinator, ParameterServer, Learner, Rollout, Operator, Chaos]
-        .into_iter()
-        .filter(|role| texts.iter().any(|text| text == role_text(*role)))
-        .collect()
+    ROLES.into_iter().filter(|role| texts.iter().any(|text| text == role_text(*role))).collect()
 }
 
 /// The configuration's word for a role, as the wire's.

@@ -20,8 +20,11 @@ use crate::bulk::Outgoing;
 use crate::inbox::{self, InboxMsg};
 use crate::mesh::{CastError, DeliverError, MeshError, MeshEvent, MeshOptions, PeerInfo};
 use crate::operator;
+use crate::operator::desk::Desk;
+use crate::order_log::OrderLog;
 use crate::renewal::Renewal;
-use crate::router::Router;
+use crate::router::{Inbound, Receipt, Routed, Router};
+use crate::run_dir::RunDir;
 use crate::session::{self, SessionState};
 use crate::weights::Weights;
 
@@ -270,6 +273,8 @@ pub(crate) struct Shared {
     pub(crate) viewers: Semaphore,
     /// Bytes that were sent to them.
     pub(crate) viewer_bytes: AtomicU64,
+    /// Orders and traces of people's tools that are under way.
+    pub(crate) desk: Desk,
     /// Bulk connections that a greeted peer was told to open, by the token it was given.
     pub(crate) awaited: Mutex<HashMap<Token, (NodeName, oneshot::Sender<Connection>)>>,
     pub(crate) sessions: ActorRef<NodeServerMessage>,
@@ -298,6 +303,7 @@ impl Shared {
             .spawn(session::spawn(options.name.clone(), session_states.clone()));
         let sessions = spawning.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         let weights = Weights::new(options.name.clone(), endpoint.clone());
+        let desk = Desk::new(OrderLog::new(run_of(&options)), options.incarnation);
         let shared = Arc::new(Self {
             options,
             roles,
@@ -308,6 +314,7 @@ impl Shared {
             events: broadcast::Sender::new(EVENTS_MAX),
             viewers: Semaphore::new(operator::VIEWERS_MAX),
             viewer_bytes: AtomicU64::new(0),
+            desk,
             awaited: Mutex::default(),
             sessions,
             session_states,
@@ -321,6 +328,33 @@ impl Shared {
         let inbox = inbox::spawn(&shared).await.map_err(|e| failed(&e))?;
         let _ = shared.inbox.set(inbox);
         Ok(shared)
+    }
+
+    /// The folder of the run this node is of.
+    pub(crate) fn run(&self) -> RunDir {
+        run_of(&self.options)
+    }
+
+    /// Sends a message and does not wait. To this node itself it is routed at once.
+    pub(crate) fn cast(&self, to: &NodeName, wire: Wire) -> Result<(), CastError> {
+        if *to == self.options.name {
+            return self.to_self(wire);
+        }
+        let peer = self.peer(to).ok_or_else(|| CastError::NotConnected(to.clone()))?;
+        peer.cast(wire)
+    }
+
+    pub(crate) fn to_self(&self, wire: Wire) -> Result<(), CastError> {
+        let inbound = Inbound {
+            from: self.options.name.clone(),
+            roles: self.roles.clone(),
+            wire,
+            receipt: Receipt::none(),
+        };
+        match self.router.route(inbound) {
+            Routed::Delivered(_) | Routed::Held => Ok(()),
+            Routed::Refused | Routed::Unrouted => Err(CastError::Unrouted),
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -435,6 +469,12 @@ impl Shared {
         lock(&self.session_states).insert(label.to_owned(), sender);
         receiver
     }
+}
+
+/// Certificates lie in the run's folder.
+fn run_of(options: &MeshOptions) -> RunDir {
+    let beside = || RunDir::new(options.tls.parent().unwrap_or(&options.tls));
+    options.signs.clone().unwrap_or_else(beside)
 }
 
 /// A poisoned lock guards plain data that is valid between any two statements.

@@ -2,7 +2,8 @@
 //!
 //! A [`Probe`] around an actor has the same messages and the same state. It notes which message the
 //! actor is at and since when; whoever sends to it from elsewhere says so with [`Watched::sent`].
-//! Reading asks nobody.
+//! Reading asks nobody. A probe also keeps its actor from the next message while somebody has it
+//! suspended ([`crate::gate`]), and shows messages to whoever traces them ([`crate::tap`]).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -10,11 +11,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crrl_types::NodeName;
 use crrl_types::actor::{ActorReport, ActorState};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
+use crate::gate::Gate;
 use crate::peer::lock;
 use crate::router::kind;
+use crate::tap::{Sight, Taps};
 
 /// Messages whose waiting time is known; of more than that, only the number.
 const WAITING_TIMED_MAX: usize = 4096;
@@ -23,7 +27,11 @@ const FAILURE_CHARS_MAX: usize = 300;
 
 /// The probes of one node, by the actors' names. Cloning gives another handle to the same.
 #[derive(Debug, Clone, Default)]
-pub struct Probes(Arc<Mutex<Table>>, Hang);
+pub struct Probes {
+    table: Arc<Mutex<Table>>,
+    hang: Hang,
+    taps: Taps,
+}
 
 /// A time in which actors take no message, on purpose. Cloning gives another handle to the same.
 #[derive(Debug, Clone, Default)]
@@ -74,7 +82,28 @@ struct Table {
 
 /// What is known of one actor. Cloning gives another handle to the same.
 #[derive(Debug, Clone)]
-pub struct Watched(Arc<Mutex<Seen>>);
+pub struct Watched {
+    seen: Arc<Mutex<Seen>>,
+    gate: Gate,
+    taps: Taps,
+}
+
+/// A message that waits for an actor.
+#[derive(Debug)]
+struct Waiting {
+    at: Instant,
+    /// Its kind and its sender, if somebody looked when it came.
+    what: Option<Box<Letter>>,
+}
+
+/// What is told of a message from elsewhere.
+#[derive(Debug)]
+pub struct Letter {
+    /// Its kind.
+    pub message: String,
+    /// Its sender, where it has one.
+    pub from: Option<NodeName>,
+}
 
 #[derive(Debug)]
 struct Seen {
@@ -83,7 +112,7 @@ struct Seen {
     parent: Option<String>,
     state: ActorState,
     since: Instant,
-    waiting: VecDeque<Instant>,
+    waiting: VecDeque<Waiting>,
     /// Those beyond [`WAITING_TIMED_MAX`].
     waiting_more: u32,
     waiting_max: u32,
@@ -99,16 +128,30 @@ impl Probes {
     /// What keeps these actors from their messages on purpose.
     #[must_use]
     pub fn hang(&self) -> &Hang {
-        &self.1
+        &self.hang
+    }
+
+    /// Where traces of these actors hang.
+    #[must_use]
+    pub fn taps(&self) -> &Taps {
+        &self.taps
+    }
+
+    /// The actor of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Watched> {
+        lock(&self.table).by_name.get(name).cloned()
     }
 
     /// The actor of this name is about to be started (again) under `parent`.
     #[must_use]
     pub fn starting(&self, name: &str, kind: &str, parent: Option<&str>) -> Watched {
-        let mut table = lock(&self.0);
+        let mut table = lock(&self.table);
         if let Some(watched) = table.by_name.get(name) {
             let watched = watched.clone();
-            let mut seen = lock(&watched.0);
+            // A new one is not held up for what the one before was.
+            watched.gate.open();
+            let mut seen = lock(&watched.seen);
             seen.restarts += 1;
             seen.state = ActorState::Starting;
             seen.since = Instant::now();
@@ -119,7 +162,7 @@ impl Probes {
             drop(seen);
             return watched;
         }
-        let watched = Watched(Arc::new(Mutex::new(Seen {
+        let seen = Seen {
             name: name.to_owned(),
             kind: kind.to_owned(),
             parent: parent.map(str::to_owned),
@@ -133,8 +176,10 @@ impl Probes {
             handling: None,
             restarts: 0,
             last_failure: None,
-            hang: self.1.clone(),
-        })));
+            hang: self.hang.clone(),
+        };
+        let (seen, taps) = (Arc::new(Mutex::new(seen)), self.taps.clone());
+        let watched = Watched { seen, gate: Gate::default(), taps };
         table.order.push(name.to_owned());
         table.by_name.insert(name.to_owned(), watched.clone());
         watched
@@ -143,17 +188,24 @@ impl Probes {
     /// Every actor, in the order they were first started.
     #[must_use]
     pub fn report(&self) -> Vec<ActorReport> {
-        let table = lock(&self.0);
+        let table = lock(&self.table);
         table.order.iter().filter_map(|name| Some(table.by_name.get(name)?.report())).collect()
     }
 }
 
 impl Watched {
-    /// A message from elsewhere is on its way to the actor.
-    pub fn sent(&self) {
-        let mut seen = lock(&self.0);
+    /// A message from elsewhere is on its way to the actor. What it is, is asked only where somebody
+    /// looks.
+    pub fn sent(&self, what: impl FnOnce() -> Letter) {
+        let what = self.taps.is_on().then(|| Box::new(what()));
+        let mut seen = lock(&self.seen);
+        if let Some(letter) = &what {
+            let Letter { message, from } = letter.as_ref();
+            let sight = Sight { actor: &seen.name, message, from: from.as_ref(), took: None };
+            self.taps.see(sight);
+        }
         if seen.waiting.len() < WAITING_TIMED_MAX {
-            seen.waiting.push_back(Instant::now());
+            seen.waiting.push_back(Waiting { at: Instant::now(), what });
         } else {
             seen.waiting_more = seen.waiting_more.saturating_add(1);
         }
@@ -163,47 +215,82 @@ impl Watched {
 
     /// The actor is at a message until what is returned is dropped.
     fn begin(&self, kind: String, from_elsewhere: bool) -> AtMessage<'_> {
-        let mut seen = lock(&self.0);
+        let mut seen = lock(&self.seen);
+        let mut what = None;
         if from_elsewhere {
-            seen.waiting.pop_front();
+            what = seen.waiting.pop_front().and_then(|waiting| waiting.what);
             if seen.waiting_more > 0 {
                 // Its time is not known; it waited no longer than what was timed last.
                 seen.waiting_more -= 1;
-                seen.waiting.push_back(Instant::now());
+                seen.waiting.push_back(Waiting { at: Instant::now(), what: None });
             }
         }
         seen.state = ActorState::Busy;
         seen.handling = Some((kind, Instant::now()));
-        AtMessage(self)
+        AtMessage { watched: self, what }
+    }
+
+    /// The actor takes no message until [`Watched::resume`], or for so long at most.
+    pub fn suspend(&self, time: Duration) {
+        self.gate.shut(Instant::now() + time);
+    }
+
+    /// The actor takes messages again; whether it did not.
+    pub fn resume(&self) -> bool {
+        self.gate.open()
+    }
+
+    /// Whether somebody starts it again: all but a supervisor at the root.
+    #[must_use]
+    pub fn has_parent(&self) -> bool {
+        lock(&self.seen).parent.is_some()
+    }
+
+    /// What is told of the actor's end, if it is ended from outside.
+    pub fn ended(&self, why: &str) {
+        lock(&self.seen).last_failure = Some(why.chars().take(FAILURE_CHARS_MAX).collect());
     }
 
     /// What holds it up. Nothing does a supervisor: whoever ends beside it must be started again.
     fn hang(&self) -> Option<Hang> {
-        let seen = lock(&self.0);
+        let seen = lock(&self.seen);
         seen.parent.is_some().then(|| seen.hang.clone())
     }
 
+    /// Shows a message that was handled to whoever looks.
+    fn handled(&self, kind: &str, letter: Option<&Letter>, took: Duration) {
+        let actor = lock(&self.seen).name.clone();
+        let (message, from) = match letter {
+            Some(Letter { message, from }) => (message.as_str(), from.as_ref()),
+            None => (kind, None),
+        };
+        self.taps.see(Sight { actor: &actor, message, from, took: Some(took) });
+    }
+
     fn set(&self, state: ActorState) {
-        lock(&self.0).state = state;
+        lock(&self.seen).state = state;
     }
 
     fn failed(&self, why: &str) {
-        let mut seen = lock(&self.0);
+        let mut seen = lock(&self.seen);
         seen.state = ActorState::Failed;
         seen.last_failure = Some(why.chars().take(FAILURE_CHARS_MAX).collect());
     }
 
     fn report(&self) -> ActorReport {
-        let seen = lock(&self.0);
+        let seen = lock(&self.seen);
+        let is_alive = !matches!(seen.state, ActorState::Stopped | ActorState::Failed);
+        let state =
+            if is_alive && self.gate.is_shut() { ActorState::Suspended } else { seen.state };
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         ActorReport {
             name: seen.name.clone(),
             kind: seen.kind.clone(),
             parent: seen.parent.clone(),
-            state: seen.state,
+            state,
             waiting: seen.waiting.len() as u32 + seen.waiting_more,
             waiting_max: seen.waiting_max,
-            oldest_ms: seen.waiting.front().map_or(0, |at| ms(at.elapsed())),
+            oldest_ms: seen.waiting.front().map_or(0, |first| ms(first.at.elapsed())),
             handled: seen.handled,
             busy_ms: ms(seen.busy),
             handling: seen.handling.as_ref().map(|(kind, at)| (kind.clone(), ms(at.elapsed()))),
@@ -215,11 +302,15 @@ impl Watched {
 }
 
 /// An actor at a message; also where the future that handles it is dropped half way.
-struct AtMessage<'a>(&'a Watched);
+struct AtMessage<'a> {
+    watched: &'a Watched,
+    /// What is known of the message, if somebody looked when it came.
+    what: Option<Box<Letter>>,
+}
 
 impl Drop for AtMessage<'_> {
     fn drop(&mut self) {
-        let mut seen = lock(&self.0.0);
+        let mut seen = lock(&self.watched.seen);
         seen.handled += 1;
         if let Some((_, at)) = seen.handling.take() {
             seen.busy += at.elapsed();
@@ -295,12 +386,18 @@ where
     ) -> Result<(), ActorProcessingErr> {
         let kind = kind(&message);
         let from_elsewhere = matches!(kind.as_str(), "Inbound" | "Peer");
+        self.watched.gate.passed().await;
+        let is_traced = self.watched.taps.is_on().then(|| (kind.clone(), Instant::now()));
         let handled = {
-            let _at = self.watched.begin(kind, from_elsewhere);
+            let mut at = self.watched.begin(kind, from_elsewhere);
             if let Some(hang) = &self.hang {
                 hang.over().await;
             }
-            self.inner.handle(myself, message, state).await
+            let handled = self.inner.handle(myself, message, state).await;
+            if let Some((kind, began)) = is_traced {
+                self.watched.handled(&kind, at.what.take().as_deref(), began.elapsed());
+            }
+            handled
         };
         if let Err(error) = &handled {
             self.watched.failed(&error.to_string());
@@ -332,6 +429,8 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
+    use crrl_control::trace::TraceFilter;
+    use crrl_types::{Target, TraceRequest, Traced};
 
     struct Worker(Arc<Notify>);
 
@@ -367,6 +466,10 @@ mod tests {
         }
     }
 
+    fn a_letter() -> Letter {
+        Letter { message: "Assign".into(), from: Some("coordinator".into()) }
+    }
+
     async fn until(probes: &Probes, what: impl Fn(&ActorReport) -> bool) -> ActorReport {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
@@ -386,7 +489,7 @@ mod tests {
         let probe = Probe::new(Worker(Arc::clone(&go)), watched.clone());
         let (actor, _) = Actor::spawn(None, probe, ()).await.expect("starts");
         for _ in 0..3 {
-            watched.sent();
+            watched.sent(a_letter);
             actor.cast(Msg::Inbound).expect("runs");
         }
         let seen = until(&probes, |seen| seen.state == ActorState::Busy).await;
@@ -412,13 +515,61 @@ mod tests {
         let (began, time) = (Instant::now(), Duration::from_millis(80));
         probes.hang().begin(time);
         go.notify_one();
-        watched.sent();
+        watched.sent(a_letter);
         actor.cast(Msg::Inbound).expect("runs");
         let seen = until(&probes, |seen| seen.state == ActorState::Busy).await;
         assert_eq!(seen.handled, 0);
         until(&probes, |seen| seen.handled == 1).await;
         assert!(began.elapsed() >= time);
         assert!(probes.hang().held() == 1 && !probes.hang().goes_on());
+    }
+
+    #[tokio::test]
+    async fn a_suspended_actor_takes_no_message_until_it_is_told_to() {
+        let (probes, go) = (Probes::default(), Arc::new(Notify::new()));
+        let watched = probes.starting("worker", "Worker", Some("node"));
+        let probe = Probe::new(Worker(Arc::clone(&go)), watched.clone());
+        let (actor, _) = Actor::spawn(None, probe, ()).await.expect("starts");
+        until(&probes, |seen| seen.state == ActorState::Idle).await;
+        watched.suspend(Duration::from_secs(3600));
+        go.notify_one();
+        watched.sent(a_letter);
+        actor.cast(Msg::Inbound).expect("runs");
+        let seen = until(&probes, |seen| seen.oldest_ms > 20).await;
+        assert_eq!((seen.state, seen.handled), (ActorState::Suspended, 0));
+        assert!(watched.resume() && !watched.resume());
+        until(&probes, |seen| seen.handled == 1 && seen.state == ActorState::Idle).await;
+        // It goes on by itself when its time is over.
+        watched.suspend(Duration::from_millis(30));
+        go.notify_one();
+        actor.cast(Msg::Inbound).expect("runs");
+        until(&probes, |seen| seen.handled == 2 && seen.state == ActorState::Idle).await;
+    }
+
+    #[tokio::test]
+    async fn a_trace_sees_a_message_come_and_how_long_it_was_handled() {
+        let (probes, go) = (Probes::default(), Arc::new(Notify::new()));
+        let watched = probes.starting("worker", "Worker", Some("node"));
+        let probe = Probe::new(Worker(Arc::clone(&go)), watched.clone());
+        let (actor, _) = Actor::spawn(None, probe, ()).await.expect("starts");
+        let request = TraceRequest::of(Target::actor("rollout-0", "worker"));
+        let filter = TraceFilter::default();
+        let mut trace = probes.taps().open("rollout-0".into(), &request, filter).expect("room");
+        watched.sent(a_letter);
+        actor.cast(Msg::Inbound).expect("runs");
+        until(&probes, |seen| seen.handling.as_ref().is_some_and(|(_, ms)| *ms >= 5)).await;
+        go.notify_one();
+        let mut events = Vec::new();
+        while events.len() < 2 {
+            match trace.next().await {
+                Some(Traced::Events(more)) => events.extend(more),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(events.iter().all(|event| event.message == "Assign"), "{events:?}");
+        assert!(events.iter().all(|event| event.from == Some("coordinator".into())));
+        assert_eq!(events[0].handled_us, None);
+        assert!(events[1].handled_us.is_some_and(|us| us >= 5_000), "{events:?}");
     }
 
     #[tokio::test]

@@ -86,6 +86,15 @@ impl Restarts {
         self.history.push(VecDeque::new());
     }
 
+    /// Who is restarted with a child, itself first.
+    #[must_use]
+    pub fn with(&self, child: usize) -> std::ops::Range<usize> {
+        match self.strategy {
+            Strategy::OneForOne => child..child + 1,
+            Strategy::RestForOne => child..self.history.len(),
+        }
+    }
+
     /// Decides about a child that failed at `now` (time since any fixed moment). `jitter` is in
     /// 0..1.
     ///
@@ -93,7 +102,7 @@ impl Restarts {
     /// If there is no such child.
     pub fn failed(&mut self, child: usize, now: Duration, jitter: f64) -> Verdict {
         let window = self.intensity.window;
-        let children = self.history.len();
+        let with = self.with(child);
         let history = &mut self.history[child];
         while history.front().is_some_and(|at| now.saturating_sub(*at) >= window) {
             history.pop_front();
@@ -103,12 +112,8 @@ impl Restarts {
             return Verdict::Escalate { child, restarts: recent };
         }
         history.push_back(now);
-        let last = match self.strategy {
-            Strategy::OneForOne => child + 1,
-            Strategy::RestForOne => children,
-        };
         let after = self.backoff.wait(recent + 1, jitter);
-        Verdict::Restart { children: (child..last).collect(), after }
+        Verdict::Restart { children: with.collect(), after }
     }
 
     /// Restarts of a child within the window that ends at `now`.

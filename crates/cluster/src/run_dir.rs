@@ -13,6 +13,7 @@
 //! RUN/run.sqlite         the run store
 //! RUN/checkpoints/       the learner's
 //! RUN/events.jsonl       history
+//! RUN/orders.jsonl       what people have asked for, and what came of it
 //! ```
 
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ use crrl_types::NodeName;
 
 /// Name of the operator's certificate.
 pub const OPERATOR: &str = "operator";
+/// Name of the certificate of somebody who may only watch.
+pub const VIEWER: &str = "viewer";
 
 /// A file of the run folder that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +130,18 @@ impl RunDir {
     #[must_use]
     pub fn events(&self) -> PathBuf {
         self.0.join("events.jsonl")
+    }
+
+    /// What people have asked for, and what came of it.
+    #[must_use]
+    pub fn orders(&self) -> PathBuf {
+        self.0.join("orders.jsonl")
+    }
+
+    /// The same, before [`RunDir::orders`] was begun anew.
+    #[must_use]
+    pub fn orders_before(&self) -> PathBuf {
+        self.0.join("orders.1.jsonl")
     }
 
     /// Reads the resolved configuration.

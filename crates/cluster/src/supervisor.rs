@@ -1,7 +1,8 @@
 //! A supervisor of actors: restarts what fails, as [`crate::restart`] decides, and fails itself when
 //! that is too often.
 //!
-//! A child that ends by itself, without failing, is not started again.
+//! A child that ends by itself, without failing, is not started again; neither is one that was stopped
+//! by an order, until another order says so.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -72,8 +73,41 @@ pub enum SupervisorMsg {
         /// Which plan this belongs to.
         plan: u64,
     },
+    /// A person wants something done to a child. Answered with how often it was restarted, or why it
+    /// was not done.
+    Order {
+        /// Its name.
+        child: String,
+        /// What.
+        order: ChildOrder,
+        /// Where the answer goes.
+        reply: RpcReplyPort<Result<u32, OrderError>>,
+    },
     /// Names of the children that are up, and how often each was restarted.
     Children(RpcReplyPort<Vec<(String, u32)>>),
+}
+
+/// What a person may want done to a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChildOrder {
+    /// It ends in good order and stays away.
+    Stop,
+    /// It ends at once; that counts as a failure.
+    Kill,
+    /// It ends in good order, and those that rely on it, and all are started again. Counts as no
+    /// failure.
+    Restart,
+}
+
+/// Why something was not done to a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OrderError {
+    /// There is no such child.
+    #[error("there is no such actor")]
+    NoSuchChild,
+    /// The child has ended already.
+    #[error("it has ended")]
+    NotRunning,
 }
 
 impl ractor::Message for SupervisorMsg {}
@@ -139,6 +173,17 @@ impl Actor for Supervisor {
                     children.into_iter().filter(|i| state.children[*i].running.is_none()).collect();
                 restart(&myself, &waiting, state).await
             }
+            SupervisorMsg::Order { child, order, reply } => {
+                let Some(index) = state.children.iter().position(|c| c.spec.name == child) else {
+                    // Whoever asked may have gone away.
+                    let _ = reply.send(Err(OrderError::NoSuchChild));
+                    return Ok(());
+                };
+                tracing::warn!(child, ?order, "an order is carried out");
+                let done = carry_out(&myself, index, order, state).await?;
+                let _ = reply.send(done.map(|()| state.children[index].restarts));
+                Ok(())
+            }
             SupervisorMsg::Children(reply) => {
                 let up = state.children.iter().filter(|child| child.running.is_some());
                 let _ = reply.send(up.map(|c| (c.spec.name.clone(), c.restarts)).collect());
@@ -199,7 +244,7 @@ async fn failed(
             // Those that relied on it are stopped at once, the last first.
             for later in children.iter().rev() {
                 if let Some(cell) = state.children[*later].running.take() {
-                    stop(&cell).await;
+                    stop(&cell, "restarted with another").await;
                 }
             }
             state.plan += 1;
@@ -214,6 +259,38 @@ async fn failed(
             Err(why.into())
         }
     }
+}
+
+/// An error ends the supervisor, as a failure of the child's would.
+async fn carry_out(
+    myself: &ActorRef<SupervisorMsg>,
+    index: usize,
+    order: ChildOrder,
+    state: &mut SupervisorState,
+) -> Result<Result<(), OrderError>, ActorProcessingErr> {
+    let running = state.children[index].running.clone();
+    match (order, running) {
+        (ChildOrder::Stop | ChildOrder::Kill, None) => return Ok(Err(OrderError::NotRunning)),
+        (ChildOrder::Stop, Some(cell)) => {
+            state.children[index].running = None;
+            stop(&cell, "stopped by an order").await;
+        }
+        (ChildOrder::Kill, Some(cell)) => {
+            // One that does not let go of its thread ends when it does; another takes its place.
+            let _ = cell.kill_and_wait(Some(STOP_TIMEOUT)).await;
+            failed(myself, cell.get_id(), "killed by an order", state).await?;
+        }
+        (ChildOrder::Restart, _) => {
+            let children: Vec<usize> = state.restarts.with(index).collect();
+            for later in children.iter().rev() {
+                if let Some(cell) = state.children[*later].running.take() {
+                    stop(&cell, "restarted by an order").await;
+                }
+            }
+            restart(myself, &children, state).await?;
+        }
+    }
+    Ok(Ok(()))
 }
 
 async fn restart(
@@ -242,8 +319,8 @@ async fn restart(
     Ok(())
 }
 
-async fn stop(cell: &ActorCell) {
-    let stopped = cell.stop_and_wait(Some("restarted with another".into()), Some(STOP_TIMEOUT));
+async fn stop(cell: &ActorCell, why: &str) {
+    let stopped = cell.stop_and_wait(Some(why.into()), Some(STOP_TIMEOUT));
     if stopped.await.is_err() {
         cell.kill();
     }
@@ -307,6 +384,42 @@ mod tests {
         let log = log.lock().unwrap();
         let (_, actor) = log.iter().rev().find(|(n, _)| n == name).expect("was started");
         actor.cast(Fail).expect("is running");
+    }
+
+    #[tokio::test]
+    async fn what_was_stopped_stays_away_and_what_was_killed_comes_back() {
+        let log: Log = Log::default();
+        let args = SupervisorArgs {
+            children: ["a", "b"].map(|name| worker(name, &log)).to_vec(),
+            strategy: Strategy::OneForOne,
+            intensity: Intensity { restarts_max: 2, window: Duration::from_secs(60) },
+            backoff: Backoff { min: Duration::from_millis(1), max: Duration::from_millis(2) },
+            seed: 7,
+            gave_up: Arc::new(|_| ()),
+        };
+        let (supervisor, _) = Actor::spawn(None, Supervisor, args).await.expect("children start");
+        let order = |child: &str, order: ChildOrder| {
+            let (supervisor, child) = (supervisor.clone(), child.to_owned());
+            async move {
+                let ask = |reply| SupervisorMsg::Order { child, order, reply };
+                let answer = supervisor.call(ask, Some(Duration::from_secs(10))).await;
+                answer.expect("it lives").unwrap()
+            }
+        };
+        let started = || log.lock().unwrap().iter().map(|(name, _)| name.clone()).collect();
+        let names: Vec<String> = started();
+        assert_eq!(names, ["a", "b"]);
+        assert_eq!(order("c", ChildOrder::Stop).await, Err(OrderError::NoSuchChild));
+        assert_eq!(order("a", ChildOrder::Stop).await, Ok(0));
+        assert_eq!(order("a", ChildOrder::Kill).await, Err(OrderError::NotRunning));
+        // As often as one likes: that is no failure.
+        for restarts in 1..=4 {
+            assert_eq!(order("a", ChildOrder::Restart).await, Ok(restarts));
+        }
+        assert_eq!(order("b", ChildOrder::Kill).await, Ok(0));
+        until(|| log.lock().unwrap().len() == 7).await;
+        let names: Vec<String> = started();
+        assert_eq!(names, ["a", "b", "a", "a", "a", "a", "b"]);
     }
 
     #[tokio::test]

@@ -4,13 +4,17 @@
 use crrl_control::wire::Wire;
 use crrl_transport::{DecodeError, decode, encode};
 use crrl_types::fault::{Fault, Injection};
-use crrl_types::{AdapterManifest, NodeName, TaskId};
+use crrl_types::{
+    Action, AdapterManifest, NodeName, Order, Target, TaskId, TraceEnd, TraceEvent, TraceRequest,
+    TraceStop, Traced,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::bulk::Head;
 use crate::join::{Answer, Hello};
-use crate::operator::Request;
+use crate::operator::{self, Request};
+use crate::order_log;
 use crate::peer::{Packet, Token};
 
 /// What is read, written and read again is the same, byte for byte, the second time.
@@ -51,6 +55,24 @@ pub fn is_request(bytes: &[u8]) -> bool {
     true
 }
 
+/// Whether bytes are what a trace says.
+#[must_use]
+pub fn is_traced(bytes: &[u8]) -> bool {
+    let Ok(traced) = operator::read_traced(bytes) else { return false };
+    let once = serde_json::to_vec(&traced).expect("plain data has a text");
+    assert_eq!(operator::read_traced(&once).expect("what was written can be read"), traced);
+    true
+}
+
+/// Whether bytes are a line of the log of orders.
+#[must_use]
+pub fn is_order(bytes: &[u8]) -> bool {
+    let Some(record) = order_log::record(bytes) else { return false };
+    let once = serde_json::to_vec(&record).expect("plain data has a text");
+    assert_eq!(order_log::record(&once), Some(record));
+    true
+}
+
 /// A message in its envelope.
 #[must_use]
 pub fn packet(wire: Wire) -> Vec<u8> {
@@ -83,6 +105,8 @@ pub fn heads(manifest: AdapterManifest) -> Vec<Vec<u8>> {
 /// Requests of a person's tool, to begin with.
 #[must_use]
 pub fn requests() -> Vec<Vec<u8>> {
+    let target = Target::actor("rollout-0", "rollout");
+    let action = Action::Log { filter: "crrl_actors=debug".into(), for_ms: Some(1000) };
     let injection = Injection { id: 5, fault: Fault::Pause, duration_ms: 100, seed: 1 };
     [
         Request::Status,
@@ -90,7 +114,28 @@ pub fn requests() -> Vec<Vec<u8>> {
         Request::Stop { reason: "enough".into() },
         Request::Release { task: TaskId::from("t") },
         Request::Inject { node: "learner".into(), injection },
+        Request::Drain { node: "rollout-0".into() },
+        Request::Order(Order { target, action }),
+        Request::Trace(TraceRequest::of(Target::node("rollout-0"))),
     ]
     .map(|request| serde_json::to_vec(&request).expect("plain data has a text"))
     .to_vec()
+}
+
+/// Frames of a trace, to begin with.
+#[must_use]
+pub fn traced() -> Vec<Vec<u8>> {
+    let event = TraceEvent {
+        at_ms: 1_700_000_000_000,
+        node: "rollout-0".into(),
+        actor: "rollout".into(),
+        message: "Assign".into(),
+        from: Some("coordinator".into()),
+        handled_us: Some(17),
+    };
+    let received = TraceEvent { handled_us: None, from: None, ..event.clone() };
+    let end = TraceEnd { why: TraceStop::Count, events: 2 };
+    [Traced::Events(vec![event, received]), Traced::End(end)]
+        .map(|traced| serde_json::to_vec(&traced).expect("plain data has a text"))
+        .to_vec()
 }

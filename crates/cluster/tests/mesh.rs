@@ -267,7 +267,7 @@ async fn a_node_of_the_build_before_takes_part_and_is_sent_only_what_it_knows() 
     let world = World::new();
     let (mut coordinator, at) = world.coordinator().await;
     let mut options = world.options("rollout", "rollout", 1);
-    options.transport.protocols = Protocols { newest: 1, oldest: 1 };
+    options.transport.protocols = Protocols { newest: 2, oldest: 2 };
     options.dial = vec![(world.name("coordinator"), at)];
     let mut old = start(options).await.expect("joins");
     let mut new = world.worker("learner", "learner", 1, at).await;
@@ -276,11 +276,12 @@ async fn a_node_of_the_build_before_takes_part_and_is_sent_only_what_it_knows() 
     }
     old.is_up().await;
     new.is_up().await;
-    let renewed = || Wire::RenewRefused { reason: "for a test".into() };
-    let refused = coordinator.mesh.cast(&world.name("rollout"), renewed()).expect_err("unknown");
+    let unknown = || Wire::TraceOff { id: 7 };
+    let refused =
+        coordinator.mesh.cast(&world.name("rollout"), unknown()).expect_err("newer than it");
     assert!(matches!(refused, CastError::TooOld(_)), "{refused}");
-    coordinator.mesh.cast(&world.name("learner"), renewed()).expect("known");
-    assert_eq!(new.message().await.wire, renewed());
+    coordinator.mesh.cast(&world.name("learner"), unknown()).expect("known");
+    assert_eq!(new.message().await.wire, unknown());
     // What both know goes both ways, small and large.
     coordinator.mesh.cast(&world.name("rollout"), ack(1)).expect("known");
     assert_eq!(old.message().await.wire, ack(1));
@@ -294,14 +295,16 @@ async fn a_node_of_the_build_before_takes_part_and_is_sent_only_what_it_knows() 
 #[test]
 fn messages_of_the_version_before_are_written_as_that_wrote_them() {
     // A message that was put in between, or given another field, would change these.
-    let bytes = |wire: &Wire| crrl_transport::encode_as(1, wire).expect("own type");
-    assert_eq!(bytes(&ack(7)), [b'c', b'r', 1, 11, 7, 1]);
-    assert_eq!(bytes(&Wire::Credit { episodes: 3 }), [b'c', b'r', 1, 1, 3]);
-    assert_eq!(bytes(&Wire::Drain), [b'c', b'r', 1, 13]);
+    let bytes = |wire: &Wire| crrl_transport::encode_as(2, wire).expect("own type");
+    assert_eq!(bytes(&ack(7)), [b'c', b'r', 2, 11, 7, 1]);
+    assert_eq!(bytes(&Wire::Credit { episodes: 3 }), [b'c', b'r', 2, 1, 3]);
+    assert_eq!(bytes(&Wire::Drain), [b'c', b'r', 2, 13]);
     let have = crrl_types::AdapterVersion(9);
-    assert_eq!(bytes(&Wire::AdapterWanted { have }), [b'c', b'r', 1, 18, 9]);
+    assert_eq!(bytes(&Wire::AdapterWanted { have }), [b'c', b'r', 2, 18, 9]);
     assert_eq!(ack(7).since(), 1);
-    assert_eq!(Wire::Renew { request: String::new() }.since(), 2);
+    let renew = Wire::Renew { request: "r".into() };
+    assert_eq!(bytes(&renew), [b'c', b'r', 2, 27, 1, b'r']);
+    assert_eq!((renew.since(), Wire::TraceOff { id: 7 }.since()), (2, 3));
 }
 
 fn valid_until(options: &MeshOptions) -> i64 {
@@ -433,7 +436,7 @@ async fn a_token_lets_one_node_in_once() {
     let refused = admission::knock(&token, &key).await.expect_err("too late").to_string();
     assert!(refused.contains("has expired"), "{refused}");
     std::fs::remove_file(file(&token)).expect("is there");
-    let refused = admission::knock(&token, &key).await.expect_err("unknown").to_string();
+    let refused = admission::knock(&token, &key).await.expect_err("newer than it").to_string();
     assert!(refused.contains("is not known here"), "{refused}");
     let refused = minted("learner").expect_err("is started here").to_string();
     assert!(refused.contains("external = true"), "{refused}");

@@ -9,6 +9,8 @@
 //! - [`parameter_server`]: what is published, and who gets it
 //! - [`cursor`]: the order of tasks
 //! - [`resilience`]: what a fault did to a run
+//! - [`rights`]: what the role in a person's certificate allows
+//! - [`trace`]: which messages a trace shows, and when it has had enough
 //! - [`mod@audit`]: whether a run kept its promises, from what it left behind
 //!
 //! This crate never does I/O and never reads a clock.
@@ -21,6 +23,8 @@ pub mod parameter_server;
 pub mod plan;
 pub mod resilience;
 pub mod results;
+pub mod rights;
+pub mod trace;
 pub mod wire;
 
 pub use coordinator::{Coordinator, Effect, Input, Record, Recovered};

@@ -4,14 +4,16 @@
 //! its JSON line. A message that does not fit a control frame ([`FRAME_BYTES_MAX`]) travels as a
 //! blob on the bulk connection.
 
-use crrl_types::actor::{ActorReport, EpisodeReport};
+use crrl_types::actor::{ActorReport, ActorState, EpisodeReport};
 use crrl_types::fault::{FaultSeen, Injection};
 use crrl_types::{
-    AdapterManifest, AdapterVersion, Digest, EpisodeId, GroupId, JournalEntry, NodeName, Sampling,
-    Step, TaskId, Timing, Trajectory,
+    AdapterManifest, AdapterVersion, Digest, EpisodeId, GroupId, JournalEntry, NodeName, Order,
+    OrderAnswer, Sampling, Step, TaskId, Timing, TraceRequest, Traced, Trajectory,
 };
 use crrl_weights::{Offer, Report, Source};
 use serde::{Deserialize, Serialize};
+
+use crate::rights::is_tool;
 
 /// Senders keep control messages under this; ractor's stream carries frames of 4 MiB at most.
 pub const FRAME_BYTES_MAX: usize = 256 * 1024;
@@ -20,7 +22,19 @@ pub const FRAME_BYTES_MAX: usize = 256 * 1024;
 pub const LIVE_MAX: usize = 64;
 
 /// What a node is for. A node may have several roles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum NodeRole {
     /// Hands tasks out and keeps the ledger.
@@ -35,6 +49,8 @@ pub enum NodeRole {
     Operator,
     /// A person's tool that injects faults.
     Chaos,
+    /// A person's tool that only watches.
+    Viewer,
 }
 
 /// One episode to roll out.
@@ -78,7 +94,7 @@ pub struct Serving {
 }
 
 /// What a node says of itself once a second.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct NodeReport {
     /// Who.
     pub node: NodeName,
@@ -110,8 +126,17 @@ pub struct NodeReport {
     pub live: Vec<EpisodeReport>,
 }
 
+impl NodeReport {
+    /// Whether the node, or an actor of it, waits for a word before it goes on.
+    #[must_use]
+    pub fn is_suspended(&self) -> bool {
+        let waits = |actor: &ActorReport| actor.state == ActorState::Suspended;
+        self.state == NodeState::Suspended || self.actors.iter().any(waits)
+    }
+}
+
 /// State of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum NodeState {
     /// Loading its model, or joining.
@@ -122,6 +147,8 @@ pub enum NodeState {
     Draining,
     /// Was lost, or has left.
     Stopped,
+    /// Has given its work back and waits for a word.
+    Suspended,
 }
 
 /// Why a batch is asked for.
@@ -231,8 +258,20 @@ pub enum Wire {
     Renewed { certificate: String },
     /// There is none.
     RenewRefused { reason: String },
+    // Orders and traces (since protocol version 3).
+    /// Coordinator to a node: somebody who may wants this done. Answered by [`Wire::Ordered`].
+    Order { id: u64, by: NodeName, order: Order },
+    /// Coordinator to a node: somebody who may wants to see messages. Answered by [`Wire::Ordered`];
+    /// where that says so, [`Wire::Traced`] follow.
+    Trace { id: u64, request: TraceRequest },
+    /// Coordinator to a node: nobody looks at that trace any more.
+    TraceOff { id: u64 },
+    /// Node to coordinator: what became of an order or a trace.
+    Ordered { id: u64, answer: OrderAnswer },
+    /// Node to coordinator: what a trace has seen.
+    Traced { id: u64, traced: Traced },
 
-    // Traces (since protocol version 3).
+    // When attempts did what (since protocol version 3).
     /// Rollout node to coordinator, ahead of an attempt's result or failure: when it did what. Never
     /// answered; lost, it is missing in the run's traces and nowhere else.
     Timed { episode: EpisodeId, attempt: u32, timing: Timing },
@@ -251,7 +290,7 @@ impl Wire {
             Self::Activated { .. } => role == Rollout,
             Self::AdapterWanted { .. } => matches!(role, Rollout | Learner),
             Self::BatchWanted(_) | Self::Committed { .. } => role == Learner,
-            Self::Report(_) => !matches!(role, Operator | Chaos),
+            Self::Report(_) => !is_tool(role),
             Self::Release { .. } => role == Operator,
             Self::Inject(_) => matches!(role, Coordinator | Chaos),
             Self::JoinWanted
@@ -266,7 +305,9 @@ impl Wire {
             Self::Published { .. } | Self::AdapterRefused { .. } => role == ParameterServer,
             Self::AdapterOffer { .. } => role == ParameterServer,
             Self::AdapterArrived { .. } | Self::RelayAt { .. } => role == Rollout,
-            Self::Renew { .. } => !matches!(role, Operator | Chaos),
+            Self::Renew { .. } => !is_tool(role),
+            Self::Order { .. } | Self::Trace { .. } | Self::TraceOff { .. } => role == Coordinator,
+            Self::Ordered { .. } | Self::Traced { .. } => !is_tool(role),
             Self::Renewed { .. } | Self::RenewRefused { .. } => role == Coordinator,
         }
     }
@@ -277,7 +318,14 @@ impl Wire {
     pub fn since(&self) -> u8 {
         match self {
             Self::Renew { .. } | Self::Renewed { .. } | Self::RenewRefused { .. } => 2,
-            Self::Timed { .. } => 3,
+            Self::Order { .. }
+            | Self::Trace { .. }
+            | Self::TraceOff { .. }
+            | Self::Ordered { .. }
+            | Self::Traced { .. }
+            | Self::Timed { .. } => 3,
+            // The word is newer than the message.
+            Self::Report(report) if report.is_suspended() => 3,
             _ => 1,
         }
     }

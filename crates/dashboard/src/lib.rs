@@ -17,7 +17,6 @@
 //! - [`api`]: what scripts and the page ask for, as JSON
 //! - [`excerpt`]: texts of models and tools, cut to a bound. Pure
 //! - [`patch`]: patches, line by line. Pure
-//! - [`pieces`]: tokens as text
 //! - [`opener`]: shows the page in the person's browser
 //!
 //! It changes nothing in a run and sends nothing to a cluster. Facts, curves and judgements are those
@@ -29,7 +28,6 @@ pub mod excerpt;
 pub mod gate;
 pub mod opener;
 pub mod patch;
-pub mod pieces;
 pub mod pulse;
 pub mod run;
 pub mod server;

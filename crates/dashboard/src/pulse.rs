@@ -38,7 +38,7 @@ pub fn link(link: Option<&Link>) -> Value {
         Some(Link::Lost { reason, since_ms }) => {
             json!({ "state": "lost", "reason": reason, "since_ms": since_ms })
         }
-        Some(Link::Live | Link::Replay { .. }) => json!({ "state": "live" }),
+        Some(Link::Live | Link::Past | Link::Replay { .. }) => json!({ "state": "live" }),
     }
 }
 

@@ -8,13 +8,12 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crrl_cluster::RunDir;
 use crrl_inspect::frame::Link;
+use crrl_inspect::pieces;
 use crrl_inspect::state::World;
 use crrl_report::model::Model;
 use crrl_report::{Facts, ReadError};
 use crrl_store::{Reader, StoreError};
 use tokenizers::Tokenizer;
-
-use crate::pieces;
 
 /// Shortest time between two readings of the facts of a run under way.
 const READ_EVERY: Duration = Duration::from_secs(2);

@@ -16,7 +16,7 @@ pub const NOTHING_BACK_MS: u64 = 120_000;
 pub const FINDINGS_MAX: usize = 100;
 
 /// Which rule was broken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
     /// The coordinator's answers stopped.
@@ -41,10 +41,12 @@ pub enum Rule {
     RunFailed,
     /// Somebody injected a fault.
     FaultActive,
+    /// Somebody has suspended a node or an actor.
+    Suspended,
 }
 
 /// One thing that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Finding {
     /// Which rule was broken.
     pub rule: Rule,
@@ -59,7 +61,7 @@ pub struct Finding {
 }
 
 /// What is wrong, worst first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Verdict {
     /// Whether nothing is.
     pub healthy: bool,
@@ -137,6 +139,10 @@ fn judge_node(node: &NodeRow, out: &mut Vec<Finding>) {
         );
         out.push(finding(Rule::NodeSilent, &node.name, None, silent, says));
     }
+    if node.state == Standing::Suspended {
+        let says = format!("node {0} is suspended; crrl inspect do resume {0}", node.name);
+        out.push(finding(Rule::Suspended, &node.name, None, 0, says));
+    }
     let is_learner = node.roles.split('+').any(|role| role == "learner");
     if is_learner && node.activity.starts_with("waiting") && node.activity_ms > WAITS_MS {
         let says = format!(
@@ -155,6 +161,14 @@ fn judge_actor(actor: &ActorRow, out: &mut Vec<Finding>) {
         let why = actor.last_failure.as_deref().unwrap_or("no reason known");
         let says = format!("actor {name} in {node} failed: {why}");
         return out.push(finding(Rule::ActorFailed, node, Some(name), 0, says));
+    }
+    if actor.state == ActorState::Suspended {
+        let says = format!(
+            "actor {name} in {node} is suspended, {} messages wait for it; crrl inspect do resume \
+             {node}/{name}",
+            actor.waiting
+        );
+        return out.push(finding(Rule::Suspended, node, Some(name), 0, says));
     }
     match &actor.handling {
         Some((message, ms)) if *ms > SLOW_MS => {

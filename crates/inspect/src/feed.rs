@@ -38,9 +38,12 @@ impl Session {
     /// [`InspectError`]: no run, nothing up, no answer.
     pub async fn open(run: &RunDir) -> Result<Self, InspectError> {
         check(run)?;
-        let unreachable = |source| match is_up(run) {
-            true => InspectError::Unreachable { path: run.path().to_owned(), source },
-            false => InspectError::NotUp(run.path().to_owned()),
+        let unreachable = |source| match source {
+            // Nothing here and nobody there: a certificate that is refused is another matter.
+            OperatorError::Silent(_) | OperatorError::NotARun(_) if !is_up(run) => {
+                InspectError::NotUp(run.path().to_owned())
+            }
+            source => InspectError::Unreachable { path: run.path().to_owned(), source },
         };
         let client = OperatorClient::connect(run).await.map_err(unreachable)?;
         let subscription = client.subscribe().await.map_err(|error| match error {
@@ -176,7 +179,9 @@ async fn follow(run: &RunDir, put: &watch::Sender<Seen>, mut stopped: watch::Rec
             seen.link = match std::mem::replace(&mut seen.link, Link::Live) {
                 Link::Connecting { .. } => Link::Connecting { reason: Some(reason) },
                 Link::Lost { since_ms, .. } => Link::Lost { reason, since_ms },
-                Link::Live | Link::Replay { .. } => Link::Lost { reason, since_ms: now_ms() },
+                Link::Live | Link::Past | Link::Replay { .. } => {
+                    Link::Lost { reason, since_ms: now_ms() }
+                }
             };
         });
         tokio::select! {

@@ -5,7 +5,7 @@ use crrl_cluster::host::NodeProcess;
 use serde::{Deserialize, Serialize};
 
 /// One look at a cluster.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Frame {
     /// Milliseconds since the Unix epoch, on the watcher's clock.
     pub at_ms: u64,
@@ -33,6 +33,8 @@ pub enum Link {
         /// Since when, milliseconds since the Unix epoch.
         since_ms: u64,
     },
+    /// The run is not up; its folder is looked at.
+    Past,
     /// Frames come out of a file.
     Replay {
         /// Which one is shown, from 1.

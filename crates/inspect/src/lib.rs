@@ -1,7 +1,8 @@
 //! `crrl inspect`: a running cluster, watched from outside.
 //!
 //! It attaches with the operator's certificate, shows what the coordinator's board, the run's history
-//! and the run store say, and leaves no trace. It never sends anything that changes a run.
+//! and the run store say, and leaves no trace. What it can change in a run it changes by orders, which the
+//! coordinator allows or refuses and writes down.
 //!
 //! - [`text`]: what other programs wrote, made safe for a terminal
 //! - [`units`]: durations, sizes and rates, for people
@@ -11,23 +12,31 @@
 //! - [`diagnose`]: pure: what is wrong, in plain words
 //! - [`view`]: draws the state, one file a screen
 //! - [`feed`]: frames of a running cluster, newest only
+//! - [`desk`]: orders and a trace, asked without waiting
 //! - [`tail`]: the end of the run's history
-//! - [`archive`]: finished episodes and steps, from the run store
+//! - [`archive`]: episodes and steps, from the run store
+//! - [`past`]: what a run that is not up came to
+//! - [`pieces`]: tokens as text
 //! - [`recording`]: frames in a file, and back
 //! - [`player`]: a recording as time goes by
 //! - [`terminal`]: the terminal while it is ours
+//! - [`source`]: where what is shown comes from
 //! - [`tui`]: the loop that ties these together
 //! - [`scripts`]: the same facts as data on stdout
 
 pub mod archive;
+pub mod desk;
 pub mod diagnose;
 pub mod error;
 pub mod feed;
 pub mod filter;
 pub mod frame;
+pub mod past;
+pub mod pieces;
 pub mod player;
 pub mod recording;
 pub mod scripts;
+pub mod source;
 pub mod state;
 pub mod tail;
 pub mod terminal;

@@ -31,6 +31,12 @@ impl Tail {
         Self { path: path.to_owned(), at: None, rest: Vec::new(), is_in_line: false }
     }
 
+    /// All of this file, from its first line on.
+    #[must_use]
+    pub fn whole(path: &Path) -> Self {
+        Self { at: Some(0), ..Self::new(path) }
+    }
+
     /// Adds what was written since. A file that is not there has nothing to say; one that became
     /// shorter is read anew.
     pub fn read(&mut self, history: &mut History) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crossterm::event::{DisableMouseCapture, EnableMouseCapture};
 use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen};
 use crossterm::{cursor, execute, terminal};
 use ratatui::Terminal;
@@ -26,6 +27,7 @@ pub struct Screen {
     /// To draw on.
     pub tty: Tty,
     leave: Arc<AtomicBool>,
+    has_mouse: bool,
 }
 
 impl Screen {
@@ -44,12 +46,27 @@ impl Screen {
         let opened = execute!(io::stderr(), EnterAlternateScreen, cursor::Hide)
             .and_then(|()| Terminal::new(CrosstermBackend::new(io::stderr())));
         match opened {
-            Ok(tty) => Ok(Self { tty, leave }),
+            Ok(tty) => Ok(Self { tty, leave, has_mouse: false }),
             Err(error) => {
                 restore();
                 Err(error)
             }
         }
+    }
+
+    /// Takes the mouse, or gives it back to the terminal.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub fn point(&mut self, has_mouse: bool) -> io::Result<()> {
+        if has_mouse != self.has_mouse {
+            self.has_mouse = has_mouse;
+            match has_mouse {
+                true => execute!(io::stderr(), EnableMouseCapture)?,
+                false => execute!(io::stderr(), DisableMouseCapture)?,
+            }
+        }
+        Ok(())
     }
 
     /// Whether a signal asked for an end.
@@ -74,7 +91,7 @@ pub fn is_there() -> bool {
 /// Gives the terminal back. Nothing can be done where that fails: it is gone.
 fn restore() {
     let _ = terminal::disable_raw_mode();
-    let _ = execute!(io::stderr(), LeaveAlternateScreen, cursor::Show);
+    let _ = execute!(io::stderr(), DisableMouseCapture, LeaveAlternateScreen, cursor::Show);
 }
 
 /// Hears the signals that end a process, from now to its end.

@@ -1,4 +1,5 @@
-//! The journals of episodes that are under way, for a coordinator that goes on with a run.
+//! The journals of episodes that are under way, for a coordinator that goes on with a run and for
+//! whoever looks on.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +7,7 @@ use crrl_types::{EpisodeId, JournalEntry};
 
 use crate::error::StoreError;
 use crate::read::Reader;
+use crate::write::int;
 
 /// What is on disk of an episode under way.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -39,5 +41,41 @@ impl Reader {
             journal.entries.push(entry);
         }
         Ok(journals)
+    }
+
+    /// The lease that wrote last into the journal of an episode; none where none is on disk (yet, or
+    /// any more).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn journal_attempt(&self, episode: EpisodeId) -> Result<Option<u32>, StoreError> {
+        let sql = "SELECT max(attempt) FROM journals WHERE episode = ?";
+        Ok(self.rows(sql, [int(episode.0)], |row| row.get(0))?.pop().flatten())
+    }
+
+    /// The journal of one episode from an entry on, at most so many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn journal_from(
+        &self,
+        episode: EpisodeId,
+        first: u32,
+        most: u32,
+    ) -> Result<Vec<JournalEntry>, StoreError> {
+        let sql = "SELECT entry, body FROM journals \
+                   WHERE episode = ? AND entry >= ? ORDER BY entry LIMIT ?";
+        let rows: Vec<(i64, String)> =
+            self.rows(sql, rusqlite::params![int(episode.0), first, most], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
+        let whole = rows.into_iter().zip(i64::from(first)..).take_while(|((n, _), at)| n == at);
+        whole
+            .map(|((number, body), _)| {
+                serde_json::from_str(&body).map_err(|error| {
+                    self.unreadable(format!("entry {number} of the journal of {episode}"), &error)
+                })
+            })
+            .collect()
     }
 }

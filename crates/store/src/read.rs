@@ -271,6 +271,16 @@ impl Reader {
         })
     }
 
+    /// The learner's adapter when the batch of a step was made up; none where there is no such batch.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn batch_version(&self, step: Step) -> Result<Option<AdapterVersion>, StoreError> {
+        let sql = "SELECT version FROM batches WHERE step = ?";
+        let found = self.rows(sql, [int(step.0)], |row| uint(row, 0))?;
+        Ok(found.first().copied().map(AdapterVersion))
+    }
+
     /// The last step that is durable at the learner.
     ///
     /// # Errors

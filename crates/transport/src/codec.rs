@@ -13,7 +13,7 @@ const MAGIC: [u8; 2] = *b"cr";
 /// one that is there never changes, so that a version is read by the next one too.
 pub const VERSION: u8 = 3;
 /// Oldest version that is still read and written: that of the build before.
-pub const OLDEST: u8 = 1;
+pub const OLDEST: u8 = 2;
 /// Bytes of the envelope.
 pub const ENVELOPE_BYTES: usize = 3;
 /// Most bytes a decoded message may claim. A batch of long trajectories is some tens of MiB.

@@ -272,7 +272,7 @@ async fn the_newest_common_version_is_spoken() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let hub = issue(folder.path(), "hub", &["coordinator"]);
     let worker = issue(folder.path(), "worker", &["rollout"]);
-    for (theirs, common) in [(speaking(1, 1), 1), (speaking(2, 1), 2), (speaking(3, 2), 2)] {
+    for (theirs, common) in [(speaking(2, 2), 2), (speaking(3, 2), 3), (speaking(4, 3), 3)] {
         let (acceptor, address) = listening(&hub);
         let dialler = bind_with(&worker, None, theirs);
         let (accepted, dialled) = meet(&dialler, &acceptor, "hub", address).await;

@@ -6,7 +6,7 @@ use crate::id::{AdapterVersion, EpisodeId, GroupId, TaskId};
 
 /// An actor, as its node sees it. Read off counters, never asked of the actor itself: one that hangs
 /// is seen hanging.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ActorReport {
     /// Unique in its node.
     pub name: String,
@@ -37,7 +37,9 @@ pub struct ActorReport {
 }
 
 /// What an actor is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum ActorState {
     /// It is being started.
@@ -51,10 +53,12 @@ pub enum ActorState {
     Stopped,
     /// It failed, and is started again, or its supervisor gave up.
     Failed,
+    /// It takes no message until it is told to.
+    Suspended,
 }
 
 /// An episode under way, as the node that rolls it out sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct EpisodeReport {
     /// Its number.
     pub episode: EpisodeId,

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// Something that goes wrong in one node.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum Fault {
     /// The process is killed (SIGKILL).
     Kill,
@@ -66,7 +66,7 @@ pub enum Fault {
 }
 
 /// What is meant to do harm from inside a sandbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bomb {
     /// Processes that start processes.
@@ -122,7 +122,7 @@ impl fmt::Display for Fault {
 }
 
 /// Packets of a node, as it sees them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
     /// Those it gets.
@@ -148,7 +148,7 @@ pub struct Injection {
 }
 
 /// What a node says of a fault it was given.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FaultSeen {
     /// [`Injection::id`].
     pub id: u64,

@@ -16,6 +16,8 @@
 //! - [`sampling`]: how tokens are drawn
 //! - [`pacing`]: what is done about attempts that are old, slow or lost
 //! - [`journal`]: what has happened in an episode that is under way
+//! - [`order`]: what an operator may ask of nodes and actors, and what is answered
+//! - [`trace`]: what is seen of single messages
 //! - [`timing`]: when an attempt did what
 //! - [`event`]: one line of a run's append-only history
 //!
@@ -28,11 +30,13 @@ pub mod event;
 pub mod fault;
 pub mod id;
 pub mod journal;
+pub mod order;
 pub mod pacing;
 pub mod reward;
 pub mod sampling;
 pub mod task;
 pub mod timing;
+pub mod trace;
 pub mod trajectory;
 
 pub use adapter::{AdapterManifest, TensorEntry};
@@ -40,9 +44,11 @@ pub use chat::{Message, Role, ToolCall};
 pub use event::{Event, EventKind};
 pub use id::{AdapterVersion, Digest, EpisodeId, GroupId, NodeName, Step, TaskId};
 pub use journal::{JournalEntry, Sampled, Stop};
+pub use order::{Action, Order, OrderAnswer, OrderRecord, Outcome, Target};
 pub use pacing::{Late, OnLoss, Staleness, Stragglers};
 pub use reward::{Component, Reward};
 pub use sampling::Sampling;
 pub use task::{Base, BugKind, Difficulty, Origin, Split, Task};
 pub use timing::{TimedWork, Timing, Work};
+pub use trace::{TraceEnd, TraceEvent, TraceRequest, TraceStop, Traced};
 pub use trajectory::{Finish, TokenSpan, ToolRecord, Trajectory, Turn};

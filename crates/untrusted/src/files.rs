@@ -70,6 +70,12 @@ pub fn revoked(bytes: &[u8]) -> bool {
     json::<RevokedList>(bytes)
 }
 
+/// A line of the log of orders.
+#[must_use]
+pub fn order(bytes: &[u8]) -> bool {
+    crrl_cluster::untrusted::is_order(bytes)
+}
+
 /// A recording of the inspector, with every frame of it.
 #[must_use]
 pub fn recording(bytes: &[u8]) -> bool {

@@ -26,12 +26,13 @@ pub struct Decoder {
 }
 
 /// Every decoder that reads what comes from elsewhere.
-pub const DECODERS: [Decoder; 17] = [
+pub const DECODERS: [Decoder; 19] = [
     Decoder { name: "packet", check: wire::packet },
     Decoder { name: "greeting", check: wire::greeting },
     Decoder { name: "frame", check: wire::frame },
     Decoder { name: "blob-header", check: wire::blob_header },
     Decoder { name: "operator-request", check: wire::operator_request },
+    Decoder { name: "traced", check: wire::traced },
     Decoder { name: "tool-call", check: policy::tool_call },
     Decoder { name: "patch", check: policy::patch },
     Decoder { name: "configuration", check: files::configuration },
@@ -42,6 +43,7 @@ pub const DECODERS: [Decoder; 17] = [
     Decoder { name: "plan", check: files::plan },
     Decoder { name: "recording", check: files::recording },
     Decoder { name: "revoked", check: files::revoked },
+    Decoder { name: "order", check: files::order },
     Decoder { name: "sandbox-frame", check: inside::frame },
     Decoder { name: "sandbox-image", check: inside::image },
 ];

@@ -53,3 +53,9 @@ pub fn blob_header(bytes: &[u8]) -> bool {
 pub fn operator_request(bytes: &[u8]) -> bool {
     untrusted::is_request(bytes)
 }
+
+/// What a trace says, as a person's tool reads it.
+#[must_use]
+pub fn traced(bytes: &[u8]) -> bool {
+    untrusted::is_traced(bytes)
+}

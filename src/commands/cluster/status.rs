@@ -218,6 +218,7 @@ fn state_word(state: NodeState) -> &'static str {
         NodeState::Ready => "ready",
         NodeState::Draining => "draining",
         NodeState::Stopped => "stopped",
+        NodeState::Suspended => "suspended",
     }
 }
 

@@ -23,7 +23,7 @@ pub struct HostState {
 }
 
 /// One node's process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct NodeProcess {
     /// Name of the node.
     pub name: String,

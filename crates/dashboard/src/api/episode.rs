@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
+use crrl_inspect::pieces;
 use crrl_store::{EpisodeQuery, Reader};
 use crrl_types::{EpisodeId, ToolRecord, Trajectory};
 use serde::Deserialize;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use super::rollouts::row;
 use super::{Answer, Asked, Json, Problem, asked, reading};
 use crate::server::Shared;
-use crate::{excerpt, patch, pieces};
+use crate::{excerpt, patch};
 
 /// Turns that are told.
 const TURNS_MAX: usize = 300;

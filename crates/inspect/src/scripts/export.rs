@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::diagnose::diagnose;
 use crate::state::episodes::Rollout;
+use crate::state::transcript::{Fate, Journal, LiveCall, LiveTurn};
 use crate::state::tree;
 use crate::state::{App, Screen, World};
 use crate::units::clock;
@@ -45,7 +46,9 @@ pub fn write(app: &App, world: &World, folder: &Path) -> io::Result<PathBuf> {
 #[must_use]
 pub fn value(app: &App, world: &World) -> Value {
     let rows = match app.screen {
-        Screen::Overview => json!({ "nodes": world.nodes(), "progress": world.progress() }),
+        Screen::Overview => {
+            json!({ "nodes": world.nodes(), "progress": world.progress(), "past": app.past })
+        }
         Screen::Actors => json!(app.actor_rows(world)),
         Screen::Tree => json!(tree::rows(world)),
         Screen::Actor => {
@@ -55,16 +58,21 @@ pub fn value(app: &App, world: &World) -> Value {
                 "rates": actor.map(|id| world.rates(id)),
             })
         }
+        Screen::Trace => match &app.trace {
+            Some(trace) => json!({ "request": trace.request, "events": trace.events }),
+            None => Value::Null,
+        },
         Screen::Rollouts => app.rollout_rows(world).iter().map(rollout).collect(),
         Screen::Episode => {
             let opened = app.opened.as_ref();
-            let found = opened.and_then(|opened| opened.transcript.as_ref());
+            let found = opened.and_then(|opened| opened.left.as_ref());
             let live =
                 opened.and_then(|o| world.live().iter().find(|row| row.episode == o.episode));
             json!({
                 "episode": opened.map(|opened| opened.episode),
                 "live": live,
-                "trajectory": found.and_then(|found| found.as_ref().ok()),
+                "trajectory": found.and_then(|found| Some(&found.as_ref().ok()?.as_ref()?.trajectory)),
+                "turns": opened.map(|opened| live_turns(&opened.journal)),
             })
         }
         Screen::Learner => {
@@ -79,6 +87,23 @@ pub fn value(app: &App, world: &World) -> Value {
         Screen::Help => Value::Null,
     };
     json!({ "screen": app.screen.title(), "at_ms": world.now_ms(), "rows": rows })
+}
+
+/// What an episode under way has written so far.
+fn live_turns(journal: &Journal) -> Value {
+    let call = |call: &LiveCall| {
+        let (output, ok) = match &call.fate {
+            Fate::Waiting => (None, None),
+            Fate::Refused(why) => (Some(why), Some(false)),
+            Fate::Answered { output, ok, .. } => (Some(output), Some(*ok)),
+        };
+        json!({ "name": call.name, "arguments": call.arguments, "output": output, "ok": ok })
+    };
+    let turn = |turn: &LiveTurn| {
+        let calls: Vec<Value> = turn.calls.iter().map(call).collect();
+        json!({ "text": turn.text, "tokens": turn.tokens, "calls": calls })
+    };
+    journal.turns.iter().map(turn).collect()
 }
 
 fn rollout(row: &Rollout<'_>) -> Value {

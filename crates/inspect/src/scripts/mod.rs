@@ -1,13 +1,19 @@
 //! The same facts as data on stdout, for scripts and for agents.
 //!
 //! - [`query`]: one look: nodes, actors, tree, episodes
+//! - [`orders`]: orders, and the log of them
+//! - [`tracing`]: single messages
+//! - [`schema`]: what all of these print
 //! - [`watching`]: looks that go on: watch, diagnose, record
 //! - [`table`]: aligned text
 //! - [`export`]: what a screen shows, in a file
 
 pub mod export;
+pub mod orders;
 pub mod query;
+pub mod schema;
 pub mod table;
+pub mod tracing;
 pub mod watching;
 
 use std::io::{self, Write};

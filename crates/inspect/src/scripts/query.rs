@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crrl_cluster::RunDir;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use super::{line, runtime, table};
@@ -236,13 +236,22 @@ fn episodes(rows: &[&LiveRow]) -> Vec<String> {
     table::lines(&head, &numbers, &rows.iter().map(cells).collect::<Vec<_>>())
 }
 
+/// A node with its actors.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct TreeNode<'w> {
+    /// The node.
+    pub node: &'w NodeRow,
+    /// Its actors, in the order they were started.
+    pub actors: Vec<&'w ActorRow>,
+}
+
 fn tree_value(world: &World) -> Value {
-    let node = |node: &NodeRow| {
-        let actors: Vec<&ActorRow> =
-            world.actors().iter().filter(|actor| actor.node == node.name).collect();
-        json!({ "node": node, "actors": actors })
-    };
-    world.nodes().iter().map(node).collect()
+    let mut tree = Vec::new();
+    for node in world.nodes() {
+        let actors = world.actors().iter().filter(|actor| actor.node == node.name).collect();
+        tree.push(TreeNode { node, actors });
+    }
+    values(&tree)
 }
 
 fn tree_lines(world: &World) -> Vec<String> {

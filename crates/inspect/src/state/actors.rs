@@ -24,7 +24,7 @@ pub struct ActorId {
 }
 
 /// What is wrong with an actor, worst last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trouble {
     /// Nothing.
@@ -38,7 +38,7 @@ pub enum Trouble {
 }
 
 /// An actor.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct ActorRow {
     /// What is wrong with it.
     pub trouble: Trouble,
@@ -76,19 +76,9 @@ pub struct ActorRow {
 
 impl ActorRow {
     pub(super) fn of(node: &str, report: &ActorReport, window: &Window, is_stale: bool) -> Self {
-        let at_it = report.handling.as_ref().map_or(0, |(_, ms)| *ms);
-        let trouble = if report.state == ActorState::Failed {
-            Trouble::Failed
-        } else if is_stale {
-            Trouble::Stale
-        } else if at_it > SLOW_MS || report.oldest_ms > SLOW_MS {
-            Trouble::Slow
-        } else {
-            Trouble::None
-        };
         let short = |text: &str| plain(text, CHARS_MAX);
-        Self {
-            trouble,
+        let mut row = Self {
+            trouble: Trouble::None,
             node: node.to_owned(),
             name: short(&report.name),
             kind: short(report.kind.rsplit("::").next().unwrap_or_default()),
@@ -104,7 +94,23 @@ impl ActorRow {
             restarts: report.restarts,
             last_failure: report.last_failure.as_deref().map(short),
             up_ms: report.up_ms,
-        }
+        };
+        row.judge(is_stale);
+        row
+    }
+
+    /// What is wrong with it, where what is known of it is old or is not.
+    pub(super) fn judge(&mut self, is_stale: bool) {
+        let at_it = self.handling.as_ref().map_or(0, |(_, ms)| *ms);
+        self.trouble = if self.state == ActorState::Failed {
+            Trouble::Failed
+        } else if is_stale {
+            Trouble::Stale
+        } else if at_it > SLOW_MS || self.oldest_ms > SLOW_MS {
+            Trouble::Slow
+        } else {
+            Trouble::None
+        };
     }
 
     /// Which it is.
@@ -122,6 +128,7 @@ impl ActorRow {
             ActorState::Busy => "busy",
             ActorState::Stopped => "stopped",
             ActorState::Failed => "FAILED",
+            ActorState::Suspended => "suspended",
         }
     }
 }

@@ -3,16 +3,21 @@
 use std::collections::HashMap;
 
 use crrl_store::{EpisodeRow, StepRow};
-use crrl_types::Trajectory;
 
 use super::actors::{ActorColumn, ActorId, ActorRow};
+use super::asking::{Asking, Prompt};
 use super::episodes::{LiveColumn, LiveRow, Rollout};
 use super::history::EventRow;
 use super::list::List;
+use super::mouse::Spots;
+use super::orders::Stage;
 use super::screens::Screen;
+use super::trace::Tracing;
+use super::transcript::{Journal, Laid, Left, Paint};
 use super::tree::{self, Leaf};
 use super::world::World;
-use crate::filter::{Filter, FilterError};
+use crate::filter::Filter;
+use crate::past::Past;
 
 /// Fastest redraw, milliseconds.
 pub const REFRESH_MS_MIN: u64 = 250;
@@ -30,17 +35,6 @@ pub struct Sort<C> {
     pub descending: bool,
 }
 
-/// A filter being typed.
-#[derive(Debug, Clone, Default)]
-pub struct Prompt {
-    /// So far.
-    pub text: String,
-    /// What is wrong with it.
-    pub error: Option<FilterError>,
-    /// The filter as it was, for who thinks better of it.
-    pub before: Option<Filter>,
-}
-
 /// An episode that was opened.
 #[derive(Debug, Clone, Default)]
 pub struct Opened {
@@ -48,7 +42,11 @@ pub struct Opened {
     pub episode: u64,
     /// What it left behind: not looked up yet, nothing (it is not over), or a reason it cannot be
     /// read.
-    pub transcript: Option<Result<Option<Box<Trajectory>>, String>>,
+    pub left: Option<Result<Option<Box<Left>>, String>>,
+    /// What has happened in it so far, while it is under way.
+    pub journal: Journal,
+    /// Why that cannot be read.
+    pub unreadable: Option<String>,
 }
 
 /// What the run store has.
@@ -77,8 +75,16 @@ pub struct App {
     pub live_sort: Sort<LiveColumn>,
     /// Filters by screen.
     pub filters: HashMap<Screen, Filter>,
-    /// A filter being typed.
-    pub prompt: Option<Prompt>,
+    /// What is being typed.
+    pub asking: Option<Asking>,
+    /// Names of the commands that were run from the palette, the last one last.
+    pub history: Vec<String>,
+    /// Whether the mouse is ours, and not the terminal's.
+    pub has_mouse: bool,
+    /// What the mouse can be pointed at, as drawn last.
+    pub spots: Spots,
+    /// What was clicked last, and when, milliseconds.
+    pub clicked: Option<(Screen, Option<RowKey>, usize, u64)>,
     /// Whether the view stands still.
     pub paused: bool,
     /// Time between two redraws, milliseconds.
@@ -87,6 +93,12 @@ pub struct App {
     pub actor: Option<ActorId>,
     /// The episode that was opened.
     pub opened: Option<Opened>,
+    /// Its lines, as they were laid out last.
+    pub laid: Option<Laid>,
+    /// By what its tokens are coloured.
+    pub paint: Paint,
+    /// The trace that goes on, or went on last.
+    pub trace: Option<Tracing>,
     /// What the run store has.
     pub archive: Archive,
     /// A line at the bottom, and until when.
@@ -99,31 +111,41 @@ pub struct App {
     pub title: String,
     /// Whether a recording is played.
     pub is_replay: bool,
+    /// What a run that is not up came to; none of one that is.
+    pub past: Option<Past>,
 }
 
 impl App {
     /// Looks at the overview.
     #[must_use]
     pub fn new(title: &str) -> Self {
-        let events = List { follow: true, ..List::default() };
+        let newest = || List { follow: true, ..List::default() };
         Self {
             screen: Screen::Overview,
             back: Vec::new(),
-            lists: HashMap::from([(Screen::Events, events)]),
+            lists: HashMap::from([(Screen::Events, newest()), (Screen::Trace, newest())]),
             actor_sort: Sort { column: ActorColumn::Trouble, descending: true },
             live_sort: Sort { column: LiveColumn::Idle, descending: true },
             filters: HashMap::new(),
-            prompt: None,
+            asking: None,
+            history: Vec::new(),
+            has_mouse: false,
+            spots: Spots::default(),
+            clicked: None,
             paused: false,
             refresh_ms: 1_000,
             actor: None,
             opened: None,
+            laid: None,
+            paint: Paint::default(),
+            trace: None,
             archive: Archive::default(),
             notice: None,
             page: 10,
             len: 0,
             title: title.to_owned(),
             is_replay: false,
+            past: None,
         }
     }
 
@@ -141,7 +163,7 @@ impl App {
     /// Keeps the cursor among the rows there are now.
     pub fn settle(&mut self, len: usize, page: usize) {
         (self.len, self.page) = (len, page);
-        let is_end = self.screen == Screen::Events && self.list().follow;
+        let is_end = self.screen.grows() && self.list().follow && !self.paused;
         let list = self.list_mut();
         if is_end {
             list.selected = len.saturating_sub(1);
@@ -220,6 +242,23 @@ impl App {
             },
             _ => None,
         }
+    }
+
+    /// The filter being typed.
+    #[must_use]
+    pub fn prompt(&self) -> Option<&Prompt> {
+        match &self.asking {
+            Some(Asking::Filter(prompt)) => Some(prompt),
+            _ => None,
+        }
+    }
+
+    /// Whether what is looked at changes all the time.
+    #[must_use]
+    pub fn is_lively(&self) -> bool {
+        let is_sent =
+            matches!(&self.asking, Some(Asking::Order(held)) if held.stage == Stage::Sent);
+        is_sent || (self.screen == Screen::Trace && self.is_tracing() && !self.paused)
     }
 
     /// Says something at the bottom for a moment.

@@ -15,7 +15,7 @@ pub const HANGS_MS: u64 = 30_000;
 const CHARS_MAX: usize = 200;
 
 /// An episode under way.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct LiveRow {
     /// Its number.
     pub episode: u64,

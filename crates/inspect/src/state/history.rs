@@ -9,8 +9,10 @@ use serde_json::Value;
 use crate::filter::Fields;
 use crate::text::plain;
 
-/// Events that are kept; older ones are in the file.
+/// Events that are kept of a run under way; older ones are in the file.
 pub const EVENTS_MAX: usize = 2_000;
+/// Events that are kept of a run that is over.
+pub const PAST_EVENTS_MAX: usize = 20_000;
 /// Characters of one event.
 const CHARS_MAX: usize = 400;
 
@@ -86,15 +88,28 @@ fn pair(name: &str, value: &Value) -> String {
 }
 
 /// The last events.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct History {
     rows: VecDeque<EventRow>,
+    most: usize,
     finished_ms: Option<u64>,
     /// Lines of the file that could not be read.
     pub unreadable: u64,
 }
 
+impl Default for History {
+    fn default() -> Self {
+        Self::of(EVENTS_MAX)
+    }
+}
+
 impl History {
+    /// One that keeps so many.
+    #[must_use]
+    pub fn of(most: usize) -> Self {
+        Self { rows: VecDeque::new(), most, finished_ms: None, unreadable: 0 }
+    }
+
     /// Adds an event; the oldest goes when there are too many.
     pub fn push(&mut self, event: &Event) {
         let row = EventRow::of(event);
@@ -102,7 +117,7 @@ impl History {
             self.finished_ms = Some(event.at_ms);
         }
         self.rows.push_back(row);
-        while self.rows.len() > EVENTS_MAX {
+        while self.rows.len() > self.most {
             self.rows.pop_front();
         }
     }

@@ -12,7 +12,7 @@ pub const STALE_MS: u64 = 5_000;
 const ACTIVITY_CHARS_MAX: usize = 200;
 
 /// How a node stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
     /// Its process runs, and it has not said anything yet.
@@ -23,8 +23,12 @@ pub enum Standing {
     Ready,
     /// Takes no new work.
     Draining,
-    /// Was lost, or has left.
+    /// Has given its work back and waits for a word.
+    Suspended,
+    /// Was lost.
     Lost,
+    /// Was told to leave, and is not started again by itself.
+    Left,
     /// Its process is not running; it is started again.
     Restarting,
     /// It failed too often to be started again.
@@ -40,7 +44,9 @@ impl Standing {
             Self::Starting => "starting",
             Self::Ready => "ready",
             Self::Draining => "draining",
+            Self::Suspended => "suspended",
             Self::Lost => "lost",
+            Self::Left => "left",
             Self::Restarting => "restarting",
             Self::GivenUp => "given up",
         }
@@ -48,7 +54,7 @@ impl Standing {
 }
 
 /// A node.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct NodeRow {
     /// Its name.
     pub name: String,
@@ -124,17 +130,23 @@ impl NodeRow {
     }
 }
 
+/// How the host puts the end of a node that was told to leave.
+const IN_GOOD_ORDER: &str = "exit code 0";
+
 fn standing(report: Option<&NodeReport>, process: Option<&NodeProcess>) -> Standing {
     if process.is_some_and(|process| process.given_up) {
         return Standing::GivenUp;
     }
     let is_away = process.is_some_and(|p| p.pid.is_none() && !p.retired);
+    let has_left = process.is_some_and(|p| p.last_exit.as_deref() == Some(IN_GOOD_ORDER));
     match report.map(|report| report.state) {
+        None | Some(NodeState::Stopped) if is_away && has_left => Standing::Left,
         None | Some(NodeState::Stopped) if is_away => Standing::Restarting,
         None => Standing::Silent,
         Some(NodeState::Starting) => Standing::Starting,
         Some(NodeState::Ready) => Standing::Ready,
         Some(NodeState::Draining) => Standing::Draining,
+        Some(NodeState::Suspended) => Standing::Suspended,
         Some(NodeState::Stopped) => Standing::Lost,
     }
 }
@@ -147,5 +159,6 @@ fn role_word(role: &NodeRole) -> &'static str {
         NodeRole::Rollout => "rollout",
         NodeRole::Operator => "operator",
         NodeRole::Chaos => "chaos",
+        NodeRole::Viewer => "viewer",
     }
 }

@@ -11,6 +11,8 @@ pub enum Screen {
     Tree,
     /// One actor.
     Actor,
+    /// Messages of one actor, as they are handled.
+    Trace,
     /// Episodes, under way and over.
     Rollouts,
     /// One episode.
@@ -28,17 +30,33 @@ pub enum Screen {
 }
 
 impl Screen {
-    /// Screens with a number of their own. 5 is kept for traces of messages, which are not recorded
-    /// yet.
-    pub const NUMBERED: [(char, Self); 8] = [
+    /// Screens with a number of their own.
+    pub const NUMBERED: [(char, Self); 9] = [
         ('1', Self::Overview),
         ('2', Self::Actors),
         ('3', Self::Tree),
         ('4', Self::Actor),
+        ('5', Self::Trace),
         ('6', Self::Rollouts),
         ('7', Self::Learner),
         ('8', Self::Faults),
         ('9', Self::Events),
+    ];
+
+    /// Every screen, with its key if it has one.
+    pub const ALL: [(Option<char>, Self); 12] = [
+        (Some('1'), Self::Overview),
+        (Some('2'), Self::Actors),
+        (Some('3'), Self::Tree),
+        (Some('4'), Self::Actor),
+        (Some('5'), Self::Trace),
+        (Some('6'), Self::Rollouts),
+        (None, Self::Episode),
+        (Some('7'), Self::Learner),
+        (Some('8'), Self::Faults),
+        (Some('9'), Self::Events),
+        (Some('d'), Self::Diagnosis),
+        (Some('?'), Self::Help),
     ];
 
     /// Its name.
@@ -49,6 +67,7 @@ impl Screen {
             Self::Actors => "Actors",
             Self::Tree => "Tree",
             Self::Actor => "Actor",
+            Self::Trace => "Trace",
             Self::Rollouts => "Rollouts",
             Self::Episode => "Episode",
             Self::Learner => "Learner",
@@ -77,16 +96,28 @@ impl Screen {
         matches!(self, Self::Actors | Self::Rollouts)
     }
 
-    /// Whether the cursor can stay with a row that moves.
+    /// Whether it can stay with a row that moves, or at what is newest.
     #[must_use]
     pub fn has_follow(self) -> bool {
-        matches!(self, Self::Actors | Self::Rollouts | Self::Events)
+        matches!(self, Self::Actors | Self::Rollouts) || self.grows()
+    }
+
+    /// Whether new things come at its end.
+    #[must_use]
+    pub fn grows(self) -> bool {
+        matches!(self, Self::Events | Self::Trace | Self::Episode)
     }
 
     /// Whether Enter opens the row the cursor is on.
     #[must_use]
     pub fn opens(self) -> bool {
         matches!(self, Self::Overview | Self::Actors | Self::Tree | Self::Rollouts)
+    }
+
+    /// Whether its rows are actors or nodes, which can be traced and given orders.
+    #[must_use]
+    pub fn has_target(self) -> bool {
+        matches!(self, Self::Overview | Self::Actors | Self::Tree | Self::Actor)
     }
 
     /// Whether it is a text that scrolls, without a cursor.

@@ -76,12 +76,46 @@ impl World {
             self.tracks.entry(report.node.to_string()).or_default().take(report, at_ms);
         }
         self.frame = Some(frame);
-        self.tick(at_ms);
+        self.now_ms = self.now_ms.max(at_ms);
+        self.rebuild();
     }
 
-    /// Time goes on, whether anything comes or not.
+    /// Time goes on, whether anything comes or not. Only ages change, and what is old by them.
     pub fn tick(&mut self, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
+        let now = self.now_ms;
+        let Some(frame) = &self.frame else { return };
+        let mut turned: HashMap<&str, bool> = HashMap::new();
+        for node in &mut self.nodes {
+            let Some(track) = self.tracks.get(&node.name) else { continue };
+            let was = node.is_stale() || node.is_down();
+            node.age_ms = track.age_ms(now, frame.at_ms);
+            node.activity_ms = now.saturating_sub(track.activity_ms);
+            let is = node.is_stale() || node.is_down();
+            if is != was {
+                turned.insert(&node.name, is);
+            }
+        }
+        if !turned.is_empty() {
+            for actor in &mut self.actors {
+                if let Some(stale) = turned.get(actor.node.as_str()) {
+                    actor.judge(*stale);
+                }
+            }
+            for episode in &mut self.live {
+                if let Some(stale) = turned.get(episode.node.as_str()) {
+                    episode.stale = *stale;
+                }
+            }
+        }
+        for fault in &mut self.faults {
+            let seen = self.tracks.get(&fault.node).and_then(|track| track.faults.get(&fault.id));
+            fault.seen_ms = now.saturating_sub(seen.copied().unwrap_or(now));
+        }
+    }
+
+    /// Makes all rows anew.
+    fn rebuild(&mut self) {
         let now = self.now_ms;
         let Some(frame) = &self.frame else { return };
         let reports = &frame.snapshot.nodes;
@@ -93,14 +127,7 @@ impl World {
         for report in reports {
             let Some(track) = self.tracks.get(report.node.as_str()) else { continue };
             let mut node = NodeRow::of(Some(report), process(report.node.as_str()));
-            // A node that tells of no actors may say the same twice; its age cannot be told.
-            let is_told = !report.actors.is_empty();
-            let of_frame = now.saturating_sub(frame.at_ms);
-            node.age_ms = match is_told {
-                true => Some(now.saturating_sub(track.changed_ms)),
-                // It is as old as the board it is on, at least.
-                false => (of_frame > STALE_MS).then_some(of_frame),
-            };
+            node.age_ms = track.age_ms(now, frame.at_ms);
             node.activity_ms = now.saturating_sub(track.activity_ms);
             let stale = node.is_stale() || node.is_down();
             let empty = Window::default();
@@ -198,6 +225,17 @@ impl World {
 }
 
 impl Track {
+    /// How old the last report is. A node that tells of no actors may say the same twice, so its age
+    /// cannot be told before the board it is on is old.
+    fn age_ms(&self, now: u64, frame_ms: u64) -> Option<u64> {
+        let is_told = self.report.as_ref().is_some_and(|report| !report.actors.is_empty());
+        let of_frame = now.saturating_sub(frame_ms);
+        match is_told {
+            true => Some(now.saturating_sub(self.changed_ms)),
+            false => (of_frame > STALE_MS).then_some(of_frame),
+        }
+    }
+
     fn take(&mut self, report: &NodeReport, at_ms: u64) {
         let held = self.report.as_ref();
         if held == Some(report) {

@@ -8,6 +8,7 @@ use super::grid::{Cell, Column, Grid, width_of};
 use super::{Palette, Scene, empty};
 use crate::state::App;
 use crate::state::actors::{ActorColumn, ActorRow, SLOW_MS, Trouble};
+use crate::state::command::Command;
 use crate::units::{age, rate, wait};
 use crrl_types::actor::ActorState;
 
@@ -35,7 +36,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
             .kept()
             .least(14),
         Column::text("TYPE", width_of(all.iter().map(|a| a.kind.as_str()), 8, 18)).least(8),
-        Column::text("STATE", 8).kept(),
+        Column::text("STATE", 9).kept(),
         Column::number("WAIT", 6).kept(),
         Column::number("OLDEST", 7),
         Column::number("MSG/S", 6),
@@ -48,7 +49,9 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
     let sorted = by.map(|by| (by, app.actor_sort.descending));
     let list = app.list();
     let grid = Grid { columns: &columns, sorted, palette };
-    grid.draw(frame, area, Some(&list), rows.len(), |at| actor_row(rows[at], palette));
+    let drawn = grid.draw(frame, area, Some(&list), rows.len(), |at| actor_row(rows[at], palette));
+    let sort = |at: usize| ActorColumn::ALL.get(at).map(|(by, _)| Command::SortActors(*by));
+    drawn.register(&mut app.spots, sort);
 }
 
 /// A sign for what is wrong.
@@ -79,7 +82,7 @@ pub fn state_style(state: ActorState, palette: Palette) -> Style {
     match state {
         ActorState::Idle => palette.text,
         ActorState::Busy => palette.accent,
-        ActorState::Starting => palette.warn,
+        ActorState::Starting | ActorState::Suspended => palette.warn,
         ActorState::Stopped => palette.quiet,
         ActorState::Failed => palette.bad,
     }

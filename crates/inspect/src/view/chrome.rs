@@ -5,8 +5,10 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::Scene;
+use super::{Scene, dialogues};
 use crate::frame::Link;
+use crate::state::mouse::Spot;
+use crate::state::trace::Tracing;
 use crate::state::{App, Screen};
 use crate::text::plain;
 use crate::units::{age, clock};
@@ -28,6 +30,10 @@ pub fn head(frame: &mut Frame<'_>, area: Rect, app: &App, scene: &Scene<'_>) {
             left.push(Span::raw(format!("  step {}/{}", progress.step, progress.steps)));
         }
     }
+    if let Some(past) = &app.past {
+        left.push(Span::raw("  "));
+        left.push(Span::styled(past.phase(), palette.accent));
+    }
     let right = Line::from(state(app, scene)).right_aligned();
     let room = area.width.saturating_sub(right.width() as u16 + 1);
     frame.render_widget(Line::from(left), Rect { width: room, ..area });
@@ -43,6 +49,7 @@ fn state(app: &App, scene: &Scene<'_>) -> Vec<Span<'static>> {
         Link::Live if old > OLD_MS => ("●", format!("data {} old ", age(old)), palette.warn),
         Link::Live => ("●", "live ".to_owned(), palette.good),
         Link::Lost { .. } => ("✕", format!("lost {} ago ", age(old)), palette.bad),
+        Link::Past => ("■", "read from its folder ".to_owned(), palette.accent),
         Link::Replay { at, of, halted } => {
             let sign = if *halted { "‖" } else { "▶" };
             let time = clock(scene.world.frame().map_or(0, |frame| frame.at_ms));
@@ -53,22 +60,26 @@ fn state(app: &App, scene: &Scene<'_>) -> Vec<Span<'static>> {
 }
 
 /// The screens there are.
-pub fn tabs(frame: &mut Frame<'_>, area: Rect, app: &App, scene: &Scene<'_>) {
+pub fn tabs(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>) {
     let palette = scene.palette;
-    let is_wide = area.width >= 88;
+    let is_wide = area.width >= 98;
     let mut spans = vec![Span::raw(" ")];
+    let (here, mut x) = (app.screen, area.x + 1);
     let mut tab = |key: char, screen: Screen| {
-        let is_here = app.screen.tab() == screen;
+        let is_here = here.tab() == screen;
         let style = if is_here { palette.accent.patch(palette.strong) } else { palette.quiet };
         let text = match (is_here, is_wide) {
             (true, _) => format!("[{key} {}]", screen.title()),
             (false, true) => format!(" {key} {} ", screen.title()),
             (false, false) => format!(" {key} "),
         };
+        let width = text.len() as u16;
+        app.spots.push(Rect { x, width, ..area }.intersection(area), Spot::Tab(screen));
+        x += width;
         spans.push(Span::styled(text, style));
     };
     Screen::NUMBERED.iter().for_each(|(key, screen)| tab(*key, *screen));
-    if app.screen == Screen::Diagnosis {
+    if here == Screen::Diagnosis {
         tab('d', Screen::Diagnosis);
     }
     tab('?', Screen::Help);
@@ -78,16 +89,8 @@ pub fn tabs(frame: &mut Frame<'_>, area: Rect, app: &App, scene: &Scene<'_>) {
 /// A filter being typed, something to say, or the keys of the screen.
 pub fn foot(frame: &mut Frame<'_>, area: Rect, app: &App, scene: &Scene<'_>) {
     let palette = scene.palette;
-    let line = if let Some(prompt) = &app.prompt {
-        let mut spans = vec![
-            Span::styled(" filter ", palette.accent),
-            Span::raw(plain(&prompt.text, 200)),
-            Span::styled("▏", palette.accent),
-        ];
-        if let Some(error) = &prompt.error {
-            spans.push(Span::styled(format!("  {error}"), palette.bad));
-        }
-        Line::from(spans)
+    let line = if let Some(asking) = &app.asking {
+        dialogues::prompt(asking, scene)
     } else if let Some((text, _)) =
         app.notice.as_ref().filter(|(_, until)| *until > scene.world.now_ms())
     {
@@ -128,6 +131,17 @@ fn keys(app: &App, key: Style, says: Style) -> Line<'static> {
     if screen.has_follow() {
         list.push(("f", if app.list().follow { "let go" } else { "follow" }));
     }
+    if screen == Screen::Trace && app.trace.as_ref().is_some_and(Tracing::is_on) {
+        list.push(("esc", "stop"));
+    }
+    if screen == Screen::Episode {
+        list.push(("c", "colour"));
+    }
+    if screen.has_target() && !app.is_replay && app.past.is_none() {
+        list.push(("t", "trace"));
+        list.push(("S K R P C D", "order"));
+    }
+    list.push((":", "commands"));
     list.push(("d", "diagnose"));
     list.push(("e", "export"));
     let mut spans = vec![Span::raw(" ")];

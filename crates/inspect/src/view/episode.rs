@@ -1,51 +1,85 @@
-//! One episode: turn by turn what the policy wrote and what its tools answered, the change it made,
-//! what that earned.
+//! One episode: where it is, and turn by turn what was done in it.
 
 use crrl_store::EpisodeRow;
-use crrl_types::{Trajectory, Turn};
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::{Palette, Scene, empty, scroll, wrap};
+use super::{Palette, Scene, empty, scroll_parts, transcript, wrap};
 use crate::state::App;
+use crate::state::app::Opened;
 use crate::state::episodes::LiveRow;
+use crate::state::transcript::{Laid, LaidOf};
 use crate::text;
-use crate::units::{age, figure};
+use crate::units::age;
 
 /// Draws it.
 pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>) {
-    let Some(opened) = app.opened.clone() else {
+    let Some(opened) = app.opened.take() else {
         return empty(frame, area, scene, "No episode was opened: Enter opens one in 6.");
     };
     let width = usize::from(area.width).saturating_sub(4).max(8);
     let palette = scene.palette;
     let live = scene.world.live().iter().find(|row| row.episode == opened.episode);
     let over = app.archive.over.iter().find(|row| row.episode.0 == opened.episode);
-    let mut lines = head(opened.episode, live, over, palette);
-    match &opened.transcript {
-        Some(Ok(Some(trajectory))) => lines.extend(transcript(trajectory, width, palette)),
-        Some(Err(error)) => {
-            let says = format!("The run store cannot be read: {error}");
-            lines.extend(said(&says, width, palette.bad));
-        }
-        _ if live.is_some() => {
-            let says = "Its transcript is in the run store once it is over; until then its node tells \
-                        what it is at.";
-            lines.extend(said(says, width, palette.quiet));
-        }
-        None if app.is_replay => {
-            let says = "A recording does not hold transcripts.";
-            lines.extend(said(says, width, palette.quiet));
-        }
-        None => lines.push(Line::styled(" reading the run store …", palette.quiet)),
-        Some(Ok(None)) => {
-            let says = "It left no transcript: it failed, or is waiting to be handed out again.";
-            lines.extend(said(says, width, palette.quiet));
+    let mut top = head(opened.episode, live, over, palette);
+    if let Some((says, style)) = missing(&opened, live.is_some(), app.is_replay, palette) {
+        top.extend(said(&says, width, style));
+    }
+    let laid = laid(app.laid.take(), &opened, width, app, palette);
+    scroll_parts(frame, area, app, [&top, &laid.lines]);
+    (app.laid, app.opened) = (Some(laid), Some(opened));
+}
+
+/// The lines of what is known of it, laid out anew where something changed.
+fn laid(held: Option<Laid>, opened: &Opened, width: usize, app: &App, palette: Palette) -> Laid {
+    let left = opened.left.as_ref().and_then(|left| left.as_ref().ok()?.as_deref());
+    let journal = &opened.journal;
+    let of = LaidOf {
+        episode: opened.episode,
+        width,
+        paint: app.paint,
+        journal: left.is_none().then_some((journal.attempt, journal.entries)),
+    };
+    match held.filter(|held| held.of == of) {
+        Some(held) => held,
+        None => {
+            let lines = match left {
+                Some(left) => transcript::left(left, width, app.paint, palette),
+                None => transcript::live(journal, width, app.paint, palette),
+            };
+            Laid { of, lines }
         }
     }
-    scroll(frame, area, app, &lines);
+}
+
+/// Why less is told of it than one may expect.
+fn missing(
+    opened: &Opened,
+    is_live: bool,
+    is_replay: bool,
+    palette: Palette,
+) -> Option<(String, Style)> {
+    let quiet = |says: &str| Some((says.to_owned(), palette.quiet));
+    if is_replay {
+        return quiet("A recording does not hold transcripts.");
+    }
+    if let Some(error) = &opened.unreadable {
+        return Some((format!("The run store cannot be read: {error}"), palette.bad));
+    }
+    match &opened.left {
+        Some(Err(error)) => Some((format!("The run store cannot be read: {error}"), palette.bad)),
+        Some(Ok(Some(_))) => None,
+        _ if opened.journal.entries > 0 => None,
+        _ if is_live => {
+            quiet("Nothing of it is durable yet: its first turn is still being written.")
+        }
+        None => quiet("reading the run store …"),
+        Some(Ok(None)) => {
+            quiet("It left no transcript: it failed, or is waiting to be handed out again.")
+        }
+    }
 }
 
 fn said(says: &str, width: usize, style: Style) -> Vec<Line<'static>> {
@@ -98,120 +132,4 @@ fn head(
     }
     lines.push(Line::raw(""));
     lines
-}
-
-fn transcript(trajectory: &Trajectory, width: usize, palette: Palette) -> Vec<Line<'static>> {
-    let mut lines = reward(trajectory, palette);
-    let logprobs = turn_logprobs(trajectory);
-    for (at, turn) in trajectory.turns.iter().enumerate() {
-        let logprob = logprobs.as_ref().and_then(|means| means.get(at));
-        let mean = logprob
-            .map_or_else(String::new, |mean| format!("   log-probability {mean:.3} a token"));
-        lines.push(Line::raw(""));
-        lines.push(Line::from(vec![
-            Span::styled(format!(" TURN {}", at + 1), palette.accent),
-            Span::styled(format!("   {} tokens{mean}", turn.tokens), palette.quiet),
-        ]));
-        push_text(&mut lines, &turn.text, width, |_| palette.text);
-        push_tools(&mut lines, turn, width, palette);
-    }
-    lines.push(Line::raw(""));
-    lines.push(Line::styled(" CHANGE", palette.accent));
-    if trajectory.diff.is_empty() {
-        lines.push(Line::styled("   it changed nothing", palette.quiet));
-    }
-    push_text(&mut lines, &trajectory.diff, width, |line| match line.as_bytes().first() {
-        Some(b'+') => palette.good,
-        Some(b'-') => palette.bad,
-        Some(b'@') => palette.accent,
-        _ => palette.text,
-    });
-    lines
-}
-
-fn reward(trajectory: &Trajectory, palette: Palette) -> Vec<Line<'static>> {
-    let Trajectory { reward, finish, wall_ms, temperature, .. } = trajectory;
-    let (word, style) =
-        if reward.success { ("solved", palette.good) } else { ("not solved", palette.warn) };
-    let mut lines = vec![Line::from(vec![
-        Span::raw(format!(" reward {:.3}   ", reward.total)),
-        Span::styled(word, style),
-        Span::styled(
-            format!("   ended: {finish:?}   took {}   temperature {temperature}", age(*wall_ms)),
-            palette.quiet,
-        ),
-    ])];
-    let parts: Vec<String> = reward
-        .components
-        .iter()
-        .map(|part| {
-            let name = text::plain(&part.name, 32);
-            format!("{name} {:.3} x {}", part.value, figure(part.weight))
-        })
-        .collect();
-    if !parts.is_empty() {
-        lines.push(Line::styled(format!("   {}", parts.join("   ")), palette.quiet));
-    }
-    let tokens = trajectory.generated_len();
-    let adapters: Vec<String> = trajectory
-        .adapters
-        .iter()
-        .map(|span| format!("v{} {} tokens", span.version, span.end.saturating_sub(span.start)))
-        .collect();
-    lines.push(Line::styled(
-        format!(
-            "   {tokens} of {} tokens generated: {}",
-            trajectory.tokens.len(),
-            adapters.join(", ")
-        ),
-        palette.quiet,
-    ));
-    lines
-}
-
-/// Mean log-probability of each turn's tokens; `None` where turns and tokens do not add up.
-fn turn_logprobs(trajectory: &Trajectory) -> Option<Vec<f32>> {
-    let generated: Vec<f32> = trajectory
-        .logprobs
-        .iter()
-        .zip(&trajectory.generated)
-        .filter(|(_, is_generated)| **is_generated)
-        .map(|(logprob, _)| *logprob)
-        .collect();
-    let mut rest = generated.as_slice();
-    let mut means = Vec::new();
-    for turn in &trajectory.turns {
-        let (mine, others) = rest.split_at_checked(turn.tokens as usize)?;
-        means.push(mine.iter().sum::<f32>() / mine.len().max(1) as f32);
-        rest = others;
-    }
-    rest.is_empty().then_some(means)
-}
-
-fn push_tools(lines: &mut Vec<Line<'static>>, turn: &Turn, width: usize, palette: Palette) {
-    for tool in &turn.tools {
-        let (sign, style) = if tool.ok { ("▸", palette.accent) } else { ("✕", palette.warn) };
-        let name = if tool.name.is_empty() { "(no tool could be read)" } else { &tool.name };
-        let call =
-            format!("{sign} {} {}", text::plain(name, 64), text::plain(&tool.arguments, 400));
-        for line in wrap(&call, width) {
-            lines.push(Line::styled(format!("   {line}"), style));
-        }
-        lines.push(Line::styled(format!("     {}", age(tool.wall_ms)), palette.quiet));
-        push_text(lines, &tool.output, width.saturating_sub(2), |_| palette.quiet);
-    }
-}
-
-fn push_text(
-    lines: &mut Vec<Line<'static>>,
-    said: &str,
-    width: usize,
-    style: impl Fn(&str) -> Style,
-) {
-    for line in text::lines(said) {
-        let style = style(&line);
-        for part in wrap(&line, width) {
-            lines.push(Line::styled(format!("   {part}"), style));
-        }
-    }
 }

@@ -6,22 +6,39 @@ use ratatui::layout::Rect;
 use super::grid::{Cell, Column, Grid, width_of};
 use super::{Scene, empty};
 use crate::state::App;
-use crate::state::history::Weight;
+use crate::state::history::{EventRow, Weight};
 use crate::units::clock;
 
 /// Draws it.
 pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>) {
+    let rows = app.event_rows(scene.world);
+    let says = match (app.is_replay, scene.world.history.is_empty()) {
+        (true, true) => "A recording holds what was seen of the cluster, not the run's history.",
+        (false, true) => "The run's history is empty: nothing was handed out yet.",
+        (_, false) => "No event passes the filter; / changes it, Esc takes it away.",
+    };
+    table(frame, area, app, scene, &rows, says);
+}
+
+/// Only what went wrong: what screen 8 has of a run that is not up.
+pub fn trouble(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>) {
+    let wrong = |row: &&EventRow| row.weight == Weight::Trouble;
+    let rows: Vec<&EventRow> = scene.world.history.rows().filter(wrong).collect();
+    let says = "Nothing went wrong as far as the run's history tells: no node was lost, no episode failed.";
+    table(frame, area, app, scene, &rows, says);
+}
+
+fn table(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    app: &mut App,
+    scene: &Scene<'_>,
+    rows: &[&EventRow],
+    says: &str,
+) {
     let (world, palette) = (scene.world, scene.palette);
-    let rows = app.event_rows(world);
     app.settle(rows.len(), Grid::page(area));
     if rows.is_empty() {
-        let says = match (app.is_replay, world.history.is_empty()) {
-            (true, true) => {
-                "A recording holds what was seen of the cluster, not the run's history."
-            }
-            (false, true) => "The run's history is empty: nothing was handed out yet.",
-            (_, false) => "No event passes the filter; / changes it, Esc takes it away.",
-        };
         return empty(frame, area, scene, says);
     }
     let nodes = world.history.rows().map(|row| row.node.as_str());
@@ -33,7 +50,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
     ];
     let list = app.list();
     let grid = Grid { columns: &columns, sorted: None, palette };
-    grid.draw(frame, area, Some(&list), rows.len(), |at| {
+    let drawn = grid.draw(frame, area, Some(&list), rows.len(), |at| {
         let row = rows[at];
         let style = match row.weight {
             Weight::Routine => palette.text,
@@ -48,4 +65,5 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
         ];
         (cells, None)
     });
+    drawn.register(&mut app.spots, |_| None);
 }

@@ -27,7 +27,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
     ];
     let grid = Grid { columns: &columns, sorted: None, palette };
     let list = app.list();
-    grid.draw(frame, area, Some(&list), rows.len(), |at| {
+    let drawn = grid.draw(frame, area, Some(&list), rows.len(), |at| {
         let fault = &rows[at];
         let (word, style) =
             if fault.active { ("active", palette.bad) } else { ("over", palette.quiet) };
@@ -40,4 +40,5 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
         ];
         (cells, None)
     });
+    drawn.register(&mut app.spots, |_| None);
 }

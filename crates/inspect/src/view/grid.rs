@@ -10,7 +10,9 @@ use ratatui::style::Style;
 use ratatui::text::Span;
 
 use super::Palette;
+use crate::state::command::Command;
 use crate::state::list::List;
+use crate::state::mouse::{Spot, Spots};
 
 /// Blanks between two columns.
 const GAP: u16 = 2;
@@ -84,6 +86,30 @@ pub fn width_of<'a>(texts: impl Iterator<Item = &'a str>, least: u16, most: u16)
     u16::try_from(widest).unwrap_or(most).clamp(least, most)
 }
 
+/// Where a table's heads and rows were drawn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct Drawn {
+    /// Columns, by their number, and where their heads are.
+    pub heads: Vec<(usize, Rect)>,
+    /// Rows, by their number, and where they are.
+    pub rows: Vec<(usize, Rect)>,
+}
+
+impl Drawn {
+    /// Lets the mouse find rows, and heads that are sorted by.
+    pub fn register(self, spots: &mut Spots, sort: impl Fn(usize) -> Option<Command>) {
+        for (at, area) in self.heads {
+            if let Some(command) = sort(at) {
+                spots.push(area, Spot::Head(command));
+            }
+        }
+        for (at, area) in self.rows {
+            spots.push(area, Spot::Row(at));
+        }
+    }
+}
+
 /// A table.
 #[derive(Debug)]
 pub struct Grid<'a> {
@@ -111,9 +137,10 @@ impl Grid<'_> {
         list: Option<&List>,
         len: usize,
         row: impl Fn(usize) -> (Vec<Cell>, Option<Style>),
-    ) {
+    ) -> Drawn {
+        let mut drawn = Drawn { heads: Vec::new(), rows: Vec::new() };
         if area.is_empty() {
-            return;
+            return drawn;
         }
         let places = self.places(area.width.saturating_sub(1));
         let buffer = frame.buffer_mut();
@@ -136,6 +163,7 @@ impl Grid<'_> {
             };
             let style = if sign.is_empty() { self.palette.quiet } else { self.palette.accent };
             put(buffer, (area.x + x, area.y), *width, column.is_right, &title, style);
+            drawn.heads.push((*at, Rect { x: area.x + x, width: *width, height: 1, ..area }));
         }
         let from = list.map_or(0, |list| list.offset);
         for (y, at) in (area.y + 1..area.bottom()).zip(from..len) {
@@ -149,7 +177,9 @@ impl Grid<'_> {
             if list.is_some_and(|list| list.selected == at) {
                 buffer.set_style(Rect { y, height: 1, ..area }, self.palette.cursor);
             }
+            drawn.rows.push((at, Rect { y, height: 1, ..area }));
         }
+        drawn
     }
 
     /// Which columns are seen, from where, how wide.

@@ -13,7 +13,7 @@ const HELP: &str = "\
 2          actors of every node
 3          supervision: who starts whom again
 4          one actor: the one under the cursor, or the last one looked at
-5          kept for traces of messages, which are not recorded yet
+5          trace: messages of an actor, as they are received and handled
 6          rollouts: episodes under way and over; Enter opens one
 7          learner: curves of the training
 8          faults that were injected
@@ -23,10 +23,17 @@ d          what is wrong, in words
 j k ↓ ↑    a row down, up            PgDn PgUp ^d ^u   a screen
 g G        first, last               Enter Esc         open, back
 < > r      sort column, reverse      /                 filter
-f          stay with the row, or at the newest event
+:          a command by a few of its letters; Tab completes, ↓ ↑ choose
+f          stay with the row, or at the newest event, message, turn
+c          colour tokens by log-probability, adapter version, advantage
+m          the mouse: click selects, twice opens, a head sorts, the wheel moves
 Space      stand still, go on        + -               draw more, less often
 e          write what is shown to a JSON file
 q          leave; the cluster goes on as if nobody had looked
+# Traces and orders: of the actor or node under the cursor
+t          trace it; Esc stops; trips off at 1000 messages, 100 a second, 60 s
+S K R      stop, kill, restart       P C D             suspend, resume, drain
+           Nothing is sent before its name was typed. The certificate decides who may.
 # Replay
 Space      play, halt                ← →               a second back, forth
 # Filters: terms separated by blanks, all of which must hold

@@ -70,16 +70,20 @@ fn curves(app: &App, scene: &Scene<'_>) -> Vec<Curve> {
         Curve { title: "reward", points: of(|point| point.reward) },
         Curve { title: "solved", points: of(|point| point.success) },
     ];
+    // The board keeps the last points, and a run that is not up has none: the store has all of them.
+    if scene.world.progress().is_none() {
+        for (curve, name) in curves.iter_mut().zip(["attempt_reward_mean", "attempt_success_rate"])
+        {
+            curve.points = stored(app, name);
+        }
+    }
     let last = scene.world.progress().map(|p| (p.step as f64, p.metrics.as_slice()));
     for (title, name) in METRICS {
-        let value = |list: &[(String, f64)]| list.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
-        let steps = app.archive.steps.iter();
-        let mut points: Vec<(f64, f64)> =
-            steps.filter_map(|row| Some((row.step.0 as f64, value(&row.metrics)?))).collect();
+        let mut points = stored(app, name);
         // The last step is on the board before the store was read again.
         if let Some((step, metrics)) = last
             && points.last().is_none_or(|(held, _)| *held < step)
-            && let Some(value) = value(metrics)
+            && let Some(value) = value(metrics, name)
         {
             points.push((step, value));
         }
@@ -88,6 +92,16 @@ fn curves(app: &App, scene: &Scene<'_>) -> Vec<Curve> {
     }
     curves.retain(|curve| !curve.points.is_empty());
     curves
+}
+
+/// A number of every step in the store.
+fn stored(app: &App, name: &str) -> Vec<(f64, f64)> {
+    let steps = app.archive.steps.iter();
+    steps.filter_map(|row| Some((row.step.0 as f64, value(&row.metrics, name)?))).collect()
+}
+
+fn value(list: &[(String, f64)], name: &str) -> Option<f64> {
+    list.iter().find(|(held, _)| held == name).map(|(_, value)| *value)
 }
 
 /// Where there is no room for curves: the last number of each.

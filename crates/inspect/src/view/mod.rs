@@ -3,11 +3,13 @@
 //! - [`palette`]: the few colours there are, and what stands in for them without
 //! - [`grid`]: tables whose columns stay where they are
 //! - [`chrome`]: the lines around every screen
+//! - [`dialogues`]: what is typed: the list of commands, the name of who gets an order
 
 pub mod actor;
 pub mod actors;
 pub mod chrome;
 pub mod diagnosis;
+pub mod dialogues;
 pub mod episode;
 pub mod events;
 pub mod faults;
@@ -16,7 +18,11 @@ pub mod help;
 pub mod learner;
 pub mod overview;
 pub mod palette;
+pub mod past;
 pub mod rollouts;
+pub mod tokens;
+pub mod trace;
+pub mod transcript;
 pub mod tree;
 
 use ratatui::Frame;
@@ -42,6 +48,7 @@ pub struct Scene<'a> {
 /// Draws everything. Tells the app how many rows were seen.
 pub fn draw(frame: &mut Frame<'_>, app: &mut App, scene: &Scene<'_>) {
     let area = frame.area();
+    app.spots.clear();
     let tabs = u16::from(area.height >= 8);
     let [head, tab, body, foot] = Layout::vertical([
         Constraint::Length(1),
@@ -54,19 +61,28 @@ pub fn draw(frame: &mut Frame<'_>, app: &mut App, scene: &Scene<'_>) {
     chrome::tabs(frame, tab, app, scene);
     // An empty line above the table where there is room for it.
     let body = if area.height >= 16 { below(body, 1) } else { body };
-    match app.screen {
-        Screen::Overview => overview::draw(frame, body, app, scene),
-        Screen::Actors => actors::draw(frame, body, app, scene),
-        Screen::Tree => tree::draw(frame, body, app, scene),
-        Screen::Actor => actor::draw(frame, body, app, scene),
-        Screen::Rollouts => rollouts::draw(frame, body, app, scene),
-        Screen::Episode => episode::draw(frame, body, app, scene),
-        Screen::Learner => learner::draw(frame, body, app, scene),
-        Screen::Faults => faults::draw(frame, body, app, scene),
-        Screen::Events => events::draw(frame, body, app, scene),
-        Screen::Diagnosis => diagnosis::draw(frame, body, app, scene),
-        Screen::Help => help::draw(frame, body, app, scene),
+    let past = app.past.take();
+    match (app.screen, &past) {
+        (Screen::Overview, Some(past)) => past::overview(frame, body, app, past, scene),
+        (Screen::Actors | Screen::Tree | Screen::Actor | Screen::Trace, Some(_)) => {
+            past::no_actors(frame, body, app, scene);
+        }
+        (Screen::Faults, Some(_)) => events::trouble(frame, body, app, scene),
+        (Screen::Overview, _) => overview::draw(frame, body, app, scene),
+        (Screen::Actors, _) => actors::draw(frame, body, app, scene),
+        (Screen::Tree, _) => tree::draw(frame, body, app, scene),
+        (Screen::Actor, _) => actor::draw(frame, body, app, scene),
+        (Screen::Trace, _) => trace::draw(frame, body, app, scene),
+        (Screen::Rollouts, _) => rollouts::draw(frame, body, app, scene),
+        (Screen::Episode, _) => episode::draw(frame, body, app, scene),
+        (Screen::Learner, _) => learner::draw(frame, body, app, scene),
+        (Screen::Faults, _) => faults::draw(frame, body, app, scene),
+        (Screen::Events, _) => events::draw(frame, body, app, scene),
+        (Screen::Diagnosis, _) => diagnosis::draw(frame, body, app, scene),
+        (Screen::Help, _) => help::draw(frame, body, app, scene),
     }
+    app.past = past;
+    dialogues::draw(frame, body, app, scene);
     chrome::foot(frame, foot, app, scene);
 }
 
@@ -78,13 +94,20 @@ fn below(area: Rect, lines: u16) -> Rect {
 
 /// A text that scrolls. Tells the app how long it is.
 fn scroll(frame: &mut Frame<'_>, area: Rect, app: &mut App, lines: &[Line<'_>]) {
+    scroll_parts(frame, area, app, [lines, &[]]);
+}
+
+/// A text of two parts that scrolls as one.
+fn scroll_parts(frame: &mut Frame<'_>, area: Rect, app: &mut App, parts: [&[Line<'_>]; 2]) {
     let page = usize::from(area.height);
-    (app.len, app.page) = (lines.len(), page);
-    let end = lines.len().saturating_sub(page.max(1));
+    let len = parts[0].len() + parts[1].len();
+    (app.len, app.page) = (len, page);
+    let end = len.saturating_sub(page.max(1));
+    let is_held = app.paused || !app.screen.grows();
     let list = app.list_mut();
-    list.offset = list.offset.min(end);
+    list.offset = if list.follow && !is_held { end } else { list.offset.min(end) };
     let from = list.offset;
-    for (y, line) in (area.y..area.bottom()).zip(lines.iter().skip(from)) {
+    for (y, line) in (area.y..area.bottom()).zip(parts.into_iter().flatten().skip(from)) {
         frame.render_widget(line, Rect { y, height: 1, ..area });
     }
 }

@@ -67,14 +67,18 @@ fn table(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>) {
     ];
     let grid = Grid { columns: &columns, sorted: None, palette };
     let list = app.list();
-    grid.draw(frame, area, Some(&list), nodes.len(), |at| node_row(&nodes[at], palette));
+    let drawn =
+        grid.draw(frame, area, Some(&list), nodes.len(), |at| node_row(&nodes[at], palette));
+    drawn.register(&mut app.spots, |_| None);
 }
 
 fn node_row(node: &NodeRow, palette: Palette) -> (Vec<Cell>, Option<Style>) {
     let dash = || "-".to_owned();
     let style = match node.state {
         Standing::Ready => palette.good,
-        Standing::Starting | Standing::Silent | Standing::Draining => palette.warn,
+        Standing::Starting | Standing::Silent => palette.warn,
+        Standing::Draining | Standing::Suspended => palette.warn,
+        Standing::Left => palette.quiet,
         Standing::Lost | Standing::Restarting | Standing::GivenUp => palette.bad,
     };
     let is_stale = node.is_stale();

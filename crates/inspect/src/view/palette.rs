@@ -21,6 +21,10 @@ pub struct Palette {
     pub text: Style,
     /// The row the cursor is on.
     pub cursor: Style,
+    /// From what was to be expected to what was not: four steps.
+    pub heat: [Style; 4],
+    /// Things that are told apart and have no order.
+    pub apart: [Style; 6],
 }
 
 impl Palette {
@@ -38,6 +42,20 @@ impl Palette {
                 strong,
                 text: Style::new(),
                 cursor: Style::new().add_modifier(Modifier::REVERSED),
+                heat: [
+                    Style::new(),
+                    Style::new().add_modifier(Modifier::UNDERLINED),
+                    strong,
+                    Style::new().add_modifier(Modifier::REVERSED),
+                ],
+                apart: [
+                    Style::new(),
+                    Style::new().add_modifier(Modifier::UNDERLINED),
+                    strong,
+                    Style::new().add_modifier(Modifier::ITALIC),
+                    Style::new().add_modifier(Modifier::DIM),
+                    Style::new().add_modifier(Modifier::REVERSED),
+                ],
             };
         }
         let of = |colour: Color| Style::new().fg(colour);
@@ -50,6 +68,21 @@ impl Palette {
             strong,
             text: Style::new(),
             cursor: Style::new().bg(Color::Indexed(237)).add_modifier(Modifier::BOLD),
+            heat: [
+                Style::new(),
+                of(Color::Yellow),
+                of(Color::Indexed(208)),
+                of(Color::Red).add_modifier(Modifier::BOLD),
+            ],
+            apart: [
+                Color::Cyan,
+                Color::Yellow,
+                Color::Magenta,
+                Color::Green,
+                Color::Blue,
+                Color::Red,
+            ]
+            .map(of),
         }
     }
 }

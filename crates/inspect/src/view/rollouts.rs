@@ -8,9 +8,25 @@ use ratatui::style::Style;
 use super::grid::{Cell, Column, Grid, width_of};
 use super::{Palette, Scene, empty};
 use crate::state::App;
+use crate::state::command::Command;
 use crate::state::episodes::{LiveColumn, LiveRow, Rollout};
 use crate::text::plain;
 use crate::units::{age, wait};
+
+/// What each column of the table is sorted by.
+const SORTED: [Option<LiveColumn>; 11] = [
+    Some(LiveColumn::Episode),
+    None,
+    Some(LiveColumn::Node),
+    Some(LiveColumn::Turns),
+    Some(LiveColumn::Calls),
+    Some(LiveColumn::Age),
+    Some(LiveColumn::Idle),
+    None,
+    Some(LiveColumn::Version),
+    Some(LiveColumn::Task),
+    None,
+];
 
 /// Draws it.
 pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>) {
@@ -44,23 +60,17 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
         Column::text("TASK", 30).kept().least(12),
         Column::text("DOING", 30).flexible(12),
     ];
-    let by = match app.live_sort.column {
-        LiveColumn::Episode => 0,
-        LiveColumn::Node => 2,
-        LiveColumn::Turns => 3,
-        LiveColumn::Calls => 4,
-        LiveColumn::Age => 5,
-        LiveColumn::Idle => 6,
-        LiveColumn::Version => 8,
-        LiveColumn::Task => 9,
-    };
-    let sorted = Some((by, app.live_sort.descending));
+    let by = SORTED.iter().position(|column| *column == Some(app.live_sort.column));
+    let sorted = by.map(|by| (by, app.live_sort.descending));
     let list = app.list();
     let grid = Grid { columns: &columns, sorted, palette };
-    grid.draw(frame, area, Some(&list), rows.len(), |at| match rows[at] {
+    let drawn = grid.draw(frame, area, Some(&list), rows.len(), |at| match rows[at] {
         Rollout::Live(row) => live_row(row, palette),
         Rollout::Over(row) => over_row(row, palette),
     });
+    drop(rows);
+    let sort = |at: usize| SORTED.get(at).copied().flatten().map(Command::SortRollouts);
+    drawn.register(&mut app.spots, sort);
 }
 
 fn live_row(row: &LiveRow, palette: Palette) -> (Vec<Cell>, Option<Style>) {

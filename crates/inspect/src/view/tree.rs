@@ -32,7 +32,8 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
     ];
     let grid = Grid { columns: &columns, sorted: None, palette };
     let list = app.list();
-    grid.draw(frame, area, Some(&list), rows.len(), |at| tree_row(&rows[at], palette));
+    let drawn = grid.draw(frame, area, Some(&list), rows.len(), |at| tree_row(&rows[at], palette));
+    drawn.register(&mut app.spots, |_| None);
 }
 
 fn tree_row(row: &TreeRow<'_>, palette: Palette) -> (Vec<Cell>, Option<Style>) {

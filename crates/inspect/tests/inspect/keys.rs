@@ -3,21 +3,23 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use crrl_inspect::state::actors::ActorColumn;
 use crrl_inspect::state::keys::Effect;
+use crrl_inspect::state::tree;
 use crrl_inspect::state::{App, Screen, World};
 use crrl_types::actor::ActorState;
 
 use crate::{healthy, scene, world};
 
-fn press(app: &mut App, world: &World, keys: &str) -> Effect {
+pub(crate) fn press(app: &mut App, world: &World, keys: &str) -> Effect {
     keys.chars().map(|c| tap(app, world, KeyCode::Char(c))).last().unwrap_or(Effect::None)
 }
 
-fn tap(app: &mut App, world: &World, code: KeyCode) -> Effect {
+pub(crate) fn tap(app: &mut App, world: &World, code: KeyCode) -> Effect {
     let effect = app.key(KeyEvent::new(code, KeyModifiers::NONE), world);
     let len = match app.screen {
         Screen::Actors => app.actor_rows(world).len(),
         Screen::Rollouts => app.rollout_rows(world).len(),
         Screen::Events => app.event_rows(world).len(),
+        Screen::Tree => tree::rows(world).len(),
         _ => app.len,
     };
     app.settle(len, 10);
@@ -30,12 +32,12 @@ fn a_filter_is_typed_seen_at_once_and_taken_away() {
     press(&mut app, &world, "2/node:rollout waiting>100");
     assert_eq!(app.actor_rows(&world).len(), 2);
     tap(&mut app, &world, KeyCode::Enter);
-    assert!(app.prompt.is_none());
+    assert!(app.asking.is_none());
     tap(&mut app, &world, KeyCode::Esc);
     assert_eq!(app.actor_rows(&world).len(), 17);
     press(&mut app, &world, "/mbox>3");
     tap(&mut app, &world, KeyCode::Enter);
-    let error = app.prompt.as_ref().and_then(|prompt| prompt.error.clone()).expect("is told");
+    let error = app.prompt().and_then(|prompt| prompt.error.clone()).expect("is told");
     assert!(error.to_string().contains("waiting, oldest"), "{error}");
     tap(&mut app, &world, KeyCode::Esc);
     assert_eq!(press(&mut app, &world, "q"), Effect::Detach);
@@ -116,7 +118,7 @@ fn enter_leads_in_and_esc_back() {
 #[test]
 fn a_key_that_does_not_apply_says_so() {
     let world = healthy();
-    for keys in ["1/", "1<", "1r", "3f", "5", "x", "8/"] {
+    for keys in ["1/", "1<", "1r", "3f", "x", "8/", "6t", "9S", "1c"] {
         let mut app = App::new("test");
         press(&mut app, &world, keys);
         assert!(app.notice.is_some(), "{keys}");

@@ -1,5 +1,7 @@
 //! What episodes and steps leave behind in the run store.
 
+use crrl_inspect::pieces::{Piece, Pieces};
+use crrl_inspect::state::transcript::Left;
 use crrl_store::{EpisodeRow, StepRow};
 use crrl_types::reward::Component;
 use crrl_types::{
@@ -76,5 +78,31 @@ pub(crate) fn trajectory() -> Trajectory {
         },
         temperature: 1.0,
         wall_ms: 4_200,
+    }
+}
+
+/// The same as the viewer has it, with a text for each token.
+pub(crate) fn left() -> Left {
+    let trajectory = trajectory();
+    let piece = |text: &str, logprob: f32, version: u64| Piece {
+        id: 1,
+        text: text.into(),
+        logprob: Some(logprob),
+        version: Some(version),
+    };
+    let turn = |pieces: Vec<Piece>| Some(Pieces { pieces, left_out: 0, note: None });
+    Left {
+        tokens: vec![
+            turn(vec![
+                piece("I look", -0.5, 12),
+                piece(" at \u{1b}]0;owned\u{7}\u{1b}[2Jwho", -0.25, 12),
+                piece("\u{202e}ami\u{200b}", -6.0, 13),
+            ]),
+            turn(vec![piece("do", -1.0, 13), piece("ne", -2.0, 13)]),
+        ],
+        advantage: Some(1.25),
+        scored: 8,
+        trained_at: Some(14),
+        trajectory,
     }
 }

@@ -16,15 +16,15 @@ use crate::{coordinator, scene};
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A coordinator on threads of its own, until this is dropped.
-struct Live {
+pub(crate) struct Live {
     _folder: tempfile::TempDir,
-    run: RunDir,
+    pub(crate) run: RunDir,
     runtime: Runtime,
     mesh: Mesh,
     board: StatusBoard,
 }
 
-fn live() -> Live {
+pub(crate) fn live() -> Live {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let run = coordinator::prepared(&folder.path().join("run"));
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -39,11 +39,11 @@ fn live() -> Live {
 }
 
 impl Live {
-    fn put(&self, s: u64) {
+    pub(crate) fn put(&self, s: u64) {
         self.board.update(|board| *board = scene::frame(s).snapshot);
     }
 
-    fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.runtime.block_on(self.mesh.stop("the test is over"));
     }
 }
@@ -96,6 +96,31 @@ fn scripts_ask_a_cluster_and_say_when_there_is_none() {
     assert_eq!(error.exit_code(), 6, "{error}");
     let error = Feed::attach(&RunDir::new(live.run.tls())).expect_err("no run");
     assert!(error.to_string().contains("is not the folder of a run"), "{error}");
+}
+
+/// A certificate of another run's authority, in the folder of this one.
+fn foreign(live: &Live, folder: &std::path::Path) -> RunDir {
+    let other = coordinator::prepared(&folder.join("other"));
+    for entry in std::fs::read_dir(other.tls()).expect("certificates").flatten() {
+        std::fs::copy(entry.path(), live.run.tls().join(entry.file_name())).expect("writable");
+    }
+    live.run.clone()
+}
+
+#[test]
+fn a_wrong_certificate_is_told_and_not_taken_for_a_run_that_is_over() {
+    let live = live();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let run = foreign(&live, folder.path());
+    let mut out = Vec::new();
+    let error = query::run(&run, &Query::Nodes, true, &mut out).expect_err("it is not let in");
+    assert_eq!(error.exit_code(), 6);
+    let says = error.to_string();
+    assert!(says.contains("does not answer") && says.contains("certificate"), "{says}");
+    let mut feed = Feed::attach(&run).expect("a run folder");
+    let seen = until(&mut feed, |seen| matches!(seen.link, Link::Connecting { reason: Some(_) }));
+    let Link::Connecting { reason: Some(reason) } = seen.link else { panic!("{seen:?}") };
+    assert!(reason.contains("certificate"), "{reason}");
 }
 
 #[test]

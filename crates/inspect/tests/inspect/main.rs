@@ -1,16 +1,26 @@
 //! The inspector over a made-up cluster: what is folded, what is judged, what is seen.
 
+mod commands;
 mod coordinator;
 mod diagnosing;
 mod folding;
 mod keys;
 mod leftovers;
 mod live;
+mod mice;
+mod ordering;
+mod past;
 mod recordings;
 mod scene;
+mod schema;
 mod screens;
 mod scripts;
+mod snapshots;
 mod stores;
+mod terminals;
+mod tmux;
+mod traces;
+mod under_way;
 
 use crrl_inspect::frame::Frame;
 use crrl_inspect::state::World;

@@ -9,14 +9,15 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::style::Color;
 
-use crate::leftovers::{over, step, trajectory};
+use crate::leftovers::{left, over, step};
 use crate::{healthy, world};
 
-const SCREENS: [Screen; 11] = [
+pub(crate) const SCREENS: [Screen; 12] = [
     Screen::Overview,
     Screen::Actors,
     Screen::Tree,
     Screen::Actor,
+    Screen::Trace,
     Screen::Rollouts,
     Screen::Episode,
     Screen::Learner,
@@ -26,7 +27,7 @@ const SCREENS: [Screen; 11] = [
     Screen::Help,
 ];
 
-fn terminal(
+pub(crate) fn terminal(
     app: &mut App,
     world: &World,
     link: &Link,
@@ -39,28 +40,34 @@ fn terminal(
     terminal
 }
 
-fn text(terminal: &Terminal<TestBackend>) -> String {
+pub(crate) fn text(terminal: &Terminal<TestBackend>) -> String {
     let buffer = terminal.backend().buffer();
     let area = buffer.area;
     let row = |y| (0..area.width).map(|x| buffer[(x, y)].symbol().to_owned()).collect::<String>();
     (0..area.height).map(|y| row(y).trim_end().to_owned() + "\n").collect()
 }
 
-fn seen(app: &mut App, world: &World, size: (u16, u16)) -> String {
+pub(crate) fn seen(app: &mut App, world: &World, size: (u16, u16)) -> String {
     text(&terminal(app, world, &Link::Live, false, size))
 }
 
-fn shows(screen: &str, wanted: &[&str]) {
+/// What is seen of a run that stands like this.
+pub(crate) fn seen_as(app: &mut App, world: &World, link: &Link, size: (u16, u16)) -> String {
+    text(&terminal(app, world, link, false, size))
+}
+
+pub(crate) fn shows(screen: &str, wanted: &[&str]) {
     for text in wanted {
         assert!(screen.contains(text), "{text:?} is missing from\n{screen}");
     }
 }
 
-fn at(screen: Screen, world: &World) -> App {
+pub(crate) fn at(screen: Screen, world: &World) -> App {
     let mut app = App::new("quickstart");
     app.screen = screen;
     app.actor = world.actors().iter().find(|row| row.name == "engine").map(|row| row.id());
-    app.opened = Some(Opened { episode: 7, transcript: Some(Ok(Some(Box::new(trajectory())))) });
+    app.opened =
+        Some(Opened { episode: 7, left: Some(Ok(Some(Box::new(left())))), ..Opened::default() });
     app.archive.over = vec![over(7)];
     app.archive.steps = (1..=18).map(step).collect();
     app
@@ -196,17 +203,6 @@ fn an_episode_is_told_whole_and_nothing_of_it_reaches_the_terminal_raw() {
 }
 
 #[test]
-fn an_episode_under_way_says_why_there_is_no_transcript() {
-    let world = healthy();
-    let mut app = at(Screen::Episode, &world);
-    app.opened = Some(Opened { episode: 40 * 190 + 3, transcript: Some(Ok(None)) });
-    shows(
-        &seen(&mut app, &world, (120, 40)),
-        &["turn 4", "at edit json/decoder.py", "once it is over"],
-    );
-}
-
-#[test]
 fn curves_of_board_and_store() {
     let world = healthy();
     let screen = seen(&mut at(Screen::Learner, &world), &world, (200, 50));
@@ -286,10 +282,9 @@ fn a_text_that_became_shorter_is_not_scrolled_out_of_sight() {
 }
 
 #[test]
-fn help_names_every_screen_and_says_what_is_not_there() {
+fn help_names_every_screen() {
     let world = healthy();
-    let help = seen(&mut at(Screen::Help, &world), &world, (120, 60));
-    shows(&help, &["5          kept for traces of messages, which are not recorded yet"]);
+    let help = seen(&mut at(Screen::Help, &world), &world, (120, 70));
     for (digit, _) in Screen::NUMBERED {
         shows(&help, &[&format!("   {digit}          ")]);
     }

@@ -3,6 +3,7 @@
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use crrl_cluster::RunDir;
 use crrl_inspect::archive::{Answer, Ask, Store};
 use crrl_store::{EpisodeRow, Op, Options, Writer};
 use crrl_types::EpisodeId;
@@ -37,7 +38,7 @@ fn what_is_over_is_found_newest_first_and_what_is_under_way_is_not() {
     ops.extend((1..=3).map(|at| Op::Step(step(at))));
     writer.submit(ops, 1).expect("open");
     assert!(said.recv_timeout(DEADLINE).expect("durable").is_ok());
-    let store = Store::open(&path).expect("a thread");
+    let store = Store::open(&RunDir::new(folder.path())).expect("a thread");
     let Answer::Over(Ok(rows)) = answer(&store, Ask::Over) else {
         panic!("episodes were asked for")
     };
@@ -52,12 +53,12 @@ fn what_is_over_is_found_newest_first_and_what_is_under_way_is_not() {
     let Answer::Transcript(7, Ok(Some(found))) = answer(&store, Ask::Transcript(7)) else {
         panic!("it left one")
     };
-    assert_eq!(found.turns.len(), 2);
+    assert_eq!(found.trajectory.turns.len(), 2);
     assert!(matches!(answer(&store, Ask::Transcript(8)), Answer::Transcript(8, Ok(None))));
 }
 
 #[test]
 fn a_store_that_is_not_there_is_an_answer() {
-    let store = Store::open("nowhere/run.sqlite".as_ref()).expect("a thread");
+    let store = Store::open(&RunDir::new("nowhere")).expect("a thread");
     assert!(matches!(answer(&store, Ask::Over), Answer::Over(Err(_))));
 }

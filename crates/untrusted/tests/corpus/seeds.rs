@@ -14,9 +14,10 @@ use crrl_types::actor::{ActorReport, EpisodeReport};
 use crrl_types::fault::{Bomb, Direction, Fault, FaultSeen, Injection};
 use crrl_types::journal::{JournalEntry, Sampled, Stop};
 use crrl_types::{
-    AdapterManifest, AdapterVersion, Base, BugKind, Digest, EpisodeId, Event, EventKind, Finish,
-    GroupId, Origin, Reward, Sampling, Step, Task, TensorEntry, TimedWork, Timing, TokenSpan,
-    ToolRecord, Trajectory, Turn, Work,
+    Action, AdapterManifest, AdapterVersion, Base, BugKind, Digest, EpisodeId, Event, EventKind,
+    Finish, GroupId, NodeName, Order, OrderAnswer, OrderRecord, Origin, Outcome, Reward, Sampling,
+    Step, Target, Task, TensorEntry, TimedWork, Timing, TokenSpan, ToolRecord, TraceEnd,
+    TraceEvent, TraceRequest, TraceStop, Traced, Trajectory, Turn, Work,
 };
 
 /// Seeds by decoder.
@@ -29,6 +30,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("frame", frames()),
         ("blob-header", blob_headers()),
         ("operator-request", untrusted::requests()),
+        ("traced", untrusted::traced()),
         ("tool-call", tool_calls()),
         ("patch", patches()),
         ("configuration", configurations()),
@@ -39,6 +41,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("plan", plans()),
         ("recording", recordings()),
         ("revoked", revoked()),
+        ("order", orders()),
         ("sandbox-frame", [answers, requests].concat()),
         ("sandbox-image", images),
     ]
@@ -206,8 +209,57 @@ fn wires() -> Vec<Wire> {
         Wire::Turns { episode: EpisodeId(12), attempt: 1, first: 2, entries: journal() },
     ];
     wires.extend(injections);
+    wires.extend(orders_and_traces());
     wires.push(Wire::Timed { episode: EpisodeId(12), attempt: 1, timing: timing() });
     wires
+}
+
+fn orders_and_traces() -> Vec<Wire> {
+    let target = Target::actor("rollout-0", "rollout");
+    let log = Action::Log { filter: "crrl_actors=debug".into(), for_ms: Some(60_000) };
+    let by = || NodeName::from("operator");
+    let event = TraceEvent {
+        at_ms: 1_700_000_000_000,
+        node: "rollout-0".into(),
+        actor: "rollout".into(),
+        message: "Assign".into(),
+        from: Some("coordinator".into()),
+        handled_us: Some(17),
+    };
+    let answer = OrderAnswer::new(Outcome::Truncated, "for an hour at most");
+    vec![
+        Wire::Order { id: 7, by: by(), order: Order { target: target.clone(), action: log } },
+        Wire::Order {
+            id: 8,
+            by: by(),
+            order: Order { target: Target::node("rollout-0"), action: Action::Drain },
+        },
+        Wire::Trace { id: 9, request: TraceRequest::of(target) },
+        Wire::TraceOff { id: 9 },
+        Wire::Ordered { id: 7, answer },
+        Wire::Traced { id: 9, traced: Traced::Events(vec![event.clone(), event]) },
+        Wire::Traced { id: 9, traced: Traced::End(TraceEnd { why: TraceStop::Rate, events: 2 }) },
+    ]
+}
+
+fn orders() -> Vec<Vec<u8>> {
+    let asked = OrderRecord {
+        id: 3,
+        at_ms: 1_700_000_000_000,
+        who: "anna".into(),
+        roles: vec!["operator".into()],
+        operation: "log".into(),
+        target: "rollout-0".into(),
+        detail: "\"crrl_actors=debug\"".into(),
+        outcome: None,
+        says: String::new(),
+    };
+    let denied = OrderRecord {
+        outcome: Some(Outcome::Denied),
+        says: "this takes operator".into(),
+        ..asked.clone()
+    };
+    [asked, denied].map(|line| serde_json::to_vec(&line).expect("plain data")).to_vec()
 }
 
 fn frames() -> Vec<Vec<u8>> {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crrl_types::Trajectory;
+use crrl_types::{Sampled, Trajectory};
 use serde::Serialize;
 use tokenizers::Tokenizer;
 
@@ -71,14 +71,43 @@ pub fn of_turn(
     tokenizer: Result<&Tokenizer, &str>,
 ) -> Option<Pieces> {
     let places = places(trajectory)?.into_iter().nth(turn)?;
-    let left_out = places.len().saturating_sub(TOKENS_MAX);
     let version = |at: usize| {
         let mut spans = trajectory.adapters.iter();
         spans.find(|s| (s.start as usize..s.end as usize).contains(&at)).map(|s| s.version.0)
     };
+    let drawn = places.iter().map(|&at| Drawn {
+        id: trajectory.tokens.get(at).copied().unwrap_or(0),
+        logprob: trajectory.logprobs.get(at).copied(),
+        version: version(at),
+    });
+    Some(told(drawn, tokenizer))
+}
+
+/// The tokens of a turn as the engine stamped them.
+#[must_use]
+pub fn of_sampled(tokens: &[Sampled], tokenizer: Result<&Tokenizer, &str>) -> Pieces {
+    let drawn = tokens.iter().map(|token| Drawn {
+        id: token.id,
+        logprob: Some(token.logprob),
+        version: Some(token.version.0),
+    });
+    told(drawn, tokenizer)
+}
+
+/// A token before it has a text.
+struct Drawn {
+    id: u32,
+    logprob: Option<f32>,
+    version: Option<u64>,
+}
+
+fn told(
+    drawn: impl ExactSizeIterator<Item = Drawn>,
+    tokenizer: Result<&Tokenizer, &str>,
+) -> Pieces {
+    let left_out = drawn.len().saturating_sub(TOKENS_MAX);
     let mut waiting: Vec<u32> = Vec::new();
-    let pieces = places.iter().take(TOKENS_MAX).map(|&at| {
-        let id = trajectory.tokens.get(at).copied().unwrap_or(0);
+    let pieces = drawn.take(TOKENS_MAX).map(|Drawn { id, logprob, version }| {
         let text = tokenizer.map_or_else(
             |_| String::new(),
             |tokenizer| {
@@ -91,10 +120,9 @@ pub fn of_turn(
                 text
             },
         );
-        let logprob = trajectory.logprobs.get(at).copied().filter(|logprob| logprob.is_finite());
-        Piece { id, text, logprob, version: version(at) }
+        Piece { id, text, logprob: logprob.filter(|logprob| logprob.is_finite()), version }
     });
-    Some(Pieces { pieces: pieces.collect(), left_out, note: tokenizer.err().map(str::to_owned) })
+    Pieces { pieces: pieces.collect(), left_out, note: tokenizer.err().map(str::to_owned) }
 }
 
 /// The tokenizer of a model's folder.

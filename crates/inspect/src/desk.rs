@@ -1,0 +1,212 @@
+//! Orders and a trace, for whoever must not wait: asked here, answered later, by a thread that dials
+//! when there is something to ask.
+
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crrl_cluster::operator::Trace;
+use crrl_cluster::{OperatorClient, RunDir};
+use crrl_types::{Order, OrderAnswer, TraceEnd, TraceRequest, TraceStop, Traced};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use crate::error::InspectError;
+
+/// Orders that may wait to be sent.
+const ASKED_MAX: usize = 16;
+/// Answers and events that may wait to be taken; a trace waits then, and ends if it waits for long.
+const HEARD_MAX: usize = 256;
+/// How long the coordinator is dialled.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What came back.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Heard {
+    /// An order was answered; an error where nobody answered.
+    Order {
+        /// As it was given to [`Desk::order`].
+        order: Order,
+        /// What became of it.
+        answer: Result<OrderAnswer, String>,
+    },
+    /// A trace began, or did not.
+    Trace {
+        /// As it was given to [`Desk::trace`].
+        request: TraceRequest,
+        /// Whether it goes on, and within which bounds.
+        answer: Result<OrderAnswer, String>,
+    },
+    /// Events of the trace, or its end.
+    Traced(Traced),
+}
+
+#[derive(Debug)]
+enum Ask {
+    Order(Order),
+    Trace(TraceRequest),
+    EndTrace,
+}
+
+/// Asks and hears. Dropping it ends the trace.
+#[derive(Debug)]
+pub struct Desk {
+    asks: Option<mpsc::Sender<Ask>>,
+    heard: mpsc::Receiver<Heard>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Desk {
+    /// For a run. Nothing is dialled before something is asked.
+    ///
+    /// # Errors
+    /// No thread to be had.
+    pub fn open(run: &RunDir) -> Result<Self, InspectError> {
+        let (asks, asked) = mpsc::channel(ASKED_MAX);
+        let (say, heard) = mpsc::channel(HEARD_MAX);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let run = run.clone();
+        let thread = std::thread::Builder::new().name("inspect-desk".into()).spawn(move || {
+            runtime.block_on(work(&run, asked, &say));
+        })?;
+        Ok(Self { asks: Some(asks), heard, thread: Some(thread) })
+    }
+
+    /// Has something done; `false` where too much waits already.
+    pub fn order(&self, order: Order) -> bool {
+        self.ask(Ask::Order(order))
+    }
+
+    /// Begins a trace; one that goes on is ended. `false` where too much waits already.
+    pub fn trace(&self, request: TraceRequest) -> bool {
+        self.ask(Ask::Trace(request))
+    }
+
+    /// Ends the trace.
+    pub fn end_trace(&self) -> bool {
+        self.ask(Ask::EndTrace)
+    }
+
+    /// What came since this was asked last, oldest first.
+    pub fn take(&mut self) -> Vec<Heard> {
+        std::iter::from_fn(|| self.heard.try_recv().ok()).take(HEARD_MAX).collect()
+    }
+
+    fn ask(&self, ask: Ask) -> bool {
+        self.asks.as_ref().is_some_and(|asks| asks.try_send(ask).is_ok())
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        self.asks = None;
+        self.heard.close();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Until whoever asks has gone.
+async fn work(run: &RunDir, mut asked: mpsc::Receiver<Ask>, say: &mpsc::Sender<Heard>) {
+    let mut line: Option<OperatorClient> = None;
+    let mut trace = Following(None);
+    while let Some(ask) = asked.recv().await {
+        let (heard, begun) = match ask {
+            Ask::EndTrace => {
+                trace.end();
+                continue;
+            }
+            Ask::Order(order) => {
+                let answer = give(run, &mut line, &order).await;
+                (Heard::Order { order, answer }, None)
+            }
+            Ask::Trace(request) => {
+                trace.end();
+                match begin(run, &mut line, &request).await {
+                    Ok(trace) => {
+                        let answer = Ok(trace.answer().clone());
+                        (Heard::Trace { request, answer }, Some(trace))
+                    }
+                    Err(error) => (Heard::Trace { request, answer: Err(error) }, None),
+                }
+            }
+        };
+        if say.send(heard).await.is_err() {
+            break;
+        }
+        if let Some(begun) = begun {
+            trace.0 = Some(tokio::spawn(follow(begun, say.clone())).abort_handle());
+        }
+    }
+    drop(trace);
+    if let Some(client) = line {
+        client.close().await;
+    }
+}
+
+/// A trace that is followed until this is dropped.
+struct Following(Option<AbortHandle>);
+
+impl Following {
+    fn end(&mut self) {
+        if let Some(task) = self.0.take() {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+async fn follow(mut trace: Trace, say: mpsc::Sender<Heard>) {
+    loop {
+        let traced = match trace.next().await {
+            Ok(Some(traced)) => traced,
+            Ok(None) => return,
+            Err(_) => Traced::End(TraceEnd { why: TraceStop::Gone, events: 0 }),
+        };
+        let is_over = matches!(traced, Traced::End(_));
+        if say.send(Heard::Traced(traced)).await.is_err() || is_over {
+            return;
+        }
+    }
+}
+
+async fn give(
+    run: &RunDir,
+    line: &mut Option<OperatorClient>,
+    order: &Order,
+) -> Result<OrderAnswer, String> {
+    let answer = dialled(run, line).await?.order(order).await;
+    // A coordinator that was lost is dialled again for the next order.
+    answer.map_err(|error| lose(line, &error))
+}
+
+async fn begin(
+    run: &RunDir,
+    line: &mut Option<OperatorClient>,
+    request: &TraceRequest,
+) -> Result<Trace, String> {
+    let begun = dialled(run, line).await?.trace(request).await;
+    begun.map_err(|error| lose(line, &error))
+}
+
+fn lose(line: &mut Option<OperatorClient>, error: &dyn std::fmt::Display) -> String {
+    *line = None;
+    error.to_string()
+}
+
+async fn dialled<'a>(
+    run: &RunDir,
+    line: &'a mut Option<OperatorClient>,
+) -> Result<&'a OperatorClient, String> {
+    if line.is_none() {
+        let dialling = tokio::time::timeout(DIAL_TIMEOUT, OperatorClient::connect(run));
+        let client = dialling.await.map_err(|_| "nobody answers".to_owned())?;
+        *line = Some(client.map_err(|error| error.to_string())?);
+    }
+    line.as_ref().ok_or_else(|| "nobody answers".to_owned())
+}

@@ -1,0 +1,258 @@
+//! Orders to nodes and actors of a run that goes on, traces of its messages, and the log of who asked for
+//! what.
+
+use crrl_types::EventKind;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::ledger;
+use crate::world::{Training, World};
+
+/// Steps of these runs: enough to be in the middle of all that is tried.
+const STEPS: u64 = 150;
+
+/// Gives an order; the exit code, and what was answered.
+fn give(world: &World, words: &str) -> (i32, Value) {
+    let words = format!("inspect do {words} --yes --json --run run");
+    let output = world.crrl(&words.split_whitespace().collect::<Vec<_>>());
+    let answer = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
+        panic!("{words}: {}", String::from_utf8_lossy(&output.stderr));
+    });
+    (output.status.code().expect("no signal"), answer)
+}
+
+fn done(world: &World, words: &str) {
+    let (code, answer) = give(world, words);
+    assert_eq!((code, &answer["outcome"]), (0, &Value::from("done")), "{words}: {answer}");
+}
+
+/// What `crrl inspect` says of every node or actor.
+fn seen(world: &World, what: &str) -> Vec<Value> {
+    let output = world.crrl(&["inspect", what, "--json", "--run", "run"]);
+    serde_json::from_slice(&output.stdout).unwrap_or_default()
+}
+
+fn node(world: &World, name: &str) -> Option<Value> {
+    seen(world, "nodes").into_iter().find(|node| node["name"] == name)
+}
+
+fn actor(world: &World, node: &str, name: &str) -> Option<Value> {
+    let is_it = |actor: &Value| actor["node"] == node && actor["name"] == name;
+    seen(world, "actors").into_iter().find(is_it)
+}
+
+/// Waits until an actor was started so many times again and works.
+fn restarted(training: &mut Training<'_>, of: &str, name: &str, times: u64) -> Value {
+    let world = training.world();
+    training.until(&format!("restart {times} of {name}"), || {
+        let at_work = |a: &Value| ["idle", "busy"].iter().any(|state| a["state"] == *state);
+        actor(world, of, name).filter(|a| a["restarts"].as_u64() >= Some(times) && at_work(a))
+    })
+}
+
+/// Episodes a node was given so far.
+fn given(world: &World, node: &str) -> usize {
+    let to_it =
+        |kind: &EventKind| matches!(kind, EventKind::Dispatched { to, .. } if to.as_str() == node);
+    world.history().iter().filter(|event| to_it(&event.kind)).count()
+}
+
+/// The run goes on, and the node gets nothing of it.
+fn idles(training: &mut Training<'_>, node: &str) {
+    let world = training.world();
+    let before = given(world, node);
+    training.until_step(world.steps() + 3);
+    assert_eq!(given(world, node), before, "{node} was given work");
+}
+
+fn works(training: &mut Training<'_>, node: &str) {
+    let world = training.world();
+    let before = given(world, node);
+    training.until(&format!("work for {node}"), || (given(world, node) > before + 4).then_some(()));
+}
+
+fn stands(training: &mut Training<'_>, name: &str, state: &str) {
+    let world = training.world();
+    training.until(&format!("{name} {state} and empty"), || {
+        let node = node(world, name)?;
+        (node["state"] == state && node["episodes"] == 0).then_some(())
+    });
+}
+
+#[test]
+fn nodes_and_actors_do_as_they_are_told_and_no_episode_is_lost() {
+    let world = World::new();
+    world.configure("steps = 20", &format!("steps = {STEPS}"));
+    let mut training = world.train(&[]);
+    training.until_step(1);
+
+    done(&world, "drain rollout-0");
+    stands(&mut training, "rollout-0", "draining");
+    idles(&mut training, "rollout-0");
+    // An actor that is started again finds its node draining.
+    done(&world, "restart rollout-0/rollout");
+    restarted(&mut training, "rollout-0", "rollout", 1);
+    idles(&mut training, "rollout-0");
+    done(&world, "resume rollout-0");
+    works(&mut training, "rollout-0");
+
+    done(&world, "suspend rollout-1");
+    stands(&mut training, "rollout-1", "suspended");
+    idles(&mut training, "rollout-1");
+    done(&world, "resume rollout-1");
+    works(&mut training, "rollout-1");
+
+    done(&world, "kill rollout-1/rollout");
+    let killed = restarted(&mut training, "rollout-1", "rollout", 1);
+    assert_eq!(killed["last_failure"], "killed by an order of operator");
+    works(&mut training, "rollout-1");
+
+    done(&world, "suspend learner/learner");
+    training.until("a suspended learner", || {
+        actor(&world, "learner", "learner").filter(|actor| actor["state"] == "suspended")
+    });
+    let output = world.crrl(&["inspect", "diagnose", "--for", "3", "--run", "run"]);
+    let says = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(says.contains("actor learner in learner is suspended"), "{says}");
+    done(&world, "resume learner/learner");
+    let reached = world.steps();
+    training.until_step(reached + 1);
+
+    assert!(world.steps() < STEPS, "too late to tell anything");
+    training.completes();
+    ledger::check(&world.run, STEPS);
+    // The run is over; what was asked for stays.
+    let output = world.crrl(&["inspect", "orders", "--json", "--run", "run"]);
+    let orders: Vec<Value> = serde_json::from_slice(&output.stdout).expect("a list");
+    let told: Vec<String> = orders
+        .iter()
+        .map(|o| format!("{} {} {}", o["operation"], o["target"], o["outcome"]).replace('"', ""))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "drain rollout-0 done",
+            "restart rollout-0/rollout done",
+            "resume rollout-0 done",
+            "suspend rollout-1 done",
+            "resume rollout-1 done",
+            "kill rollout-1/rollout done",
+            "suspend learner/learner done",
+            "resume learner/learner done",
+        ]
+    );
+    assert!(orders.iter().all(|order| order["who"] == "operator"), "{orders:?}");
+}
+
+#[test]
+fn processes_are_ended_and_started_and_the_log_of_orders_outlives_them() {
+    let world = World::new();
+    world.configure("steps = 20", &format!("steps = {STEPS}"));
+    let mut training = world.train(&[]);
+    training.until_step(1);
+    let another = |training: &mut Training<'_>, name: &str, before: Option<u32>| {
+        training.until(&format!("another {name}"), || {
+            world.pid(name).filter(|pid| Some(*pid) != before).map(drop)
+        });
+    };
+
+    let before = world.pid("rollout-1");
+    done(&world, "stop rollout-1");
+    training.until("its end", || world.pid("rollout-1").is_none().then_some(()));
+    training.until("a node that has left", || {
+        node(&world, "rollout-1").filter(|node| node["state"] == "left")
+    });
+    let (code, answer) = give(&world, "kill rollout-1");
+    assert_eq!((code, &answer["outcome"]), (2, &Value::from("absent")), "{answer}");
+    done(&world, "restart rollout-1");
+    another(&mut training, "rollout-1", before);
+    works(&mut training, "rollout-1");
+
+    // Whoever writes the log goes down in the middle of it.
+    for word in ["kill", "restart"] {
+        let before = world.pid("coordinator");
+        done(&world, &format!("{word} coordinator"));
+        another(&mut training, "coordinator", before);
+        let reached = world.steps();
+        training.until_step(reached + 2);
+    }
+    let before = world.pid("learner");
+    done(&world, "kill learner");
+    another(&mut training, "learner", before);
+
+    world.succeeds(&["tls", "issue", "anna", "--role", "viewer", "--run", "run"]);
+    let (code, answer) = give(&world, "kill rollout-0 --as anna");
+    assert_eq!((code, &answer["outcome"]), (7, &Value::from("denied")), "{answer}");
+    let (code, answer) = give(&world, "drain learner");
+    assert_eq!((code, &answer["outcome"]), (1, &Value::from("unsupported")), "{answer}");
+    let (code, said) = world.refused(&["inspect", "do", "kill", "learner", "--run", "run"]);
+    assert!(code == 2 && said.contains("--yes"), "{said}");
+
+    assert!(world.steps() < STEPS, "too late to tell anything");
+    training.completes();
+    ledger::check_without_history(&world.run, STEPS);
+    let output = world.crrl(&["inspect", "orders", "--json", "--run", "run"]);
+    let orders: Vec<Value> = serde_json::from_slice(&output.stdout).expect("a list");
+    let ids: Vec<u64> = orders.iter().filter_map(|order| order["id"].as_u64()).collect();
+    assert_eq!(ids, (1..=ids.len() as u64).collect::<Vec<_>>());
+    let denied: Vec<&Value> = orders.iter().filter(|o| o["outcome"] == "denied").collect();
+    assert!(denied.len() == 1 && denied[0]["who"] == "anna", "{orders:?}");
+    assert_eq!(denied[0]["roles"], serde_json::json!(["viewer"]));
+}
+
+/// Traces; the exit code and the lines.
+fn traced(world: &World, words: &str) -> (i32, Vec<Value>) {
+    let words = format!("inspect trace {words} --jsonl --run run");
+    let output = world.crrl(&words.split_whitespace().collect::<Vec<_>>());
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!said.contains("panicked"), "{said}");
+    (output.status.code().expect("no signal"), lines)
+}
+
+#[test]
+fn messages_and_logs_of_a_run_that_goes_on_are_seen_within_bounds() {
+    let world = World::new();
+    world.configure("steps = 20", "steps = 100000");
+    let mut training = world.train(&[]);
+    training.until_step(1);
+    world.succeeds(&["tls", "issue", "viewer", "--role", "viewer", "--run", "run"]);
+
+    let (code, lines) = traced(&world, "rollout-0/rollout --max-count 30 --as viewer");
+    let (end, events) = lines.split_last().expect("lines");
+    assert_eq!((code, &end["end"]["why"]), (0, &Value::from("count")), "{end}");
+    assert_eq!(events.len(), 30);
+    let events: Vec<&Value> = events.iter().map(|line| &line["event"]).collect();
+    assert!(events.iter().all(|e| e["actor"] == "rollout" && e["node"] == "rollout-0"));
+    let assigned = |e: &&&Value| e["message"] == "Assign" && e["from"] == "coordinator";
+    let assigned: Vec<&&Value> = events.iter().filter(assigned).collect();
+    assert!(assigned.iter().any(|e| e["handled_us"].is_null()), "none was received");
+    assert!(assigned.iter().any(|e| e["handled_us"].is_u64()), "none was handled: {events:?}");
+
+    let (code, lines) = traced(&world, "coordinator/coordinator --max-rate 2");
+    let end = lines.last().expect("lines");
+    assert_eq!((code, &end["end"]["why"]), (5, &Value::from("rate")), "{end}");
+    assert!(lines.len() <= 3, "{lines:?}");
+    let (code, lines) = traced(&world, "learner/learner --filter nothing --for 0.5");
+    assert_eq!((code, lines[0]["end"]["why"].as_str()), (0, Some("time")), "{lines:?}");
+    let (code, lines) = traced(&world, "rollout-0/nobody");
+    assert_eq!((code, lines.len()), (2, 0), "{lines:?}");
+
+    let log = || std::fs::read_to_string(world.run.log("rollout-0")).unwrap_or_default();
+    assert!(!log().contains("an episode begins"), "written before it was asked for");
+    done(&world, "log rollout-0 --filter info,crrl_actors=debug --for 2");
+    training.until("more in the log", || log().contains("an episode begins").then_some(()));
+    training
+        .until("the end of that", || log().contains("the log's level, as it was").then_some(()));
+    let written = log().matches("an episode begins").count();
+    let reached = world.steps();
+    training.until_step(reached + 3);
+    assert_eq!(log().matches("an episode begins").count(), written, "still written");
+    let (code, answer) = give(&world, "log rollout-0 --filter =====");
+    assert_eq!((code, &answer["outcome"]), (1, &Value::from("unsupported")), "{answer}");
+    training.signal(Signal::SIGINT);
+    let (code, said) = training.ended();
+    assert_eq!(code, Some(130), "{said}");
+    world.succeeds(&["audit", "run"]);
+}
