@@ -99,12 +99,12 @@ keys 7
 until_seen "gradient norm" "loss"
 shot curves
 
-# An episode that is over and was solved, token by token.
+# An episode that was trained on, token by token.
 keys 6
 until_seen "EPISODE" "trained"
-types "/solved state:trained"
+types "/state:trained reward>0"
 keys Enter
-until_seen "shown:" "solved"
+until_seen "shown:"
 keys g Enter
 until_seen "TURN 1" "tokens by log-probability"
 shot episode

@@ -64,7 +64,7 @@ fn a_run_that_is_over_is_read_in_a_terminal_and_left() {
     pane.keys(&["6"]);
     pane.until(&["json-decoder-negation-13", "0.875"]);
     pane.keys(&["G", "Enter"]);
-    pane.until(&["TURN 1", "I look at whoami", "CHANGE"]);
+    pane.until(&["TURN 1", "I look at whoami", "trained on by v2"]);
     pane.types("S");
     pane.until(&["the run is not up: nothing of it can be traced or changed"]);
     pane.keys(&["q"]);
