@@ -32,7 +32,7 @@ fn one_who_may_only_watch(world: &World) {
         pane.types("Kcoordinator");
         pane.keys(&["Enter"]);
         pane.until(&["KILL", "denied: "]);
-        pane.keys(&["Escape", "q"]);
+        pane.keys(&["Enter", "q"]);
         pane.until(&["ENDED 0"]);
     }
     std::fs::rename(&away, &own).expect("was put there");
@@ -86,7 +86,7 @@ fn a_person_looks_round_orders_a_restart_and_leaves_and_the_run_goes_on() {
     pane.until(&["RESTART", "that is not rollout"]);
     pane.keys(&["BSpace", "BSpace", "Enter"]);
     pane.until(&["RESTART", "done: "]);
-    pane.keys(&["Escape", "q"]);
+    pane.keys(&["Enter", "q"]);
     pane.until(&["ENDED 0"]);
     assert_eq!(pane.knows("#{alternate_on}#{cursor_flag}"), "01");
     // The run goes on, in the very processes it had.
