@@ -6,19 +6,19 @@ use std::time::Duration;
 use crrl_control::Coordinator;
 use crrl_control::coordinator::{Effect, Input};
 use crrl_control::plan::{Phase, Plan, StalePolicy, Train};
-use crrl_control::wire::{BatchRequest, Held, Serving};
+use crrl_control::wire::{BatchRequest, Held, Serving, Wire};
 use crrl_types::{AdapterVersion, Digest, NodeName, Sampling, Step};
 
 /// Inputs until the run must have ended.
 const INPUTS_MAX: usize = 1000;
 
-#[test]
-fn a_run_whose_attempts_all_fail_ends_with_the_last_reason() {
-    let train = Phase::Train(Train {
+/// Groups of so many attempts, so many a step.
+fn train(group_size: u32, groups_per_step: u32) -> Phase {
+    Phase::Train(Train {
         tasks: "train".into(),
-        steps: 3,
-        group_size: 2,
-        groups_per_step: 1,
+        steps: 1000,
+        group_size,
+        groups_per_step,
         sampling: Sampling::default(),
         staleness_max: 2,
         stale: StalePolicy::TrainRest,
@@ -26,7 +26,12 @@ fn a_run_whose_attempts_all_fail_ends_with_the_last_reason() {
         skip_equal_groups: true,
         staleness: Default::default(),
         stragglers: Default::default(),
-    });
+    })
+}
+
+#[test]
+fn a_run_whose_attempts_all_fail_ends_with_the_last_reason() {
+    let train = train(2, 1);
     let mut plan = Plan::new(1, vec![train]);
     plan.limits.attempts_max = 2;
     plan.limits.failed_groups_max = 3;
@@ -76,19 +81,7 @@ const LOST: usize = 40;
 
 #[test]
 fn no_task_is_blamed_for_a_rack_that_loses_its_power() {
-    let train = Phase::Train(Train {
-        tasks: "train".into(),
-        steps: 1000,
-        group_size: 8,
-        groups_per_step: 64,
-        sampling: Sampling::default(),
-        staleness_max: 2,
-        stale: StalePolicy::TrainRest,
-        sync: false,
-        skip_equal_groups: true,
-        staleness: Default::default(),
-        stragglers: Default::default(),
-    });
+    let train = train(8, 64);
     let tasks = (0..6).map(|at| format!("task-{at}").as_str().into()).collect();
     let mut coordinator =
         Coordinator::new(Plan::new(1, vec![train]), vec![tasks]).expect("a good plan");
@@ -116,4 +109,36 @@ fn no_task_is_blamed_for_a_rack_that_loses_its_power() {
     let (given, _) =
         at(Input::Join { from: node(0), incarnation: 2, capacity: 4, holding, serving }, 200);
     assert_eq!(given, 4);
+}
+
+#[test]
+fn what_was_handed_to_an_actor_that_is_no_more_is_handed_out_again() {
+    let plan = Plan::new(1, vec![train(2, 2)]);
+    let mut coordinator = Coordinator::new(plan, vec![vec!["t".into()]]).expect("a good plan");
+    let mut at = |input, ms| {
+        let effects = coordinator.handle(input, Duration::from_millis(ms)).expect("sound");
+        coordinator.check().expect("sound");
+        let next = coordinator.next_deadline().map(|at| at.as_millis());
+        let asked =
+            effects.iter().any(|effect| matches!(effect, Effect::Send(_, Wire::JoinWanted)));
+        let given = effects.iter().filter(|effect| matches!(effect, Effect::Assign(_))).count();
+        (given, asked, next)
+    };
+    let join = || Input::Join {
+        from: "rollout-0".into(),
+        incarnation: 1,
+        capacity: 4,
+        holding: Vec::new(),
+        serving: Some(Serving { version: AdapterVersion(0), digest: Digest::default() }),
+    };
+    let request = BatchRequest { step: Step(1), version: AdapterVersion(0) };
+    at(Input::BatchWanted { from: "learner".into(), request }, 0);
+    assert_eq!(at(join(), 1).0, 4);
+    // Its actor is started again with the four unread: they may as well be under way to the new one.
+    assert_eq!(at(join(), 500), (0, false, Some(2500)));
+    assert_eq!(at(Input::Timer, 2499).1, false);
+    assert_eq!(at(Input::Timer, 2500).1, true);
+    let (given, asked, next) = at(join(), 2510);
+    assert_eq!((given, asked), (4, false), "they are not under way any longer");
+    assert!(next.is_some_and(|at| at > 10_000), "an answer is not doubted: {next:?}");
 }

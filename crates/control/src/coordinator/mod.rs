@@ -199,6 +199,8 @@ pub struct Coordinator {
     /// Episodes without a node.
     queue: BTreeSet<EpisodeId>,
     nodes: roster::Roster,
+    /// Nodes that are asked once more what they hold.
+    asked: BTreeMap<NodeName, nodes::Asked>,
     learner: batches::Learner,
     batches: BTreeMap<u64, batches::Batch>,
     published: BTreeMap<AdapterVersion, Digest>,
@@ -234,6 +236,7 @@ impl Coordinator {
         let mut out = Vec::new();
         if !matches!(self.stage, Stage::Over { .. }) {
             self.take(input, now, &mut out)?;
+            self.ask_what_is_held(now, &mut out);
             self.pump(now, &mut out)?;
         } else if let Some(from) = input.sender() {
             out.push(Effect::Send(from.clone(), self.farewell()));
@@ -244,7 +247,8 @@ impl Coordinator {
     /// When [`Input::Timer`] is due if nothing else happens; `None` if nothing is waited for.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.ledger.next_deadline().into_iter().chain(self.next_straggler()).min()
+        let straggler = self.next_straggler();
+        self.ledger.next_deadline().into_iter().chain(straggler).chain(self.next_question()).min()
     }
 
     /// Checks the invariants of the ledger and of everything kept beside it.

@@ -22,6 +22,15 @@ const LOST_TOGETHER: Duration = Duration::from_secs(10);
 /// A message is not longer than this under way on a connection that lives.
 const JOIN_OVERLAP: Duration = Duration::from_secs(2);
 
+/// Where it stands with a node whose word on what it holds was not final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// It will be asked.
+    At(Duration),
+    /// It was, and has not answered.
+    Already,
+}
+
 impl Coordinator {
     #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
     pub(super) fn join(
@@ -68,11 +77,40 @@ impl Coordinator {
             // still under way to it when it said what it holds.
             kept.extend(self.leased_since(from, now.saturating_sub(JOIN_OVERLAP)));
         }
+        self.ask_once_more(from, kept.len() > held.len(), now);
         self.release_all_but(from, &kept, "not held after a rejoin", out)?;
         for held in held {
             self.rejoin_lease(from, held, now, out)?;
         }
         Ok(())
+    }
+
+    /// What was under way to a node that joined again may have come to an actor that is no more: it is
+    /// asked what it holds once nothing can be under way any longer. Its answer is not doubted.
+    fn ask_once_more(&mut self, name: &NodeName, in_doubt: bool, now: Duration) {
+        let was_asked = self.asked.remove(name) == Some(Asked::Already);
+        if in_doubt && !was_asked {
+            self.asked.insert(name.clone(), Asked::At(now + JOIN_OVERLAP));
+        }
+    }
+
+    /// When a node is to be asked what it holds.
+    pub(super) fn next_question(&self) -> Option<Duration> {
+        let at = |asked: &Asked| match asked {
+            Asked::At(at) => Some(*at),
+            Asked::Already => None,
+        };
+        self.asked.values().filter_map(at).min()
+    }
+
+    /// Asks nodes whose time has come what they hold.
+    pub(super) fn ask_what_is_held(&mut self, now: Duration, out: &mut Vec<Effect>) {
+        for (name, asked) in &mut self.asked {
+            if matches!(asked, Asked::At(at) if *at <= now) {
+                *asked = Asked::Already;
+                out.push(Effect::Send(name.clone(), Wire::JoinWanted));
+            }
+        }
     }
 
     fn acquit(&mut self, tasks: &BTreeSet<TaskId>, life: &(NodeName, u64)) {
@@ -139,6 +177,7 @@ impl Coordinator {
         out: &mut Vec<Effect>,
     ) -> Result<(), Broken> {
         self.learner_down(name);
+        self.asked.remove(name);
         if self.nodes.get(name).is_none() {
             out.push(Effect::Event(EventKind::NodeDown {
                 peer: name.clone(),

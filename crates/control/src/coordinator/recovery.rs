@@ -135,6 +135,7 @@ impl Coordinator {
             unsettled: BTreeSet::new(),
             ready: BTreeSet::new(),
             nodes: super::roster::Roster::default(),
+            asked: BTreeMap::new(),
             learner: Learner { committed: committed.unwrap_or(0), ..Learner::default() },
             batches: BTreeMap::new(),
             published: from.published.into_iter().map(|s| (s.version, s.digest)).collect(),
