@@ -131,7 +131,7 @@ impl Sending {
         let Some(source) = &mut self.source else { return };
         let mut told = Vec::new();
         loop {
-            match source.lines.next() {
+            match source.lines.next_line() {
                 Ok(Some(line)) => told.extend(source.traces.line(line)),
                 Ok(None) => break,
                 Err(error) => {
@@ -219,10 +219,12 @@ fn spans<'a>(
 fn open(run: &RunDir) -> Result<Option<(Source, Vec<Told>)>, String> {
     let Ok(file) = File::open(run.events()) else { return Ok(None) };
     let mut lines = Lines::new(BufReader::new(file));
-    let Some(first) = lines.next().map_err(|error| error.to_string())? else { return Ok(None) };
+    let Some(first) = lines.next_line().map_err(|error| error.to_string())? else {
+        return Ok(None);
+    };
     let mut traces = Traces::open(run, first).map_err(|error| error.to_string())?;
     let mut told = traces.line(first);
-    while let Some(line) = lines.next().map_err(|error| error.to_string())? {
+    while let Some(line) = lines.next_line().map_err(|error| error.to_string())? {
         if let Ok(Event { kind: EventKind::Started, .. }) = serde_json::from_slice(line) {
             told.clear();
         }

@@ -46,7 +46,7 @@ impl<R: io::BufRead> Lines<R> {
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn next(&mut self) -> io::Result<Option<&[u8]>> {
+    pub fn next_line(&mut self) -> io::Result<Option<&[u8]>> {
         if std::mem::take(&mut self.whole) {
             self.line.clear();
         }

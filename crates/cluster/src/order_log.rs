@@ -213,7 +213,7 @@ mod tests {
         let log = OrderLog::new(run.clone());
         let id = log.asked(&asked("rollout-0")).await.expect("writable");
         // Killed in the middle of the next line.
-        std::fs::OpenOptions::new()
+        OpenOptions::new()
             .append(true)
             .open(run.orders())
             .and_then(|mut file| file.write_all(b"{\"id\":7"))

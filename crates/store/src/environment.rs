@@ -123,8 +123,7 @@ mod tests {
         assert_eq!((starts.len(), starts[0].at_ms), (STARTS_MAX, 3));
         let last = starts.last().expect("many");
         assert!(last.cores >= 1 && last.version == "9.9.9" && !last.system.is_empty());
-        std::fs::write(folder.path().join(ENVIRONMENT_FILE), "{\"cores\": 3}\ntorn")
-            .expect("a file");
+        fs::write(folder.path().join(ENVIRONMENT_FILE), "{\"cores\": 3}\ntorn").expect("a file");
         assert_eq!(read(folder.path()), [Environment { cores: 3, ..Environment::default() }]);
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn export(
     let bytes = history.metadata().map_or(0, |file| file.len());
     let mut lines = Lines::new(BufReader::new(history));
     let read = || format!("cannot read {}", path.display());
-    let Some(first) = lines.next().with_context(read)?.map(<[u8]>::to_vec) else {
+    let Some(first) = lines.next_line().with_context(read)?.map(<[u8]>::to_vec) else {
         return Err(Coded::usage(format!("{} is empty: nothing has happened yet", path.display())));
     };
     let meter = Meter::start(quiet, "exporting traces", "KiB of history", bytes >> 10);
@@ -50,7 +50,7 @@ pub(super) fn export(
     let mut done = first.len();
     let told = traces.line(&first);
     out.take(&traces, told)?;
-    while let Some(line) = lines.next().with_context(read)? {
+    while let Some(line) = lines.next_line().with_context(read)? {
         done += line.len();
         let told = traces.line(line);
         out.take(&traces, told)?;

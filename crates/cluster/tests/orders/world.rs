@@ -179,7 +179,7 @@ async fn node(run: &RunDir, number: u32, got: &Got) -> Mesh {
             Wire::Trace { id, request } => {
                 let end = TraceEnd { why: TraceStop::Count, events: 0 };
                 let is_endless = request.target.actor.as_deref() == Some("endless");
-                let end = (!is_endless).then(|| Wire::Traced { id, traced: Traced::End(end) });
+                let end = (!is_endless).then_some(Wire::Traced { id, traced: Traced::End(end) });
                 [Some(Wire::Ordered { id, answer: done("traced") }), end]
                     .into_iter()
                     .flatten()

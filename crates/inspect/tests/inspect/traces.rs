@@ -18,7 +18,7 @@ fn event(n: u64) -> TraceEvent {
         actor: "engine".into(),
         message: format!("Generate{n}"),
         from: n.is_multiple_of(2).then(|| "coordinator".into()),
-        handled_us: (n % 3 != 0).then_some(n * 1_250),
+        handled_us: (!n.is_multiple_of(3)).then_some(n * 1_250),
     }
 }
 

@@ -126,7 +126,7 @@ fn read(request: &serde_json::Value) -> Vec<(String, Span)> {
         let said = |key: &str| {
             let found = of_node.resource.attributes.iter().find(|one| one.key == key);
             match &found.unwrap_or_else(|| panic!("no {key}")).value {
-                AnyValue::StringValue(text) => text.clone(),
+                AnyValue::Text(text) => text.clone(),
                 other => panic!("{key}: {other:?}"),
             }
         };
@@ -199,16 +199,16 @@ fn an_episode_is_told_from_its_dispatch_to_its_step() {
         of("invoke_agent nano").iter().map(|(node, s)| (node.as_str(), ms(s))).collect();
     assert_eq!(agents, [("rollout-0", (105.0, 875.0)), ("rollout-1", (1_230.0, 2_000.0))]);
     let moved = of("invoke_agent nano")[1].1.get("crrl.clock.moved_ms");
-    assert_eq!(moved, Some(&AnyValue::DoubleValue(-3_599_730.0)));
+    assert_eq!(moved, Some(&AnyValue::Double(-3_599_730.0)));
     assert_eq!(ms(&of("dispatch")[1].1), (951.0, 1_230.0));
     // A turn is from its first token to its last tool.
     let turns: Vec<_> = of("turn").iter().skip(2).map(|(_, s)| ms(s)).collect();
     assert_eq!(turns, [(1_380.0, 1_870.0), (1_870.0, 1_990.0)]);
     let chat = &of("chat small")[2].1;
-    let int = |n: &str| AnyValue::IntValue(n.to_owned());
+    let int = |n: &str| AnyValue::Int(n.to_owned());
     for (key, value) in [
-        ("gen_ai.operation.name", AnyValue::StringValue("chat".into())),
-        ("gen_ai.request.model", AnyValue::StringValue("small".into())),
+        ("gen_ai.operation.name", AnyValue::Text("chat".into())),
+        ("gen_ai.request.model", AnyValue::Text("small".into())),
         ("gen_ai.usage.input_tokens", int("120")),
         ("gen_ai.usage.output_tokens", int("40")),
         ("crrl.adapter.version", int("3")),
@@ -216,13 +216,13 @@ fn an_episode_is_told_from_its_dispatch_to_its_step() {
         assert_eq!(chat.get(key), Some(&value), "{key}");
     }
     let tool = &of("execute_tool shell")[1].1;
-    assert_eq!(tool.get("gen_ai.tool.name"), Some(&AnyValue::StringValue("shell".into())));
-    assert_eq!(tool.get("crrl.tool.ok"), Some(&AnyValue::BoolValue(false)));
+    assert_eq!(tool.get("gen_ai.tool.name"), Some(&AnyValue::Text("shell".into())));
+    assert_eq!(tool.get("crrl.tool.ok"), Some(&AnyValue::Bool(false)));
     let root = &of("episode")[0].1;
-    assert_eq!(root.get("crrl.reward.line"), Some(&AnyValue::DoubleValue(0.75)));
+    assert_eq!(root.get("crrl.reward.line"), Some(&AnyValue::Double(0.75)));
     assert_eq!(root.get("crrl.step"), Some(&int("3")));
     let open = &of("episode")[1].1;
-    assert_eq!(open.get("crrl.end"), Some(&AnyValue::StringValue("under way".into())));
+    assert_eq!(open.get("crrl.end"), Some(&AnyValue::Text("under way".into())));
 
     // Both ways: from the wait to the step that ended it, from the steps to what they consumed.
     let wait = &of("wait for step")[0].1;
