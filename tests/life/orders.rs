@@ -5,11 +5,22 @@ use crrl_types::EventKind;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::ledger;
 use crate::world::{Training, World};
 
-/// Steps of these runs: enough to be in the middle of all that is tried.
-const STEPS: u64 = 150;
+/// A run that goes on until it is told to end.
+fn endless() -> World {
+    let world = World::new();
+    world.configure("steps = 20", "steps = 100000");
+    world
+}
+
+/// Ends a run, which lost and doubled nothing.
+fn ends_well(world: &World, training: Training<'_>) {
+    training.signal(Signal::SIGINT);
+    let (code, said) = training.ended();
+    assert_eq!(code, Some(130), "{said}");
+    world.succeeds(&["audit", "run"]);
+}
 
 /// Gives an order; the exit code, and what was answered.
 fn give(world: &World, words: &str) -> (i32, Value) {
@@ -81,8 +92,7 @@ fn stands(training: &mut Training<'_>, name: &str, state: &str) {
 
 #[test]
 fn nodes_and_actors_do_as_they_are_told_and_no_episode_is_lost() {
-    let world = World::new();
-    world.configure("steps = 20", &format!("steps = {STEPS}"));
+    let world = endless();
     let mut training = world.train(&[]);
     training.until_step(1);
 
@@ -118,9 +128,7 @@ fn nodes_and_actors_do_as_they_are_told_and_no_episode_is_lost() {
     let reached = world.steps();
     training.until_step(reached + 1);
 
-    assert!(world.steps() < STEPS, "too late to tell anything");
-    training.completes();
-    ledger::check(&world.run, STEPS);
+    ends_well(&world, training);
     // The run is over; what was asked for stays.
     let output = world.crrl(&["inspect", "orders", "--json", "--run", "run"]);
     let orders: Vec<Value> = serde_json::from_slice(&output.stdout).expect("a list");
@@ -148,8 +156,7 @@ fn nodes_and_actors_do_as_they_are_told_and_no_episode_is_lost() {
 
 #[test]
 fn processes_are_ended_and_started_and_the_log_of_orders_outlives_them() {
-    let world = World::new();
-    world.configure("steps = 20", &format!("steps = {STEPS}"));
+    let world = endless();
     let mut training = world.train(&[]);
     training.until_step(1);
     let another = |training: &mut Training<'_>, name: &str, before: Option<u32>| {
@@ -190,9 +197,7 @@ fn processes_are_ended_and_started_and_the_log_of_orders_outlives_them() {
     let (code, said) = world.refused(&["inspect", "do", "kill", "learner", "--run", "run"]);
     assert!(code == 2 && said.contains("--yes"), "{said}");
 
-    assert!(world.steps() < STEPS, "too late to tell anything");
-    training.completes();
-    ledger::check_without_history(&world.run, STEPS);
+    ends_well(&world, training);
     let output = world.crrl(&["inspect", "orders", "--json", "--run", "run"]);
     let orders: Vec<Value> = serde_json::from_slice(&output.stdout).expect("a list");
     let ids: Vec<u64> = orders.iter().filter_map(|order| order["id"].as_u64()).collect();
@@ -215,8 +220,7 @@ fn traced(world: &World, words: &str) -> (i32, Vec<Value>) {
 
 #[test]
 fn messages_and_logs_of_a_run_that_goes_on_are_seen_within_bounds() {
-    let world = World::new();
-    world.configure("steps = 20", "steps = 100000");
+    let world = endless();
     let mut training = world.train(&[]);
     training.until_step(1);
     world.succeeds(&["tls", "issue", "viewer", "--role", "viewer", "--run", "run"]);
@@ -254,8 +258,5 @@ fn messages_and_logs_of_a_run_that_goes_on_are_seen_within_bounds() {
     assert_eq!(log().matches("an episode begins").count(), written, "still written");
     let (code, answer) = give(&world, "log rollout-0 --filter =====");
     assert_eq!((code, &answer["outcome"]), (1, &Value::from("unsupported")), "{answer}");
-    training.signal(Signal::SIGINT);
-    let (code, said) = training.ended();
-    assert_eq!(code, Some(130), "{said}");
-    world.succeeds(&["audit", "run"]);
+    ends_well(&world, training);
 }
