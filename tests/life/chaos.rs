@@ -147,7 +147,7 @@ fn only_the_chaos_role_may_harm_a_node() {
         refused
     });
     let Err(OperatorError::Refused(reason)) = refused else { panic!("{refused:?}") };
-    assert!(reason.contains("Operator"), "{reason}");
+    assert!(reason.contains("is for operator, and this takes chaos"), "{reason}");
     training.until_step(world.steps() + 2);
     assert_eq!(world.pid("rollout-0"), pid);
 }

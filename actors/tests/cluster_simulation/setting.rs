@@ -50,6 +50,12 @@ pub(crate) fn address(index: usize) -> SocketAddr {
 }
 
 impl Setting {
+    /// Whether slow attempts are handed to a second node.
+    pub(crate) fn duplicates(&self) -> bool {
+        let duplicates = |phase: &Phase| matches!(phase, Phase::Train(train) if train.stragglers.duplicate_after > 0.0);
+        self.plan.phases.iter().any(duplicates)
+    }
+
     pub(crate) fn new(seed: u64) -> Self {
         let mut rng = Rng::seed_from_u64(seed);
         let poison = rng.random_bool(0.15);

@@ -215,7 +215,7 @@ async fn where_strangers_may_ask_they_can_do_nothing_else() {
     let acceptor = bind_with(&hub, Some(ANY_PORT), strangers);
     let address = acceptor.local_addr().expect("is bound");
     for alpn in
-        ["crrl/2 control", "crrl/1 control", "crrl/2 bulk", "crrl control", "crrl-operator/1"]
+        ["crrl/3 control", "crrl/2 control", "crrl/3 bulk", "crrl control", "crrl-operator/1"]
     {
         let nobody = nobody(folder.path(), alpn.as_bytes());
         let dialling = async {

@@ -1,7 +1,7 @@
 //! How well a name answers to a few letters typed of it.
 
 /// For a letter that follows the one before it in the name.
-const RUN: i32 = 6;
+const RUN: i32 = 9;
 /// For a letter that begins a word.
 const BEGINS: i32 = 8;
 /// For a letter a word has somewhere inside.
