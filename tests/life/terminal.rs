@@ -12,15 +12,6 @@ fn viewer(world: &World) -> Option<Pane> {
     Pane::open(SIZE, world.folder.path(), &command)
 }
 
-/// A cluster that is taken down whatever becomes of its test.
-struct Up<'a>(&'a World);
-
-impl Drop for Up<'_> {
-    fn drop(&mut self) {
-        self.0.crrl(&["cluster", "down"]);
-    }
-}
-
 /// Waits until the run has made more steps.
 fn goes_on(world: &World) {
     let (reached, late) = (world.steps(), std::time::Instant::now() + DEADLINE);
@@ -56,7 +47,6 @@ fn a_person_looks_round_orders_a_restart_and_leaves_and_the_run_goes_on() {
     early.until(&["run is not the folder of a run", "ENDED 2"]);
     drop(early);
     world.succeeds(&["cluster", "up"]);
-    let _up = Up(&world);
     let pids = world.pids();
     let Some(pane) = viewer(&world) else { return };
     pane.until(&["● live", "rollout-1", "learner"]);

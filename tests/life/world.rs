@@ -181,6 +181,15 @@ impl World {
     }
 }
 
+impl Drop for World {
+    /// Whatever became of its test, nothing of it goes on.
+    fn drop(&mut self) {
+        if matches!(host::host_pid(&self.run), Ok(Some(_))) {
+            self.crrl(&["cluster", "down"]);
+        }
+    }
+}
+
 /// A `crrl train` under way.
 pub(crate) struct Training<'a> {
     world: &'a World,
