@@ -112,7 +112,7 @@ impl OperatorClient {
         Ok(picture.snapshot())
     }
 
-    /// What the run looks like, about five times a second. At most [`VIEWERS_MAX`] may ask for that.
+    /// What the run looks like, about five times a second. At most [`VIEWERS_MAX`](crate::operator::VIEWERS_MAX) may ask for that.
     ///
     /// # Errors
     /// [`OperatorError`].
