@@ -19,6 +19,8 @@ use crate::world::World;
 const ANSWER_BYTES_MAX: usize = 4096;
 /// A refusal takes a moment.
 const REFUSED_WITHIN: Duration = Duration::from_secs(20);
+/// Times the word on why may be lost.
+const LOST_MAX: usize = 5;
 
 /// Somebody with a certificate for a rollout node from the authority in a folder.
 fn somebody(tls: &Path, name: &str) -> Endpoint {
@@ -36,8 +38,19 @@ async fn dial(endpoint: &Endpoint, at: SocketAddr) -> Result<Connection, String>
     dialled.map_err(|error| error.to_string())
 }
 
-/// Says something first, as it is; gives what is answered and why the connection then ended.
+/// Says something first, as it is; gives what is answered and why the connection then ended. The word
+/// on why is one packet: where the machine has lost it, the same is said again.
 async fn says(endpoint: &Endpoint, at: SocketAddr, bytes: &[u8]) -> (Vec<u8>, String) {
+    for _ in 0..LOST_MAX {
+        let (answer, why) = says_once(endpoint, at, bytes).await;
+        if !why.contains("reset by peer") {
+            return (answer, why);
+        }
+    }
+    panic!("no connection ended with a reason");
+}
+
+async fn says_once(endpoint: &Endpoint, at: SocketAddr, bytes: &[u8]) -> (Vec<u8>, String) {
     let connection = dial(endpoint, at).await.expect("a certificate of this run's");
     let (mut send, mut recv) = connection.quic.open_bi().await.expect("connected");
     send.write_all(bytes).await.expect("connected");
