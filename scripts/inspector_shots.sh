@@ -4,6 +4,7 @@
 # The small policy is trained for a few minutes in a temporary folder and looked at meanwhile. Needs tmux
 # and python3; CRRL says which program to use.
 set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$(dirname "$0")/.."
 
 crrl=$(realpath "${CRRL:-${CARGO_TARGET_DIR:-target}/release/crrl}")
@@ -63,17 +64,7 @@ mux -f /dev/null new-session -d -x "$columns" -y "$lines" "TERM=screen-256color 
 until_seen "● live" "training"
 
 # In the middle of the training.
-python3 - "$run/run.sqlite" <<'PY'
-import sqlite3, sys, time
-until = time.monotonic() + 1800
-while time.monotonic() < until:
-    try:
-        if sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True).execute("SELECT count(*) FROM steps").fetchone()[0] >= 4:
-            break
-    except sqlite3.Error:
-        pass
-    time.sleep(0.5)
-PY
+python3 "$root/scripts/wait_for_steps.py" "$run/run.sqlite" 4
 keys 1
 until_seen "LAST EPISODES" "rollout-1"
 shot overview
