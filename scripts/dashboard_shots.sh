@@ -5,7 +5,6 @@
 # folder (some ten minutes on two cores), and the first is also photographed while it is under way.
 # Needs python3 and chromium; CRRL says which program to use.
 set -euo pipefail
-root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$(dirname "$0")/.."
 
 crrl=${CRRL:-${CARGO_TARGET_DIR:-target}/release/crrl}
@@ -49,7 +48,12 @@ fi
 
 serve "$first" "$second"
 # An episode with something to see: solved, and of more than one turn.
-episode=$(python3 "$root/scripts/wait_for_steps.py" "$first/run.sqlite" 4
+episode=$(python3 - "$first/run.sqlite" <<'PY'
+import sqlite3, sys
+store = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True)
+print(store.execute("SELECT e.id FROM episodes e JOIN turns t ON t.episode = e.id WHERE e.success = 1 AND e.step IS NOT NULL "
+                    "GROUP BY e.id HAVING count(*) >= 2 ORDER BY e.id DESC LIMIT 1").fetchone()[0])
+PY
 )
 python3 "$shots" "$images" "$address" \
     0/curves=dashboard-curves 0/rollouts@1280x620=dashboard-rollouts "0/episode/$episode?colour=logprob@1280x760@down655=dashboard-episode" \

@@ -4,7 +4,6 @@
 # The small policy is trained for a few minutes in a temporary folder and looked at meanwhile. Needs tmux
 # and python3; CRRL says which program to use.
 set -euo pipefail
-root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$(dirname "$0")/.."
 
 crrl=$(realpath "${CRRL:-${CARGO_TARGET_DIR:-target}/release/crrl}")
