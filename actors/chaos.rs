@@ -16,6 +16,7 @@ use crrl_types::fault::{Fault, FaultSeen, Injection};
 use nix::sys::signal::{Signal, raise};
 
 use crate::bombs::Bombs;
+use crate::slow_tools::SlowTools;
 
 /// Faults of the process that are still told of.
 const SEEN_MAX: usize = 16;
@@ -48,6 +49,7 @@ pub struct Chaos {
     poison: Poison,
     torn: Poison,
     bombs: Bombs,
+    slow: SlowTools,
     hang: Hang,
     seen: Arc<Mutex<Vec<FaultSeen>>>,
     poisoned: Arc<Mutex<Vec<u64>>>,
@@ -72,6 +74,12 @@ impl Chaos {
     #[must_use]
     pub fn bombs(&self) -> Bombs {
         self.bombs.clone()
+    }
+
+    /// For their tool calls.
+    #[must_use]
+    pub fn slow_tools(&self) -> SlowTools {
+        self.slow.clone()
     }
 
     /// For the learner's thread.
@@ -112,6 +120,7 @@ impl Chaos {
             // The process dies of it: nobody is left to say so but the host.
             Fault::TornWrite => self.torn.add(),
             Fault::Bomb(bomb) => self.bombs.add(id, bomb),
+            Fault::SlowTools { .. } => self.slow.begin(injection),
             Fault::Hang => {
                 lock(&self.hanging).push((id, self.hang.held()));
                 self.hang.begin(Duration::from_millis(duration_ms));
@@ -174,6 +183,7 @@ impl Chaos {
         let mut seen = self.network.seen();
         seen.extend(MACHINE.seen());
         seen.extend(self.bombs.seen());
+        seen.extend(self.slow.seen());
         seen.extend(hanging.into_iter().filter(|seen| seen.active));
         seen.extend(lock(&self.seen).iter().copied());
         seen

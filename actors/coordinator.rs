@@ -12,16 +12,14 @@ use std::time::{Duration, Instant};
 use crrl_cluster::{CastError, Inbound, Mesh, MeshEvent, RunDir, StatusBoard};
 use crrl_config::sections::TelemetrySection;
 use crrl_control::Coordinator as Machine;
-use crrl_control::coordinator::{Assign, Effect, Input, Record, Status};
+use crrl_control::coordinator::{Effect, Input, Record, Status};
 use crrl_control::plan::{PLAN_FILE, Plan};
 use crrl_control::results::{RESULTS_FILE, Results};
-use crrl_control::wire::{Assignment, Held, NodeRole, Wire};
+use crrl_control::wire::{Held, NodeRole, Wire};
 use crrl_machine::clock;
 use crrl_store::{EventLog, Op, Options, Reader, StoreError, Writer};
 use crrl_telemetry::names;
-use crrl_types::{
-    EpisodeId, Event, EventKind, JournalEntry, NodeName, Sampling, Timing, Trajectory,
-};
+use crrl_types::{Event, EventKind, JournalEntry, NodeName, Timing, Trajectory};
 use metrics::{counter, gauge, histogram};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
@@ -31,6 +29,7 @@ use crate::journals::Journals;
 use crate::leave::{Farewell, Leave};
 use crate::ledger_rows;
 use crate::run_files::{keep, read_results};
+use crate::run_under_way::Run;
 use crate::showcase::Showcase;
 use crate::task_file::TaskFile;
 
@@ -157,18 +156,6 @@ enum Attached {
     Nothing,
     Trajectory(Box<Trajectory>),
     Turns(Vec<JournalEntry>),
-}
-
-/// A run under way.
-struct Run {
-    machine: Machine,
-    plan: Plan,
-    tasks: Vec<Arc<TaskFile>>,
-    /// Tokens of results that are not yet in a batch.
-    trajectories: BTreeMap<EpisodeId, Trajectory>,
-    journals: Journals,
-    curves: Curves,
-    writer: Writer<Words>,
 }
 
 impl Actor for Coordinator {
@@ -550,46 +537,6 @@ impl State {
             self.show().status(&run.machine.status(), &run.plan);
         }
         Ok(())
-    }
-}
-
-impl Run {
-    fn assignment(&self, assign: Assign) -> Option<Assignment> {
-        let Assign { episode, attempt, group, phase, task, seed, evaluation, past, .. } = assign;
-        let of_plan = self.plan.phases.get(phase as usize)?;
-        Some(Assignment {
-            episode,
-            attempt,
-            group,
-            task_json: self.tasks.get(phase as usize)?.lines.get(&task)?.clone(),
-            sampling: Sampling { seed, ..of_plan.sampling().clone() },
-            lease_ms: self.plan.limits.lease_ms,
-            evaluation,
-            past: self.journals.past(episode, past),
-        })
-    }
-
-    /// The trajectories of a batch: at hand, or from the store after a restart.
-    fn batch(
-        &self,
-        episodes: &[EpisodeId],
-        run: &RunDir,
-    ) -> Result<Vec<Trajectory>, ActorProcessingErr> {
-        let mut reader = None;
-        episodes
-            .iter()
-            .map(|id| {
-                if let Some(trajectory) = self.trajectories.get(id) {
-                    return Ok(trajectory.clone());
-                }
-                let reader = match &reader {
-                    Some(reader) => reader,
-                    None => &*reader.insert(Reader::open(&run.store())?),
-                };
-                let found = reader.trajectory(*id)?;
-                Ok(found.ok_or_else(|| format!("the run store has no trajectory {id}"))?)
-            })
-            .collect()
     }
 }
 

@@ -520,6 +520,7 @@ async fn repairer(parts: &Parts) -> Result<Repairer, NodeError> {
     let repairer = local_repairer(&parts.config, &cache, name).await?;
     // Where there are no walls a bomb would hit the machine.
     let walls = !parts.config.sandbox.run_without_isolation;
+    let repairer = repairer.with_slow_tools(parts.chaos.slow_tools());
     Ok(if walls { repairer.with_bombs(parts.chaos.bombs()) } else { repairer })
 }
 

@@ -21,6 +21,7 @@ use crate::bombs::Bombs;
 use crate::engine::{EngineHandle, EngineSequence, GenerateError};
 use crate::live::{Live, LiveEntry};
 use crate::sandboxes::{Lease, LeaseError, Sandboxes};
+use crate::slow_tools::SlowTools;
 use crate::stopwatch::Stopwatch;
 
 /// Time the diff may take after the episode's own time is up.
@@ -91,6 +92,7 @@ pub struct Repairer {
     node: NodeName,
     live: Live,
     bombs: Bombs,
+    slow: SlowTools,
 }
 
 impl Repairer {
@@ -109,14 +111,21 @@ impl Repairer {
         let context = u32::try_from(engine.context()).unwrap_or(u32::MAX);
         options.tokens_max = options.tokens_max.min(context);
         options.validate()?;
-        let (live, bombs) = (Live::default(), Bombs::default());
-        Ok(Self { engine, sandboxes, codec, options, reward, node, live, bombs })
+        let (live, bombs, slow) = Default::default();
+        Ok(Self { engine, sandboxes, codec, options, reward, node, live, bombs, slow })
     }
 
     /// Also runs in sandboxes what is meant to do harm, as it comes.
     #[must_use]
     pub fn with_bombs(mut self, bombs: Bombs) -> Self {
         self.bombs = bombs;
+        self
+    }
+
+    /// Also has tool calls take longer, as it comes.
+    #[must_use]
+    pub fn with_slow_tools(mut self, slow: SlowTools) -> Self {
+        self.slow = slow;
         self
     }
 
@@ -201,7 +210,10 @@ impl Repairer {
                     let sampling = Sampling { max_tokens, ..sampling.clone() };
                     generate(&mut sequence, append, sampling, deadline).await?
                 }
-                Action::Call(invocation) => call(&mut sandbox, &invocation, &live, deadline).await,
+                Action::Call(invocation) => {
+                    let late = self.slow.next(since.into_std());
+                    call(&mut sandbox, &invocation, late, &live, deadline).await
+                }
                 Action::CollectDiff => collect(&mut sandbox).await,
                 Action::Finish(record) => break *record,
             };
@@ -351,12 +363,20 @@ async fn generate(
 async fn call(
     sandbox: &mut Lease,
     invocation: &Invocation,
+    late: Duration,
     live: &LiveEntry,
     deadline: Instant,
 ) -> Input {
     live.calling(invocation);
     let started = Instant::now();
-    let ran = timeout_at(deadline, sandbox.run(invocation)).await;
+    let run = async {
+        // A timer takes a millisecond even for nothing.
+        if !late.is_zero() {
+            tokio::time::sleep(late).await;
+        }
+        sandbox.run(invocation).await
+    };
+    let ran = timeout_at(deadline, run).await;
     let tool = invocation.tool();
     histogram!(names::TOOL_TIME, "tool" => tool).record(started.elapsed());
     let ok = matches!(ran, Ok(Ok((_, true)))).to_string();

@@ -1,6 +1,5 @@
 //! The actor of a rollout node: takes episodes, rolls each out in a task of its own, sends the
-//! results and keeps them until they are acknowledged; fetches adapters and swaps them into the engine
-//! once they are published.
+//! results and keeps them until they are acknowledged. Adapters are its [`Intake`]'s.
 //!
 //! Restart row: permanent. It stops with an error when the engine is gone; its supervisor starts
 //! engine and actor anew and the coordinator hands the lost episodes out again. A failed or
@@ -13,16 +12,17 @@ use std::time::{Duration, Instant};
 use crrl_cluster::{Inbound, Mesh, MeshEvent};
 use crrl_control::wire::{Assignment, Held, NodeRole, Serving, Wire};
 use crrl_telemetry::names;
-use crrl_types::{EpisodeId, JournalEntry, NodeName, Task, Timing, Trajectory};
-use crrl_weights::{Offer, Report, Source};
-use metrics::{counter, histogram};
+use crrl_types::{EpisodeId, JournalEntry, Task, Timing, Trajectory};
+use crrl_weights::Report;
+use metrics::counter;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use ractor_cluster::RactorMessage;
 use tokio::task::{AbortHandle, JoinError};
 
 use crate::courier::Courier;
 use crate::duty::{Duty, Roster};
-use crate::engine::{EngineGone, EngineHandle, Verified, panic_text};
+use crate::engine::{EngineGone, Verified, panic_text};
+use crate::intake::Intake;
 use crate::repair::{Attempt, RepairError, Repairer};
 use crate::stopwatch::Stopwatch;
 
@@ -30,8 +30,6 @@ use crate::stopwatch::Stopwatch;
 const TICK: Duration = Duration::from_millis(500);
 /// A result that is not acknowledged by then is sent again.
 const RESEND_AFTER: Duration = Duration::from_secs(3);
-/// An adapter that was asked for and has not come by then is asked for again.
-const ADAPTER_RETRY: Duration = Duration::from_secs(5);
 /// Results that wait for an acknowledgement at most, for each episode of capacity. Beyond it
 /// assignments are left to their lease: nobody hears us.
 const UNACKED_PER_PLACE_MAX: usize = 4;
@@ -171,30 +169,12 @@ struct Unacked {
     sent: Instant,
 }
 
-/// An adapter on its way to the engine.
-struct Incoming {
-    serving: Serving,
-    /// Whether it may be served.
-    published: bool,
-    stage: Stage,
-    since: Instant,
-}
-
-enum Stage {
-    /// Being fetched and verified.
-    Fetching(AbortHandle),
-    /// Could be swapped in at once.
-    Ready(Verified),
-}
-
 /// What it knows.
 pub struct State {
     args: Args,
     running: BTreeMap<EpisodeId, Running>,
     unacked: BTreeMap<EpisodeId, Unacked>,
-    serving: Option<Serving>,
-    adapter_asked: Option<Instant>,
-    incoming: Option<Incoming>,
+    intake: Intake,
     stance: Stance,
     /// When the coordinator is told again what is held: what was on its way to a node that rests is
     /// then given to others.
@@ -245,9 +225,9 @@ impl Actor for Rollout {
             Msg::Ended { held, outcome, timing } => state.ended(held, outcome, *timing),
             Msg::Turn { held, entries } => state.turn(held, entries),
             Msg::Arrived { serving, report, result } => {
-                state.arrived(serving, report, result, &myself);
+                state.intake.arrived(serving, report, result, &myself);
             }
-            Msg::Activated(serving, result) => state.activated(serving, result),
+            Msg::Activated(serving, result) => state.intake.activated(serving, result),
             Msg::Duty(duty) => state.duty(duty),
             Msg::EngineGone(gone) => return Err(Box::new(gone)),
             Msg::Tick => state.tick(),
@@ -261,7 +241,7 @@ impl Actor for Rollout {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         state.running.clear();
-        state.leave_incoming();
+        state.intake.leave();
         Ok(())
     }
 }
@@ -275,12 +255,14 @@ impl State {
             Duty::Rests => Stance::Rests,
         };
         Self {
-            serving: Some(serving(args.repairer.engine().status().serving)),
+            intake: Intake::new(
+                args.courier.clone(),
+                args.repairer.engine().clone(),
+                Arc::clone(&args.outbox),
+            ),
             args,
             running: BTreeMap::new(),
             unacked: BTreeMap::new(),
-            adapter_asked: None,
-            incoming: None,
             stance,
             rejoin: None,
         }
@@ -298,10 +280,10 @@ impl State {
             Wire::Cancel { episode, attempt, reason } => self.cancel(episode, attempt, &reason),
             Wire::Ack { episode, attempt } => self.settled(episode, attempt),
             Wire::AdapterOffer { offer, source, published } => {
-                self.offered(offer, source, published, from, myself);
+                self.intake.offered(offer, source, published, from, myself);
             }
             Wire::Published { version, digest } => {
-                self.published(Serving { version, digest }, myself);
+                self.intake.published(Serving { version, digest }, myself);
             }
             other => tracing::warn!(?other, "a message that is not for a rollout node"),
         }
@@ -342,7 +324,7 @@ impl State {
             self.join();
         }
         if roles.contains(&NodeRole::ParameterServer) {
-            self.ask_for_adapter();
+            self.intake.ask();
         }
     }
 
@@ -351,7 +333,7 @@ impl State {
             incarnation: self.args.incarnation,
             capacity: self.room(),
             holding: self.holding(),
-            serving: self.serving,
+            serving: self.intake.serving(),
         };
         self.send(NodeRole::Coordinator, join);
         // Whatever was sent while it was away is lost.
@@ -482,148 +464,6 @@ impl State {
         self.unacked.insert(episode, Unacked { attempt, message, sent: Instant::now() });
     }
 
-    /// An adapter can be fetched. One that is under way is left for it: the parameter server offers
-    /// another only where that one is of no use any more.
-    fn offered(
-        &mut self,
-        offer: Box<Offer>,
-        source: Option<Source>,
-        published: bool,
-        from: NodeName,
-        myself: &ActorRef<Msg>,
-    ) {
-        let (version, digest) = (offer.manifest.version, offer.manifest.digest);
-        let serving = Serving { version, digest };
-        if self.serving == Some(serving) {
-            return self.say_serving(serving);
-        }
-        if self.incoming.as_ref().is_some_and(|incoming| incoming.serving == serving) {
-            if published {
-                self.published(serving, myself);
-            }
-            return;
-        }
-        self.leave_incoming();
-        let (courier, engine) = (self.args.courier.clone(), self.args.repairer.engine().clone());
-        let myself = myself.clone();
-        let work = tokio::spawn(async move {
-            let manifest = offer.manifest.clone();
-            let (report, bytes) = (courier.fetch)(offer, source, from).await;
-            let result = match bytes {
-                Ok(bytes) => engine.verify(manifest, bytes).await.map_err(|error| {
-                    (courier.forget)(digest);
-                    error.to_string()
-                }),
-                Err(error) => Err(error),
-            };
-            // An actor that has stopped needs no answer.
-            let _ = myself.cast(Msg::Arrived { serving, report, result });
-        });
-        let stage = Stage::Fetching(work.abort_handle());
-        self.incoming = Some(Incoming { serving, published, stage, since: Instant::now() });
-    }
-
-    /// Leaves what is under way; chunks that have come stay in the depot.
-    fn leave_incoming(&mut self) {
-        if let Some(Incoming { stage: Stage::Fetching(work), .. }) = self.incoming.take() {
-            work.abort();
-        }
-    }
-
-    fn arrived(
-        &mut self,
-        serving: Serving,
-        report: Report,
-        result: Result<Verified, String>,
-        myself: &ActorRef<Msg>,
-    ) {
-        let Some(incoming) = self.incoming.as_mut().filter(|i| i.serving == serving) else {
-            return;
-        };
-        let Serving { version, digest } = serving;
-        let (bytes, ms) = (report.bytes(), incoming.since.elapsed().as_millis());
-        let mut error = None;
-        match result {
-            Ok(verified) => {
-                incoming.stage = Stage::Ready(verified);
-                tracing::info!(%version, bytes, ms, "an adapter is here");
-            }
-            // The one in use goes on serving.
-            Err(reason) => {
-                tracing::warn!(%version, reason, "an adapter was refused");
-                self.incoming = None;
-                self.adapter_asked.get_or_insert_with(Instant::now);
-                error = Some(reason);
-            }
-        }
-        let arrived = Wire::AdapterArrived { version, digest, report, error };
-        self.send(NodeRole::ParameterServer, arrived);
-        self.swap_if_due(myself);
-    }
-
-    /// What was offered may be served.
-    fn published(&mut self, serving: Serving, myself: &ActorRef<Msg>) {
-        if let Some(incoming) = self.incoming.as_mut().filter(|i| i.serving == serving) {
-            incoming.published = true;
-            self.swap_if_due(myself);
-        }
-    }
-
-    fn swap_if_due(&mut self, myself: &ActorRef<Msg>) {
-        let due = |incoming: &mut Incoming| {
-            incoming.published && matches!(incoming.stage, Stage::Ready(_))
-        };
-        let Some(Incoming { serving, stage: Stage::Ready(verified), since, .. }) =
-            self.incoming.take_if(due)
-        else {
-            return;
-        };
-        let (engine, myself): (EngineHandle, _) =
-            (self.args.repairer.engine().clone(), myself.clone());
-        tokio::spawn(async move {
-            let now = engine.swap(verified).await.map(self::serving);
-            histogram!(names::ACTIVATION_TIME).record(since.elapsed());
-            counter!(names::ACTIVATIONS, "ok" => now.is_ok().to_string()).increment(1);
-            // An actor that has stopped needs no answer.
-            let _ = myself.cast(Msg::Activated(serving, now.map_err(|error| error.to_string())));
-        });
-    }
-
-    fn activated(&mut self, wanted: Serving, result: Result<Serving, String>) {
-        match result {
-            Ok(now) => {
-                self.serving = Some(now);
-                self.adapter_asked = None;
-                tracing::info!(version = %now.version, "an adapter is served");
-                self.say_serving(now);
-            }
-            // The one in use goes on serving; a fresh copy is asked for at the next look.
-            Err(reason) => {
-                tracing::warn!(reason, "an adapter was refused");
-                self.adapter_asked.get_or_insert_with(Instant::now);
-                let Serving { version, digest } = wanted;
-                let (report, error) = (Report::default(), Some(reason));
-                let arrived = Wire::AdapterArrived { version, digest, report, error };
-                self.send(NodeRole::ParameterServer, arrived);
-            }
-        }
-    }
-
-    fn say_serving(&self, Serving { version, digest }: Serving) {
-        for role in [NodeRole::ParameterServer, NodeRole::Coordinator] {
-            self.send(role, Wire::Activated { version, digest });
-        }
-    }
-
-    fn ask_for_adapter(&mut self) {
-        self.adapter_asked = Some(Instant::now());
-        let have = self.args.repairer.engine().status().serving.version;
-        self.send(NodeRole::ParameterServer, Wire::AdapterWanted { have });
-        if let Some(port) = self.args.courier.relay_port {
-            self.send(NodeRole::ParameterServer, Wire::RelayAt { port });
-        }
-    }
-
     fn tick(&mut self) {
         if self.rejoin.take_if(|at| *at <= Instant::now()).is_some() {
             self.join();
@@ -633,20 +473,8 @@ impl State {
             waiting.sent = Instant::now();
             (args.outbox)(NodeRole::Coordinator, waiting.message.clone());
         }
-        let asked_long_ago = self.adapter_asked.is_some_and(|at| at.elapsed() >= ADAPTER_RETRY);
-        // One that is here and waits for the word that it may be served: that may have been lost.
-        let waits_long = self.incoming.as_ref().is_some_and(|incoming| {
-            matches!(incoming.stage, Stage::Ready(_)) && incoming.since.elapsed() >= ADAPTER_RETRY
-        });
-        if (asked_long_ago && self.incoming.is_none()) || waits_long {
-            self.incoming.iter_mut().for_each(|incoming| incoming.since = Instant::now());
-            self.ask_for_adapter();
-        }
+        self.intake.tick();
     }
-}
-
-fn serving(now: crrl_engine::Serving) -> Serving {
-    Serving { version: now.version, digest: now.digest }
 }
 
 /// Starts an episode in a task of its own, and another that reports its end however it ends.

@@ -12,6 +12,7 @@ use crrl_config::{ClusterConfig, Overrides};
 use serde::Serialize;
 
 use super::failure::PREFLIGHT;
+use crate::meter::{Meter, Quiet};
 
 /// Looks at what a run needs: programs, isolation, memory, disk, limits, ports, and, with a
 /// configuration, its model, tasks, certificates, GPU, and the machines nodes are started on over
@@ -25,6 +26,8 @@ pub(crate) struct Args {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    quiet: Quiet,
 }
 
 /// How a check came out.
@@ -69,9 +72,15 @@ impl Check {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (config, mut checks) = config(args.file.as_deref());
+    let looking = Meter::start(args.quiet, "looking", "", 0);
+    let doing = looking.count();
+    doing.say("at this machine");
     checks.extend(machine::checks(&config));
+    doing.say("at the run");
     checks.extend(run::checks(&config));
+    doing.say("at the machines of its nodes");
     checks.extend(hosts::checks(&config));
+    drop(looking);
     let bad = checks.iter().filter(|check| check.verdict == Verdict::Bad).count();
     let mut out = std::io::stdout().lock();
     if args.json {

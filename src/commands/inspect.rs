@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use crrl_cluster::RunDir;
 use crrl_inspect::scripts::query::{self, Query};
 use crrl_inspect::scripts::tracing::Ended;
@@ -15,6 +16,7 @@ use crrl_types::{Action as Act, Order, Target, TraceRequest, trace};
 
 use super::failure::{Coded, say};
 use super::place::Place;
+use crate::meter::{Meter, Quiet};
 
 /// Longest name that is typed.
 const LINE_BYTES_MAX: u64 = 4096;
@@ -88,6 +90,8 @@ enum Action {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        quiet: Quiet,
     },
     /// Write what is seen to a new file, until Ctrl-C or the end of the run.
     Record {
@@ -103,8 +107,8 @@ enum Action {
     /// it may be possible later, 7 if the certificate does not allow it.
     Do {
         /// What.
-        #[arg(value_enum)]
-        action: Verb,
+        #[arg(value_parser = verbs())]
+        action: Act,
         /// The node, or NODE/ACTOR, by its exact name.
         target: String,
         /// Do not ask for the target's name first.
@@ -167,43 +171,25 @@ enum Action {
     },
 }
 
-/// What can be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Verb {
-    /// End it in good order; it stays away until `restart`.
-    Stop,
-    /// End it at once; whoever watches it starts it again.
-    Kill,
-    /// End it in good order and start it again.
-    Restart,
-    /// It does nothing until `resume`: an actor takes no message, a rollout node gives its episodes back.
-    Suspend,
-    /// It works again, after `suspend` or `drain`.
-    Resume,
-    /// A rollout node finishes what it has and gets no more.
-    Drain,
-    /// A node writes more or less into its log.
-    Log,
+/// What can be done, each with what it means to a node.
+fn verbs() -> impl TypedValueParser<Value = Act> {
+    let value = |act: Act| PossibleValue::new(act.word()).help(act.means(false));
+    PossibleValuesParser::new(Act::ALL.map(value))
+        .map(|word| Act::named(&word).expect("one of those listed"))
 }
 
-impl Verb {
-    fn action(self, filter: Option<&str>, log_for: Option<f64>) -> Result<Act, InspectError> {
-        if self != Self::Log && (filter.is_some() || log_for.is_some()) {
-            let says = "--filter and --for go with `log` only";
-            return Err(InspectError::Usage(says.to_owned()));
+/// The action, with what else was said of it.
+fn detailed(action: &Act, filter: Option<&str>, log_for: Option<f64>) -> Result<Act, InspectError> {
+    match action {
+        Act::Log { .. } => {
+            let ms = |s: f64| u64::try_from(seconds(s).as_millis()).unwrap_or(u64::MAX);
+            Ok(Act::Log { filter: filter.unwrap_or_default().to_owned(), for_ms: log_for.map(ms) })
         }
-        let ms = |s: f64| u64::try_from(seconds(s).as_millis()).unwrap_or(u64::MAX);
-        Ok(match self {
-            Self::Stop => Act::Stop,
-            Self::Kill => Act::Kill,
-            Self::Restart => Act::Restart,
-            Self::Suspend => Act::Suspend,
-            Self::Resume => Act::Resume,
-            Self::Drain => Act::Drain,
-            Self::Log => {
-                Act::Log { filter: filter.unwrap_or_default().to_owned(), for_ms: log_for.map(ms) }
-            }
-        })
+        _ if filter.is_some() || log_for.is_some() => {
+            let says = "--filter and --for go with `log` only";
+            Err(InspectError::Usage(says.to_owned()))
+        }
+        action => Ok(action.clone()),
     }
 }
 
@@ -233,8 +219,11 @@ fn inspect(run: &RunDir, action: Option<&Action>) -> Result<ExitCode, InspectErr
             watching::watch(run, *jsonl, &mut out)?;
             return Ok(ExitCode::SUCCESS);
         }
-        Some(Action::Diagnose { look_for, json }) => {
-            let verdict = watching::diagnose(run, seconds(*look_for))?;
+        Some(Action::Diagnose { look_for, json, quiet }) => {
+            let looking = Meter::start(*quiet, "looking at the cluster", "", 0);
+            let verdict = watching::diagnose(run, seconds(*look_for));
+            drop(looking);
+            let verdict = verdict?;
             watching::print(&verdict, *json, &mut out)?;
             return Ok(ExitCode::from(if verdict.healthy { 0 } else { UNHEALTHY }));
         }
@@ -247,7 +236,7 @@ fn inspect(run: &RunDir, action: Option<&Action>) -> Result<ExitCode, InspectErr
             return Ok(ExitCode::SUCCESS);
         }
         Some(Action::Do { action, target, yes, filter, log_for, who, json }) => {
-            let action = action.action(filter.as_deref(), *log_for)?;
+            let action = detailed(action, filter.as_deref(), *log_for)?;
             let order = Order { target: named(target)?, action };
             confirmed(&order, *yes)?;
             let answer = orders::give(run, who.as_deref(), &order)?;

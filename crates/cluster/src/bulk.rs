@@ -119,7 +119,7 @@ async fn send(shared: &Shared, peer: &Peer, blob: &Outgoing) -> Result<(), BlobE
         .map_err(|error| BlobError::Broken(error.to_string()))?;
     let body = if blob.is_adapter() { shared.endpoint.faults().adapter(body) } else { body };
     let id = BLOB_IDS.fetch_add(1, Ordering::Relaxed);
-    send_blob(&peer.bulk.quic, shared.endpoint.options(), id, &head, digest, &body).await
+    send_blob(&peer.bulk, shared.endpoint.options(), id, &head, digest, &body).await
 }
 
 /// Takes the blobs of a peer until it has ended. QUIC lets a peer open only so many streams.
@@ -134,7 +134,8 @@ pub(crate) async fn receive_from(shared: Arc<Shared>, peer: Arc<Peer>) {
         tokio::spawn(async move {
             let options = shared.endpoint.options().clone();
             let judge = |head: &[u8], len: u64| judge(&peer, head, len);
-            match receive_blob(stream, &options, judge).await {
+            match receive_blob(stream, peer.bulk.protocol, &options, &shared.partials, judge).await
+            {
                 Ok(blob) => handle(&shared, &peer, blob, options.blob_ack_timeout).await,
                 Err(error) => {
                     tracing::warn!(peer = %peer.info.name, %error, "a blob was not received");
@@ -161,7 +162,11 @@ fn judge(peer: &Peer, head: &[u8], length: u64) -> Result<(), String> {
 }
 
 async fn handle(shared: &Shared, peer: &Peer, blob: ReceivedBlob, deadline: std::time::Duration) {
-    let ReceivedBlob { head, body, digest, receipt, .. } = blob;
+    let ReceivedBlob { head, body, digest, receipt, resumed, .. } = blob;
+    if resumed > 0 {
+        let (peer, bytes) = (&peer.info.name, body.len());
+        tracing::info!(%peer, resumed, bytes, "a blob went on where its connection had broken");
+    }
     let wire = match message(&head, digest, &body) {
         Ok(wire) => wire,
         Err(reason) => return answer(receipt, Err(reason)).await,

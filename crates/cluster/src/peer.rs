@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crrl_control::wire::{FRAME_BYTES_MAX, NodeRole, Wire};
-use crrl_transport::{BlobError, Connection, Endpoint, encode_as};
+use crrl_transport::{BlobError, Connection, Endpoint, Partials, encode_as};
 use crrl_types::{AdapterManifest, NodeName};
 use ractor::ActorRef;
 use ractor_cluster::NodeServerMessage;
@@ -268,6 +268,8 @@ pub(crate) struct Shared {
     pub(crate) router: Router,
     pub(crate) board: StatusBoard,
     pub(crate) weights: Weights,
+    /// What had come of blobs whose connection broke.
+    pub(crate) partials: Partials,
     pub(crate) events: broadcast::Sender<MeshEvent>,
     /// Places of viewers.
     pub(crate) viewers: Semaphore,
@@ -311,6 +313,7 @@ impl Shared {
             router,
             board,
             weights,
+            partials: Partials::default(),
             events: broadcast::Sender::new(EVENTS_MAX),
             viewers: Semaphore::new(operator::VIEWERS_MAX),
             viewer_bytes: AtomicU64::new(0),

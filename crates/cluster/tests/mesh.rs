@@ -13,6 +13,7 @@ use crrl_cluster::{
 use crrl_config::ClusterConfig;
 use crrl_control::wire::{NodeRole, Wire};
 use crrl_transport::{Authority, Door, Facts, NetThread, Pending, Protocols, Validity};
+use crrl_types::fault::{Fault, Injection};
 use crrl_types::{AdapterManifest, Digest, EpisodeId, NodeName, Sampling};
 use tokio::sync::{broadcast, mpsc};
 
@@ -267,7 +268,7 @@ async fn a_node_of_the_build_before_takes_part_and_is_sent_only_what_it_knows() 
     let world = World::new();
     let (mut coordinator, at) = world.coordinator().await;
     let mut options = world.options("rollout", "rollout", 1);
-    options.transport.protocols = Protocols { newest: 2, oldest: 2 };
+    options.transport.protocols = Protocols { newest: 3, oldest: 3 };
     options.dial = vec![(world.name("coordinator"), at)];
     let mut old = start(options).await.expect("joins");
     let mut new = world.worker("learner", "learner", 1, at).await;
@@ -276,7 +277,8 @@ async fn a_node_of_the_build_before_takes_part_and_is_sent_only_what_it_knows() 
     }
     old.is_up().await;
     new.is_up().await;
-    let unknown = || Wire::TraceOff { id: 7 };
+    let fault = Fault::SlowTools { ms: 1 };
+    let unknown = || Wire::Inject(Injection { id: 7, fault, duration_ms: 1, seed: 0 });
     let refused =
         coordinator.mesh.cast(&world.name("rollout"), unknown()).expect_err("newer than it");
     assert!(matches!(refused, CastError::TooOld(_)), "{refused}");
@@ -295,16 +297,21 @@ async fn a_node_of_the_build_before_takes_part_and_is_sent_only_what_it_knows() 
 #[test]
 fn messages_of_the_version_before_are_written_as_that_wrote_them() {
     // A message that was put in between, or given another field, would change these.
-    let bytes = |wire: &Wire| crrl_transport::encode_as(2, wire).expect("own type");
-    assert_eq!(bytes(&ack(7)), [b'c', b'r', 2, 11, 7, 1]);
-    assert_eq!(bytes(&Wire::Credit { episodes: 3 }), [b'c', b'r', 2, 1, 3]);
-    assert_eq!(bytes(&Wire::Drain), [b'c', b'r', 2, 13]);
+    let bytes = |wire: &Wire| crrl_transport::encode_as(3, wire).expect("own type");
+    assert_eq!(bytes(&ack(7)), [b'c', b'r', 3, 11, 7, 1]);
+    assert_eq!(bytes(&Wire::Credit { episodes: 3 }), [b'c', b'r', 3, 1, 3]);
+    assert_eq!(bytes(&Wire::Drain), [b'c', b'r', 3, 13]);
     let have = crrl_types::AdapterVersion(9);
-    assert_eq!(bytes(&Wire::AdapterWanted { have }), [b'c', b'r', 2, 18, 9]);
+    assert_eq!(bytes(&Wire::AdapterWanted { have }), [b'c', b'r', 3, 18, 9]);
     assert_eq!(ack(7).since(), 1);
     let renew = Wire::Renew { request: "r".into() };
-    assert_eq!(bytes(&renew), [b'c', b'r', 2, 27, 1, b'r']);
-    assert_eq!((renew.since(), Wire::TraceOff { id: 7 }.since()), (2, 3));
+    assert_eq!(bytes(&renew), [b'c', b'r', 3, 27, 1, b'r']);
+    let trace_off = Wire::TraceOff { id: 7 };
+    assert_eq!(bytes(&trace_off), [b'c', b'r', 3, 32, 7]);
+    assert_eq!((renew.since(), trace_off.since()), (2, 3));
+    let fault = Fault::Hang;
+    let inject = Wire::Inject(Injection { id: 1, fault, duration_ms: 2, seed: 3 });
+    assert_eq!(bytes(&inject), [b'c', b'r', 3, 15, 1, 14, 2, 3]);
 }
 
 fn valid_until(options: &MeshOptions) -> i64 {

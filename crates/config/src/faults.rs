@@ -33,7 +33,7 @@ pub enum Target {
 }
 
 /// The scenarios by name, and what each does.
-pub const SCENARIOS: [(&str, &str); 34] = [
+pub const SCENARIOS: [(&str, &str); 35] = [
     ("kill-rollout", "kill -9 of a rollout node"),
     ("kill-learner", "kill -9 of the learner"),
     ("kill-coordinator", "kill -9 of the coordinator"),
@@ -68,6 +68,7 @@ pub const SCENARIOS: [(&str, &str); 34] = [
     ("hang-rollout", "a rollout node's actors take no message, for a while"),
     ("hang-learner", "the learner's actor takes no message, for a while"),
     ("hang-coordinator", "the coordinator's actors take no message, for a while"),
+    ("slow-tools", "tool calls on a rollout node take 500 ms longer in the mean, some far longer"),
 ];
 
 /// A scenario by its name.
@@ -113,6 +114,7 @@ pub fn named(name: &str) -> Option<Scenario> {
         "hang-rollout" => (Rollout, Fault::Hang, long),
         "hang-learner" => (Learner, Fault::Hang, long),
         "hang-coordinator" => (Coordinator, Fault::Hang, long),
+        "slow-tools" => (Rollout, Fault::SlowTools { ms: 500 }, 10.0),
         _ => return None,
     };
     Some(Scenario { name: name.to_owned(), target: Target::Role(role), fault, duration_s })
@@ -162,6 +164,7 @@ enum Kind {
     DiskFill,
     Egress,
     Hang,
+    SlowTools,
 }
 
 impl Kind {
@@ -218,7 +221,7 @@ fn scenario(entry: Entry) -> Result<Scenario, String> {
     let given = [
         ("share", share.is_some(), shares),
         ("direction", direction.is_some(), kind == Kind::Drop),
-        ("ms", ms.is_some(), matches!(kind, Kind::Delay | Kind::SlowDisk)),
+        ("ms", ms.is_some(), matches!(kind, Kind::Delay | Kind::SlowDisk | Kind::SlowTools)),
         ("jitter_ms", jitter_ms.is_some(), kind == Kind::Delay),
         ("skew_s", skew_s.is_some(), kind == Kind::ClockSkew),
         ("duration_s", duration_s.is_some(), kind.lasts()),
@@ -256,6 +259,7 @@ fn scenario(entry: Entry) -> Result<Scenario, String> {
         Kind::DiskFill => Fault::Bomb(Bomb::Disk),
         Kind::Egress => Fault::Bomb(Bomb::Egress),
         Kind::Hang => Fault::Hang,
+        Kind::SlowTools => Fault::SlowTools { ms: ms.unwrap_or(500) },
     };
     let name = name.unwrap_or_else(|| kind.text());
     Ok(Scenario { name, target, fault, duration_s })

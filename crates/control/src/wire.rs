@@ -5,7 +5,7 @@
 //! blob on the bulk connection.
 
 use crrl_types::actor::{ActorReport, ActorState, EpisodeReport};
-use crrl_types::fault::{FaultSeen, Injection};
+use crrl_types::fault::{Fault, FaultSeen, Injection};
 use crrl_types::{
     AdapterManifest, AdapterVersion, Digest, EpisodeId, GroupId, JournalEntry, NodeName, Order,
     OrderAnswer, Sampling, Step, TaskId, Timing, TraceRequest, Traced, Trajectory,
@@ -277,6 +277,10 @@ pub enum Wire {
     Timed { episode: EpisodeId, attempt: u32, timing: Timing },
 }
 
+fn is_slow_tools(fault: Fault) -> bool {
+    matches!(fault, Fault::SlowTools { .. })
+}
+
 impl Wire {
     /// Whether a peer of this role may send this message. Checked against the certificate, never
     /// against anything the message says of itself.
@@ -324,7 +328,9 @@ impl Wire {
             | Self::Ordered { .. }
             | Self::Traced { .. }
             | Self::Timed { .. } => 3,
-            // The word is newer than the message.
+            // The words are newer than the messages.
+            Self::Inject(injection) if is_slow_tools(injection.fault) => 4,
+            Self::Report(report) if report.faults.iter().any(|f| is_slow_tools(f.fault)) => 4,
             Self::Report(report) if report.is_suspended() => 3,
             _ => 1,
         }

@@ -3,23 +3,27 @@
 //! ```text
 //! sender                                receiver
 //!   header {id, head, length, hash} ->
-//!   length bytes, paced             ->  hashed as they come
+//!                                   <-  how many bytes are there already, of a long one
+//!   the others, paced               ->  hashed as they come
 //!                                   <-  verdict, once the receiver has handled it
 //! ```
 //!
 //! The receiver keeps nothing of a blob whose hash is wrong, and says so; the sender sends it again.
+//! What has come of a blob whose connection broke stays for the next attempt ([`Partials`]).
 
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use crrl_types::Digest;
 use quinn::{RecvStream, SendStream, VarInt};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{OLDEST, decode, encode_as};
+use crate::endpoint::Connection;
 use crate::frame::{FrameError, read_frame, write_frame};
 use crate::options::Options;
 use crate::pacing::Pacing;
+use crate::partials::{Partial, Partials};
 
 /// Bytes handed to QUIC at once.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -33,6 +37,11 @@ const REASON_CHARS_MAX: usize = 500;
 const ATTEMPTS_MAX: u32 = 3;
 /// A receiver that accepts no byte for this long is hung.
 const STALL: Duration = Duration::from_secs(10);
+/// Of a blob from this size on the receiver is asked what it has of it already. A shorter one is sent
+/// in about the time the question takes.
+const ASK_BYTES_MIN: usize = 2 << 20;
+/// The version of the protocol since which that can be asked.
+const ASK_SINCE: u8 = 4;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
@@ -42,11 +51,21 @@ struct Header {
     digest: Digest,
 }
 
+impl Header {
+    /// Whether the sender waits for [`Verdict::From`]; both ends know it by the length.
+    fn asks(&self, protocol: u8) -> bool {
+        protocol >= ASK_SINCE && self.length >= ASK_BYTES_MIN as u64
+    }
+}
+
+/// What the receiver says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Verdict {
     Handled,
     Corrupt,
     Refused(String),
+    /// Not yet the verdict: so many bytes are here, go on from there.
+    From(u64),
 }
 
 /// A blob that was not delivered, or not received.
@@ -86,7 +105,7 @@ impl From<FrameError> for BlobError {
 /// # Errors
 /// [`BlobError`]; a corrupt transfer is tried three times before it is one.
 pub async fn send_blob(
-    connection: &quinn::Connection,
+    connection: &Connection,
     options: &Options,
     id: u64,
     head: &[u8],
@@ -108,7 +127,7 @@ pub async fn send_blob(
 }
 
 async fn attempt(
-    connection: &quinn::Connection,
+    connection: &Connection,
     options: &Options,
     id: u64,
     head: &[u8],
@@ -116,11 +135,12 @@ async fn attempt(
     body: &Bytes,
 ) -> Result<(), BlobError> {
     let broken = |error: &dyn std::fmt::Display| BlobError::Broken(error.to_string());
-    let opened = tokio::time::timeout(options.blob_ack_timeout, connection.open_bi()).await;
+    let opened = tokio::time::timeout(options.blob_ack_timeout, connection.quic.open_bi()).await;
     let (mut send, mut recv) = opened
         .map_err(|_| BlobError::Stalled(options.blob_ack_timeout))?
         .map_err(|error| broken(&error))?;
     let header = Header { id, head: head.to_vec(), length: body.len() as u64, digest };
+    let asks = header.asks(connection.protocol);
     // A blob's envelope is the same in every version.
     let header = encode_as(OLDEST, &header).map_err(|error| broken(&error))?;
     if header.len() > HEADER_BYTES_MAX {
@@ -130,6 +150,15 @@ async fn attempt(
     let start = Instant::now();
     let mut pacing = Pacing::new(options.bulk_bytes_per_s, Duration::ZERO);
     let mut offset = 0;
+    if asks {
+        match verdict(&mut recv, options).await? {
+            Verdict::From(there) => {
+                // More than there is of it makes no sense; the verdict will say so.
+                offset = usize::try_from(there).unwrap_or(usize::MAX).min(body.len());
+            }
+            verdict => return said(verdict),
+        }
+    }
     while offset < body.len() {
         let end = body.len().min(offset + CHUNK_BYTES);
         let wait = pacing.take(end - offset, start.elapsed());
@@ -146,14 +175,25 @@ async fn attempt(
         offset = end;
     }
     let _ = send.finish();
-    let verdict =
-        tokio::time::timeout(options.blob_ack_timeout, read_frame(&mut recv, VERDICT_BYTES_MAX))
-            .await
-            .map_err(|_| BlobError::Stalled(options.blob_ack_timeout))??;
-    match decode(&verdict).map_err(|error| broken(&error))? {
+    said(verdict(&mut recv, options).await?)
+}
+
+/// What the receiver says next.
+async fn verdict(recv: &mut RecvStream, options: &Options) -> Result<Verdict, BlobError> {
+    let wait = options.blob_ack_timeout;
+    let verdict = tokio::time::timeout(wait, read_frame(recv, VERDICT_BYTES_MAX))
+        .await
+        .map_err(|_| BlobError::Stalled(wait))??;
+    decode(&verdict).map_err(|error| BlobError::Broken(error.to_string()))
+}
+
+/// What a verdict comes to for the sender.
+fn said(verdict: Verdict) -> Result<(), BlobError> {
+    match verdict {
         Verdict::Handled => Ok(()),
         Verdict::Corrupt => Err(BlobError::Corrupt),
         Verdict::Refused(reason) => Err(BlobError::Refused(reason)),
+        Verdict::From(_) => Err(BlobError::Broken("asked to go on after the end".to_owned())),
     }
 }
 
@@ -168,6 +208,8 @@ pub struct ReceivedBlob {
     pub body: Bytes,
     /// The content's hash, as it was computed here.
     pub digest: Digest,
+    /// Bytes of it that an earlier attempt had brought.
+    pub resumed: u64,
     /// Answers the sender.
     pub receipt: BlobReceipt,
 }
@@ -195,13 +237,24 @@ impl BlobReceipt {
     }
 }
 
-async fn answer(send: &mut SendStream, verdict: Verdict) -> Result<(), BlobError> {
+async fn say(send: &mut SendStream, verdict: &Verdict) -> Result<(), BlobError> {
     let verdict =
-        encode_as(OLDEST, &verdict).map_err(|error| BlobError::Broken(error.to_string()))?;
-    write_frame(send, &verdict).await?;
+        encode_as(OLDEST, verdict).map_err(|error| BlobError::Broken(error.to_string()))?;
+    Ok(write_frame(send, &verdict).await?)
+}
+
+async fn answer(send: &mut SendStream, verdict: Verdict) -> Result<(), BlobError> {
+    say(send, &verdict).await?;
     let _ = send.finish();
     // Dropping a stream whose data was not acknowledged yet does not lose it: `finish` has closed it.
     Ok(())
+}
+
+/// Whether these bytes are a receiver's word on a blob. For tests that read whatever they like as one.
+#[doc(hidden)]
+#[must_use]
+pub fn is_verdict(bytes: &[u8]) -> bool {
+    decode::<Verdict>(bytes).is_ok()
 }
 
 /// What a header says: id, head, length and hash. For tests that read whatever they like as one.
@@ -214,14 +267,16 @@ pub fn read_header(bytes: &[u8]) -> Result<(u64, Vec<u8>, u64, Digest), crate::D
     Ok((id, head, length, digest))
 }
 
-/// Reads a blob from a stream the peer has opened. `expected` judges length and head before a byte
-/// of the content is read.
+/// Reads a blob from a stream the peer has opened on a connection of this `protocol`. `expected` judges
+/// length and head before a byte of the content is read; what had come of it before is in `partials`.
 ///
 /// # Errors
 /// [`BlobError`]; the sender was told where it can be.
 pub async fn receive_blob(
     (mut send, mut recv): (SendStream, RecvStream),
+    protocol: u8,
     options: &Options,
+    partials: &Partials,
     expected: impl FnOnce(&[u8], u64) -> Result<(), String>,
 ) -> Result<ReceivedBlob, BlobError> {
     let header = tokio::time::timeout(STALL, read_frame(&mut recv, HEADER_BYTES_MAX))
@@ -240,45 +295,57 @@ pub async fn receive_blob(
     }
     let length = usize::try_from(header.length)
         .map_err(|_| BlobError::TooLarge { len: header.length, max: usize::MAX as u64 })?;
-    let body = read_body(&mut recv, length).await?;
-    match body {
-        Some((body, digest)) if digest == header.digest => Ok(ReceivedBlob {
-            id: header.id,
-            head: header.head,
-            body,
-            digest,
-            receipt: BlobReceipt(send),
-        }),
-        _ => {
-            let _ = recv.stop(VarInt::from_u32(1));
-            answer(&mut send, Verdict::Corrupt).await?;
-            Err(BlobError::Corrupt)
+    let asks = header.asks(protocol);
+    let mut part = match asks {
+        true => partials.take(header.digest, length, Instant::now()),
+        false => Partial::new(header.digest, length),
+    };
+    let resumed = part.body.len() as u64;
+    let read = async {
+        if asks {
+            say(&mut send, &Verdict::From(resumed)).await?;
         }
+        read_body(&mut recv, &mut part).await
+    };
+    let whole = match read.await {
+        Ok(whole) => whole && part.hasher.finalize().as_bytes() == &header.digest.0,
+        Err(error) => {
+            if asks {
+                partials.keep(part, Instant::now());
+            }
+            return Err(error);
+        }
+    };
+    if !whole {
+        let _ = recv.stop(VarInt::from_u32(1));
+        answer(&mut send, Verdict::Corrupt).await?;
+        return Err(BlobError::Corrupt);
     }
+    Ok(ReceivedBlob {
+        id: header.id,
+        head: header.head,
+        body: part.body.freeze(),
+        digest: header.digest,
+        resumed,
+        receipt: BlobReceipt(send),
+    })
 }
 
-/// The content and its hash; `None` if the stream holds more or less than `length` bytes.
-async fn read_body(
-    recv: &mut RecvStream,
-    length: usize,
-) -> Result<Option<(Bytes, Digest)>, BlobError> {
-    // Grown as bytes arrive: a claimed length allocates nothing.
-    let mut body = BytesMut::new();
-    let mut hasher = blake3::Hasher::new();
+/// What is missing of the content, hashed as it comes; false if the stream holds more or less.
+async fn read_body(recv: &mut RecvStream, part: &mut Partial) -> Result<bool, BlobError> {
     loop {
         let chunk = tokio::time::timeout(STALL, recv.read_chunk(CHUNK_BYTES, true))
             .await
             .map_err(|_| BlobError::Stalled(STALL))?
             .map_err(|error| BlobError::Broken(error.to_string()))?;
         let Some(chunk) = chunk else { break };
-        if body.len() + chunk.bytes.len() > length {
-            return Ok(None);
+        if part.body.len() + chunk.bytes.len() > part.length {
+            return Ok(false);
         }
-        hasher.update(&chunk.bytes);
-        body.extend_from_slice(&chunk.bytes);
+        part.hasher.update(&chunk.bytes);
+        part.body.extend_from_slice(&chunk.bytes);
     }
-    let whole = body.len() == length;
-    Ok(whole.then(|| (body.freeze(), Digest(*hasher.finalize().as_bytes()))))
+    Ok(part.body.len() == part.length)
 }
 
 #[cfg(test)]

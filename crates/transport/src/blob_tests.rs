@@ -32,7 +32,10 @@ async fn joined(dir: &Path) -> (Connection, Connection, [Endpoint; 2]) {
 
 async fn receive(connection: &Connection) -> Result<ReceivedBlob, BlobError> {
     let stream = connection.quic.accept_bi().await.expect("connected");
-    receive_blob(stream, &Options::default(), |_, _| Ok(())).await
+    receive_blob(stream, connection.protocol, &Options::default(), &Partials::default(), |_, _| {
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
@@ -43,9 +46,9 @@ async fn a_blob_arrives_whole_and_is_acknowledged_when_it_was_handled() {
         (0..3_000_000u32).map(|n| (n.wrapping_mul(n) % 253) as u8).collect::<Vec<u8>>(),
     );
     let sending = {
-        let (quic, body) = (here.quic.clone(), body.clone());
+        let (here, body) = (here.clone(), body.clone());
         tokio::spawn(async move {
-            send_blob(&quic, &Options::default(), 7, b"head", Digest::of(&body), &body).await
+            send_blob(&here, &Options::default(), 7, b"head", Digest::of(&body), &body).await
         })
     };
     let blob = receive(&there).await.expect("whole");
@@ -60,15 +63,14 @@ async fn a_corrupt_blob_is_refused_by_its_hash_and_sent_again() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (here, there, _held) = joined(folder.path()).await;
     let body = Bytes::from(vec![5; 200_000]);
-    let quic = here.quic.clone();
     let sent = body.clone();
     let sending = tokio::spawn(async move {
         let options = Options::default();
         // What a flipped bit on the way would look like: the content is not what was hashed.
         let wrong = Digest::of(b"something else");
-        let first = attempt(&quic, &options, 1, b"", wrong, &sent).await;
+        let first = attempt(&here, &options, 1, b"", wrong, &sent).await;
         assert!(matches!(first, Err(BlobError::Corrupt)), "{first:?}");
-        send_blob(&quic, &options, 1, b"", Digest::of(&sent), &sent).await
+        send_blob(&here, &options, 1, b"", Digest::of(&sent), &sent).await
     });
     assert!(matches!(receive(&there).await, Err(BlobError::Corrupt)));
     let blob = receive(&there).await.expect("whole this time");
@@ -91,8 +93,7 @@ async fn a_blob_that_is_always_corrupt_is_given_up() {
         seen
     });
     let body = Bytes::from_static(b"content");
-    let outcome =
-        send_blob(&here.quic, &Options::default(), 1, b"", Digest::of(&body), &body).await;
+    let outcome = send_blob(&here, &Options::default(), 1, b"", Digest::of(&body), &body).await;
     assert!(matches!(outcome, Err(BlobError::Corrupt)));
     here.close("the test is over");
     assert_eq!(refusing.await.expect("no panic"), ATTEMPTS_MAX);
@@ -102,15 +103,15 @@ async fn a_blob_that_is_always_corrupt_is_given_up() {
 async fn a_refusal_says_why_and_costs_no_transfer() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (here, there, _held) = joined(folder.path()).await;
-    let quic = there.quic.clone();
     let refusing = tokio::spawn(async move {
-        let stream = quic.accept_bi().await.expect("connected");
+        let stream = there.quic.accept_bi().await.expect("connected");
         let judge = |_: &[u8], _| Err("not today".to_owned());
-        receive_blob(stream, &Options::default(), judge).await.map(|blob| blob.body.len())
+        let (options, partials) = (Options::default(), Partials::default());
+        let blob = receive_blob(stream, there.protocol, &options, &partials, judge).await;
+        blob.map(|blob| blob.body.len())
     });
     let body = Bytes::from(vec![0; 50_000_000]);
-    let outcome =
-        send_blob(&here.quic, &Options::default(), 1, b"", Digest::of(&body), &body).await;
+    let outcome = send_blob(&here, &Options::default(), 1, b"", Digest::of(&body), &body).await;
     assert!(matches!(&outcome, Err(BlobError::Refused(why)) if why == "not today"), "{outcome:?}");
     assert!(refusing.await.expect("no panic").is_err());
     assert!(here.quic.stats().udp_tx.bytes < 40_000_000);
@@ -122,6 +123,80 @@ async fn a_blob_beyond_the_bound_is_not_even_sent() {
     let (here, _there, _held) = joined(folder.path()).await;
     let options = Options { blob_bytes_max: 10, ..Options::default() };
     let body = Bytes::from_static(b"eleven byte");
-    let outcome = send_blob(&here.quic, &options, 1, b"", Digest::of(&body), &body).await;
+    let outcome = send_blob(&here, &options, 1, b"", Digest::of(&body), &body).await;
     assert!(matches!(outcome, Err(BlobError::TooLarge { len: 11, max: 10 })));
+}
+
+#[tokio::test]
+async fn a_blob_goes_on_where_its_connection_broke() {
+    const BYTES: usize = 24 << 20;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let body = Bytes::from((0..BYTES).map(|n| (n * n % 251) as u8).collect::<Vec<u8>>());
+    let (digest, partials, options) = (Digest::of(&body), Partials::default(), Options::default());
+    let (here, there, held) = joined(folder.path()).await;
+    // Cut once a third has come.
+    let sending = send_blob(&here, &options, 1, b"", digest, &body);
+    let receiving = async {
+        let stream = there.quic.accept_bi().await.expect("connected");
+        receive_blob(stream, there.protocol, &options, &partials, |_, _| Ok(())).await
+    };
+    let cutting = async {
+        while there.quic.stats().udp_rx.bytes < BYTES as u64 / 3 {
+            tokio::task::yield_now().await;
+        }
+        here.close("the line is cut");
+    };
+    let (sent, received, ()) = tokio::join!(sending, receiving, cutting);
+    assert!(matches!(sent, Err(BlobError::Broken(_))), "{sent:?}");
+    assert!(matches!(received, Err(BlobError::Broken(_))), "{received:?}");
+    drop(held);
+
+    let (here, there, _held) = joined(folder.path()).await;
+    let sending = send_blob(&here, &options, 2, b"", digest, &body);
+    let receiving = async {
+        let stream = there.quic.accept_bi().await.expect("connected");
+        let blob = receive_blob(stream, there.protocol, &options, &partials, |_, _| Ok(())).await?;
+        assert!(blob.resumed >= BYTES as u64 / 4, "only {} bytes were kept", blob.resumed);
+        assert!(blob.body == body, "another content");
+        blob.receipt.accept().await
+    };
+    let (sent, received) = tokio::join!(sending, receiving);
+    sent.expect("handled");
+    received.expect("whole");
+    let bytes = here.quic.stats().udp_tx.bytes;
+    assert!(bytes < BYTES as u64 * 4 / 5, "{bytes} bytes were sent again");
+}
+
+#[tokio::test]
+async fn a_part_that_was_of_something_else_is_let_go() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (here, there, _held) = joined(folder.path()).await;
+    let body = Bytes::from(vec![7; 3 << 20]);
+    let (digest, partials, options) = (Digest::of(&body), Partials::default(), Options::default());
+    let mut wrong = Partial::new(digest, body.len());
+    wrong.body.extend_from_slice(&[8; 1000]);
+    wrong.hasher.update(&[8; 1000]);
+    partials.keep(wrong, Instant::now());
+    let sending = send_blob(&here, &options, 1, b"", digest, &body);
+    let receiving = async {
+        let mut resumed = Vec::new();
+        loop {
+            let stream = there.quic.accept_bi().await.expect("connected");
+            match receive_blob(stream, there.protocol, &options, &partials, |_, _| Ok(())).await {
+                Ok(blob) => {
+                    resumed.push(Some(blob.resumed));
+                    assert!(blob.body == body, "another content");
+                    blob.receipt.accept().await.expect("connected");
+                    return resumed;
+                }
+                Err(error) => {
+                    assert!(matches!(error, BlobError::Corrupt), "{error}");
+                    resumed.push(None);
+                }
+            }
+        }
+    };
+    let (sent, resumed) = tokio::join!(sending, receiving);
+    sent.expect("handled");
+    assert_eq!(resumed, [None, Some(0)]);
 }

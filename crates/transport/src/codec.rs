@@ -11,9 +11,9 @@ use serde::de::DeserializeOwned;
 const MAGIC: [u8; 2] = *b"cr";
 /// Newest version of the envelope and of every message type in it. It grows when a message is added;
 /// one that is there never changes, so that a version is read by the next one too.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 /// Oldest version that is still read and written: that of the build before.
-pub const OLDEST: u8 = 2;
+pub const OLDEST: u8 = 3;
 /// Bytes of the envelope.
 pub const ENVELOPE_BYTES: usize = 3;
 /// Most bytes a decoded message may claim. A batch of long trajectories is some tens of MiB.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use crrl_transport::codec::{OLDEST, VERSION};
 use crrl_transport::{
     Arrival, Authority, Connection, Credentials, DialError, Door, Endpoint, Facts, KnockError,
     NetThread, Options, Pending, Pin, Protocols, Purpose, Validity, pin,
@@ -272,7 +273,12 @@ async fn the_newest_common_version_is_spoken() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let hub = issue(folder.path(), "hub", &["coordinator"]);
     let worker = issue(folder.path(), "worker", &["rollout"]);
-    for (theirs, common) in [(speaking(2, 2), 2), (speaking(3, 2), 3), (speaking(4, 3), 3)] {
+    let all = [
+        (speaking(OLDEST, OLDEST), OLDEST),
+        (speaking(VERSION, OLDEST), VERSION),
+        (speaking(VERSION + 1, VERSION), VERSION),
+    ];
+    for (theirs, common) in all {
         let (acceptor, address) = listening(&hub);
         let dialler = bind_with(&worker, None, theirs);
         let (accepted, dialled) = meet(&dialler, &acceptor, "hub", address).await;
@@ -286,7 +292,7 @@ async fn without_a_common_version_both_sides_learn_what_the_other_speaks() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (acceptor, address) = listening(&issue(folder.path(), "hub", &["coordinator"]));
     let worker = issue(folder.path(), "worker", &["rollout"]);
-    let dialler = bind_with(&worker, None, speaking(5, 4));
+    let dialler = bind_with(&worker, None, speaking(VERSION + 2, VERSION + 1));
     let accepting = async { acceptor.accept().await.expect("is open").arrive().await };
     let name = NodeName::from("hub");
     let (accepted, dialled) =
@@ -294,8 +300,10 @@ async fn without_a_common_version_both_sides_learn_what_the_other_speaks() {
     let (accepted, dialled) = (accepted.expect_err("beyond"), dialled.expect_err("beyond"));
     assert!(matches!(accepted, DialError::Protocol { .. }), "{accepted}");
     let (said, heard) = (accepted.to_string(), dialled.to_string());
-    assert!(said.contains("worker at") && said.contains("speaks protocol 5 and 4"), "{said}");
-    assert!(heard.contains("this node speaks 5 and 4: copy the same build"), "{heard}");
+    let speaks = format!("{} and {}", VERSION + 2, VERSION + 1);
+    let says = |said: &str, words: &str| said.contains(&format!("{words} {speaks}"));
+    assert!(said.contains("worker at") && says(&said, "speaks protocol"), "{said}");
+    assert!(says(&heard, "this node speaks") && heard.contains("copy the same build"), "{heard}");
 }
 
 /// Whose certificate the acceptor has seen.

@@ -63,6 +63,12 @@ pub enum Fault {
     Bomb(Bomb),
     /// Its actors take no message.
     Hang,
+    /// Tool calls of its episodes take longer, some much longer than others: as where commands build
+    /// and test.
+    SlowTools {
+        /// By so much a call in the mean, in milliseconds; exponentially distributed.
+        ms: u32,
+    },
 }
 
 /// What is meant to do harm from inside a sandbox.
@@ -117,6 +123,7 @@ impl fmt::Display for Fault {
                 Bomb::Egress => "a way out is sought from a sandbox",
             }),
             Self::Hang => f.write_str("actors take no message"),
+            Self::SlowTools { ms } => write!(f, "tool calls {ms} ms late in the mean"),
         }
     }
 }

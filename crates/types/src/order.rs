@@ -77,6 +77,23 @@ pub enum Action {
 }
 
 impl Action {
+    /// One of each kind, as they are listed to people.
+    pub const ALL: [Self; 7] = [
+        Self::Stop,
+        Self::Kill,
+        Self::Restart,
+        Self::Suspend,
+        Self::Resume,
+        Self::Drain,
+        Self::Log { filter: String::new(), for_ms: None },
+    ];
+
+    /// The one of this name; a [`Action::Log`] is that of the node's start.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.word() == word)
+    }
+
     /// Its name.
     #[must_use]
     pub fn word(&self) -> &'static str {
@@ -88,6 +105,31 @@ impl Action {
             Self::Resume => "resume",
             Self::Drain => "drain",
             Self::Log { .. } => "log",
+        }
+    }
+
+    /// What it means to an actor, or to a node.
+    #[must_use]
+    pub fn means(&self, is_actor: bool) -> &'static str {
+        match (self, is_actor) {
+            (Self::Stop, true) => "It ends in good order and stays away until it is restarted.",
+            (Self::Stop, false) => "Its process leaves and stays away until it is restarted.",
+            (Self::Kill, true) => {
+                "It ends in the middle of its message; its supervisor starts it again."
+            }
+            (Self::Kill, false) => "Its process is killed; its host starts it again.",
+            (Self::Restart, true) => "It ends in good order, or has ended, and is started again.",
+            (Self::Restart, false) => "Its process leaves and is started again by its host.",
+            (Self::Suspend, true) => "It takes no message until it is resumed; its messages wait.",
+            (Self::Suspend, false) => {
+                "It gives its episodes back and gets none until it is resumed."
+            }
+            (Self::Resume, true) => "It takes messages again.",
+            (Self::Resume, false) => "It takes work again.",
+            (Self::Drain, true) => "Only a node can be drained.",
+            (Self::Drain, false) => "It finishes what it has and gets no more.",
+            (Self::Log { .. }, true) => "Only a node writes a log.",
+            (Self::Log { .. }, false) => "It writes more or less into its log.",
         }
     }
 }
@@ -197,6 +239,14 @@ pub struct OrderRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_action_is_found_by_its_name() {
+        for action in Action::ALL {
+            assert_eq!(Action::named(action.word()), Some(action));
+        }
+        assert_eq!(Action::named("melt"), None);
+    }
 
     #[test]
     fn a_target_is_read_as_it_is_written() {

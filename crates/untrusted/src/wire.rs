@@ -39,12 +39,12 @@ pub fn frame(bytes: &[u8]) -> bool {
     true
 }
 
-/// What announces a blob, and the head in it.
+/// What announces a blob, and the head in it; or what its receiver says of it.
 #[must_use]
 pub fn blob_header(bytes: &[u8]) -> bool {
     match blob::read_header(bytes) {
         Ok((_, head, ..)) => untrusted::is_head(&head),
-        Err(_) => false,
+        Err(_) => blob::is_verdict(bytes),
     }
 }
 

@@ -39,7 +39,7 @@ impl App {
             Command::Mouse => self.toggle_mouse(world),
             Command::Trace => return self.begin_trace(world),
             Command::EndTrace => return self.end_trace(world),
-            Command::Order(verb) => self.open_dialogue(verb, world),
+            Command::Order(key) => self.open_dialogue(key, world),
             Command::Back if self.screen == Screen::Trace && self.is_tracing() => {
                 return self.end_trace(world);
             }

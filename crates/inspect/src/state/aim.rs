@@ -5,7 +5,7 @@ use crrl_types::{Order, OrderAnswer, Target, TraceRequest, TraceStop, Traced};
 use super::app::{App, RowKey};
 use super::asking::Asking;
 use super::keys::Effect;
-use super::orders::{Dialogue, Stage, Verb, in_words, target_of};
+use super::orders::{Dialogue, KEYS, Stage, in_words, target_of};
 use super::screens::Screen;
 use super::trace::Tracing;
 use super::tree::{self, Leaf};
@@ -54,9 +54,10 @@ impl App {
         target
     }
 
-    pub(super) fn open_dialogue(&mut self, verb: Verb, world: &World) {
+    pub(super) fn open_dialogue(&mut self, key: char, world: &World) {
+        let Some((_, action)) = KEYS.into_iter().find(|(of, _)| *of == key) else { return };
         if let Some(target) = self.aimed(world) {
-            self.asking = Some(Asking::Order(Dialogue::new(verb, target)));
+            self.asking = Some(Asking::Order(Dialogue::new(Order { target, action })));
         }
     }
 
@@ -95,7 +96,7 @@ impl App {
     ) {
         match &mut self.asking {
             Some(Asking::Order(dialogue))
-                if dialogue.stage == Stage::Sent && dialogue.order() == *order =>
+                if dialogue.stage == Stage::Sent && dialogue.order == *order =>
             {
                 dialogue.stage = Stage::Answered(answer);
             }

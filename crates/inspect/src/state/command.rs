@@ -3,7 +3,7 @@
 use super::actors::ActorColumn;
 use super::episodes::LiveColumn;
 use super::fuzzy;
-use super::orders::Verb;
+use super::orders;
 use super::screens::Screen;
 
 /// Something a person can ask for.
@@ -43,8 +43,8 @@ pub enum Command {
     Trace,
     /// End the trace.
     EndTrace,
-    /// Ask what is to be done to what the cursor is on.
-    Order(Verb),
+    /// Ask whether what this key of [`orders::KEYS`] stands for is to be done to what the cursor is on.
+    Order(char),
     /// Write what is shown to a file.
     Export,
     /// Leave; the cluster goes on.
@@ -104,10 +104,10 @@ pub fn all() -> Vec<Named> {
         key: (*key).to_owned(),
         command: *command,
     });
-    let orders = Verb::ALL.iter().map(|(key, verb)| Named {
-        name: format!("{} what the cursor is on", verb.action().word()),
+    let orders = orders::KEYS.iter().map(|(key, action)| Named {
+        name: format!("{} what the cursor is on", action.word()),
         key: key.to_string(),
-        command: Command::Order(*verb),
+        command: Command::Order(*key),
     });
     screens.chain(actions).chain(orders).chain(actors).chain(rollouts).collect()
 }

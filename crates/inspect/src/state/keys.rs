@@ -10,7 +10,7 @@ use super::command::Command;
 use super::episodes::Rollout;
 use super::history::EventRow;
 use super::list::Step;
-use super::orders::{Spoken, Verb};
+use super::orders::{self, Spoken};
 use super::screens::Screen;
 use super::world::World;
 use crate::filter::{CHARS_MAX, Filter};
@@ -151,8 +151,8 @@ fn command(code: KeyCode) -> Option<Command> {
         '+' => Command::Faster,
         '-' => Command::Slower,
         c => {
-            if let Some((_, verb)) = Verb::ALL.iter().find(|(key, _)| *key == c) {
-                return Some(Command::Order(*verb));
+            if orders::KEYS.iter().any(|(key, _)| *key == c) {
+                return Some(Command::Order(c));
             }
             let of_key = |(key, _): &&(Option<char>, Screen)| *key == Some(c);
             Command::Go(Screen::ALL.iter().find(of_key)?.1)

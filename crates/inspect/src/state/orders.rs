@@ -9,65 +9,15 @@ use super::actors::ActorId;
 /// Characters of a name that are typed at most.
 const NAME_CHARS_MAX: usize = 128;
 
-/// What can be asked of an actor or a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "named as the actions they stand for")]
-pub enum Verb {
-    Stop,
-    Kill,
-    Restart,
-    Suspend,
-    Resume,
-    Drain,
-}
-
-impl Verb {
-    /// Every one, with its key.
-    pub const ALL: [(char, Self); 6] = [
-        ('S', Self::Stop),
-        ('K', Self::Kill),
-        ('R', Self::Restart),
-        ('P', Self::Suspend),
-        ('C', Self::Resume),
-        ('D', Self::Drain),
-    ];
-
-    /// What is sent.
-    #[must_use]
-    pub fn action(self) -> Action {
-        match self {
-            Self::Stop => Action::Stop,
-            Self::Kill => Action::Kill,
-            Self::Restart => Action::Restart,
-            Self::Suspend => Action::Suspend,
-            Self::Resume => Action::Resume,
-            Self::Drain => Action::Drain,
-        }
-    }
-
-    /// What that means for an actor, or for a node.
-    #[must_use]
-    pub fn means(self, is_actor: bool) -> &'static str {
-        match (self, is_actor) {
-            (Self::Stop, true) => "It ends in good order and stays away until it is restarted.",
-            (Self::Stop, false) => "Its process leaves and stays away until it is restarted.",
-            (Self::Kill, true) => {
-                "It ends in the middle of its message; its supervisor starts it again."
-            }
-            (Self::Kill, false) => "Its process is killed; its host starts it again.",
-            (Self::Restart, true) => "It ends in good order, or has ended, and is started again.",
-            (Self::Restart, false) => "Its process leaves and is started again by its host.",
-            (Self::Suspend, true) => "It takes no message until it is resumed; its messages wait.",
-            (Self::Suspend, false) => {
-                "It gives its episodes back and gets none until it is resumed."
-            }
-            (Self::Resume, true) => "It takes messages again.",
-            (Self::Resume, false) => "It takes work again.",
-            (Self::Drain, true) => "Only a node can be drained.",
-            (Self::Drain, false) => "It finishes what it has and gets no more.",
-        }
-    }
-}
+/// The keys of what can be asked of an actor or a node.
+pub const KEYS: [(char, Action); 6] = [
+    ('S', Action::Stop),
+    ('K', Action::Kill),
+    ('R', Action::Restart),
+    ('P', Action::Suspend),
+    ('C', Action::Resume),
+    ('D', Action::Drain),
+];
 
 /// How far a dialogue is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,10 +38,8 @@ pub enum Stage {
 /// A dialogue about one order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dialogue {
-    /// What.
-    pub verb: Verb,
-    /// To whom.
-    pub target: Target,
+    /// What is sent in the end.
+    pub order: Order,
     /// How far it is.
     pub stage: Stage,
 }
@@ -110,20 +58,15 @@ pub enum Spoken {
 impl Dialogue {
     /// Nothing typed yet.
     #[must_use]
-    pub fn new(verb: Verb, target: Target) -> Self {
-        Self { verb, target, stage: Stage::Typing { typed: String::new(), is_wrong: false } }
-    }
-
-    /// What is sent in the end.
-    #[must_use]
-    pub fn order(&self) -> Order {
-        Order { target: self.target.clone(), action: self.verb.action() }
+    pub fn new(order: Order) -> Self {
+        Self { order, stage: Stage::Typing { typed: String::new(), is_wrong: false } }
     }
 
     /// The name that has to be typed.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.target.actor.as_deref().unwrap_or(self.target.node.as_str())
+        let Target { node, actor } = &self.order.target;
+        actor.as_deref().unwrap_or(node.as_str())
     }
 
     /// Takes a key.
@@ -140,7 +83,7 @@ impl Dialogue {
             KeyCode::Esc => return Spoken::Closed,
             KeyCode::Enter if is_name => {
                 self.stage = Stage::Sent;
-                return Spoken::Send(self.order());
+                return Spoken::Send(self.order.clone());
             }
             KeyCode::Enter => *is_wrong = true,
             KeyCode::Backspace => drop(typed.pop()),

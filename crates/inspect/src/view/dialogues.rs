@@ -1,6 +1,7 @@
 //! What is typed at the bottom: the list of commands above their line, and what an order means before
 //! the name of who gets it was typed.
 
+use crrl_types::{Order, Target};
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -96,16 +97,15 @@ fn order(frame: &mut Frame<'_>, area: Rect, dialogue: &Dialogue, scene: &Scene<'
         let lines = wrap(&plain(text, 600), width);
         lines.into_iter().map(|line| Line::styled(format!("   {line}"), style)).collect()
     };
-    let what = match &dialogue.target.actor {
-        Some(actor) => format!("actor {actor} of node {}", dialogue.target.node),
-        None => format!("node {}, with all its actors", dialogue.target.node),
+    let Order { target: Target { node, actor }, action } = &dialogue.order;
+    let what = match actor {
+        Some(actor) => format!("actor {actor} of node {node}"),
+        None => format!("node {node}, with all its actors"),
     };
-    let verb = dialogue.verb.action().word().to_uppercase();
+    let verb = action.word().to_uppercase();
     let mut lines = said(&what, palette.strong);
     lines.extend(match &dialogue.stage {
-        Stage::Typing { .. } => {
-            said(dialogue.verb.means(dialogue.target.actor.is_some()), palette.text)
-        }
+        Stage::Typing { .. } => said(action.means(actor.is_some()), palette.text),
         Stage::Sent => said("sent; waiting for the answer", palette.quiet),
         Stage::Answered(Ok(answer)) => {
             let style = if answer.outcome.is_done() { palette.good } else { palette.bad };

@@ -3,7 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use crrl_inspect::state::asking::Asking;
 use crrl_inspect::state::keys::Effect;
-use crrl_inspect::state::orders::Verb;
+use crrl_inspect::state::orders::KEYS;
 use crrl_inspect::state::{App, Screen, World};
 use crrl_types::{Action, Order, OrderAnswer, Outcome, Target};
 
@@ -61,10 +61,10 @@ fn esc_drops_it_and_the_name_is_compared_whole() {
 #[test]
 fn each_capital_is_its_order_and_reaches_what_is_under_the_cursor() {
     let world = healthy();
-    for (key, verb) in Verb::ALL {
+    for (key, action) in KEYS {
         let mut app = on_the_engine(&world);
         press(&mut app, &world, &format!("{key}engine"));
-        let order = Order { target: engine(), action: verb.action() };
+        let order = Order { target: engine(), action };
         assert_eq!(tap(&mut app, &world, KeyCode::Enter), Effect::Order(order));
     }
     // A node, on the overview and in the tree.

@@ -99,6 +99,7 @@ fn faults() -> Vec<Fault> {
         Fault::ClockSkew { s: -3600 },
         Fault::Bomb(Bomb::Egress),
         Fault::Hang,
+        Fault::SlowTools { ms: 500 },
     ]
 }
 
