@@ -8,8 +8,10 @@ use crrl_types::fault::{Fault, FaultSeen, Injection};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-/// Faults that are still told of.
+/// Faults that are told of at once.
 const SLOW_MAX: usize = 16;
+/// One that is over is told of for so long.
+const TOLD_FOR: Duration = Duration::from_secs(60);
 
 /// How slow the tools of one node are. Cloning gives another handle to the same.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +28,7 @@ struct Slow {
 
 impl SlowTools {
     /// From now on, for as long as the injection says.
-    pub(crate) fn begin(&self, injection: Injection) {
+    pub fn begin(&self, injection: Injection) {
         let Injection { id, fault: Fault::SlowTools { ms }, duration_ms, seed } = injection else {
             return;
         };
@@ -60,7 +62,10 @@ impl SlowTools {
             fired: slow.fired,
             active: now < slow.until,
         };
-        self.change(|all| all.iter().map(seen).collect())
+        self.change(|all| {
+            all.retain(|slow| now < slow.until + TOLD_FOR);
+            all.iter().map(seen).collect()
+        })
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Vec<Slow>) -> T) -> T {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Throws bytes at every decoder that reads what comes from elsewhere, beginning with the corpus, and fails
 # where one is wrong about some. What was found lies in OUT, to be put into fuzz/corpus once it is mended.
-# usage: fuzz.sh [SECONDS] [DECODER...]     SECONDS for each (60); every decoder
+# usage: fuzz.sh [SECONDS] [DECODER...]     SECONDS for each (60; 0 only builds); every decoder
 # From the environment: JOBS at once (2), OUT (a temporary folder, kept where something was found),
 # MERGE=1 to take what covers more into fuzz/corpus afterwards, CARGO_TARGET_DIR.
 set -euo pipefail
@@ -21,6 +21,7 @@ flags+=" -Cllvm-args=-sanitizer-coverage-trace-compares"
 RUSTFLAGS=$flags cargo build --quiet --release --manifest-path "$root/fuzz/Cargo.toml" \
     --target "$host" --target-dir "$target/fuzz"
 program=$target/fuzz/$host/release/decoders
+[ "$seconds" != 0 ] || exit 0
 
 one() {
     local name=$1

@@ -17,45 +17,68 @@ if [ -z "${CRRL:-}" ]; then
 fi
 if [ -n "${OUT:-}" ]; then
     out=$OUT
+    [ ! -e "$out/true-1" ] || { echo "$out holds runs already" >&2; exit 2; }
     mkdir -p "$out"
 else
     out=$(mktemp -d)
-    trap 'rm -rf "$out"' EXIT
 fi
 # shellcheck source=scripts/bench/small_cluster.sh
 . "$root/scripts/bench/small_cluster.sh"
 small_cluster "$root" "$out" "$steps" 8 8 32
-"$CRRL" tasks mutate "$root/examples/pytree" -n 60 --lines-max 12 --seed 1 -o "$out/held-out.jsonl" \
-    2>>"$out/tasks.log"
-sed -i "s|^train = .*|&\nheld_out = \"$out/held-out.jsonl\"\nheld_out_samples = 4|" "$out/cluster.toml"
-for node in rollout-0 rollout-1; do
-    printf '[[fault]]\nkind = "slow-tools"\nnode = "%s"\nms = %s\nduration_s = 3600\n' "$node" "$tools_ms" \
-        >"$out/slow-$node.toml"
+# Functions of either side are in no task of the other.
+for side in train held-out; do
+    count=$([ "$side" = train ] && echo 200 || echo 60)
+    "$CRRL" tasks mutate "$root/examples/pytree" -n "$count" --lines-max 12 --split "$side" \
+        -o "$out/$side.jsonl" 2>>"$out/tasks.log"
 done
+sed -i "s|^train = .*|train = \"$out/train.jsonl\"\nheld_out = \"$out/held-out.jsonl\"\nheld_out_samples = 4|" \
+    "$out/cluster.toml"
+
+started=()
+leave() {
+    [ ${#started[@]} = 0 ] || { kill -INT "${started[@]}" && wait "${started[@]}"; } 2>/dev/null || true
+    [ -n "${OUT:-}" ] || rm -rf "$out"
+}
+trap leave EXIT
+trap 'exit 130' INT TERM
+
+# Slows the tools of one node down for as long as it is there; comes back once they are slow.
+slow() {
+    local run=$1 node=$2 seed=$3 deadline=$((SECONDS + 600))
+    printf '[[fault]]\nkind = "slow-tools"\nnode = "%s"\nms = %s\nduration_s = 3600\n' "$node" "$tools_ms" \
+        >"$out/slow.toml"
+    "$CRRL" chaos run "$out/slow.toml" --run "$run" --seed "$seed" --window 0.1 --quiet >"$out/$node.log" 2>&1 &
+    started+=($!)
+    until grep -q "a fault begins" "$run/logs/$node.log"; do
+        kill -0 $! 2>/dev/null || { cat "$out/$node.log" >&2; exit 1; }
+        [ $SECONDS -lt $deadline ] || { echo "the tools of $node were never slow" >&2; exit 1; }
+        sleep 0.1
+    done
+}
 
 one() {
-    local run=$1 training=
-    shift
-    local injecting=()
-    "$CRRL" train -f "$out/cluster.toml" --quiet --json --set "run.dir=$run" "$@" >"$run.json" 2>"$out/log" &
+    local run=$1 round=$2 sync=$3 training
+    "$CRRL" train -f "$out/cluster.toml" --quiet --json --set "run.dir=$run" --set "run.sync=$sync" \
+        --set "run.seed=$round" >"$run.json" 2>"$out/log" &
     training=$!
+    started=($training)
     if [ "$tools_ms" != 0 ]; then
         until [ -s "$run/host.json" ]; do
-            kill -0 "$training" || { cat "$out/log" >&2; exit 1; }
+            kill -0 $training || { cat "$out/log" >&2; exit 1; }
             sleep 0.1
         done
-        # Each goes on until its node is gone.
-        for node in rollout-0 rollout-1; do
-            "$CRRL" chaos run "$out/slow-$node.toml" --run "$run" --window 0.1 --quiet >"$out/$node.log" 2>&1 &
-            injecting+=($!)
-        done
+        slow "$run" rollout-0 $((2 * round))
+        slow "$run" rollout-1 $((2 * round + 1))
     fi
-    wait "$training" || { cat "$out/log" >&2; exit 1; }
-    [ ${#injecting[@]} = 0 ] || { kill "${injecting[@]}" 2>/dev/null; wait "${injecting[@]}"; } || true
+    wait $training || { cat "$out/log" >&2; exit 1; }
+    # Those that slowed the tools down see their cluster gone.
+    started=("${started[@]:1}")
+    [ ${#started[@]} = 0 ] || { kill "${started[@]}"; wait "${started[@]}"; } 2>/dev/null || true
+    started=()
 }
 for round in $(seq "$rounds"); do
     for sync in true false; do
-        one "$out/$sync-$round" --set "run.sync=$sync" --set "run.seed=$round"
+        one "$out/$sync-$round" "$round" "$sync"
     done
 done
 python3 "$root/scripts/bench/async_against_sync.py" "$out" "$rounds" "$steps" "$tools_ms"

@@ -171,9 +171,12 @@ enum Action {
     },
 }
 
-/// What can be done, each with what it means to a node.
+/// What can be done, each with what it means to a node and to an actor.
 fn verbs() -> impl TypedValueParser<Value = Act> {
-    let value = |act: Act| PossibleValue::new(act.word()).help(act.means(false));
+    let value = |act: Act| {
+        let help = format!("A node: {} An actor: {}", act.means(false), act.means(true));
+        PossibleValue::new(act.word()).help(help)
+    };
     PossibleValuesParser::new(Act::ALL.map(value))
         .map(|word| Act::named(&word).expect("one of those listed"))
 }

@@ -99,11 +99,6 @@ role = "rollout"
 [[fault]]
 kind = "egress"
 role = "rollout"
-[[fault]]
-kind = "slow-tools"
-role = "rollout"
-ms = 300
-duration_s = 2
 "#;
 
 #[test]
@@ -120,7 +115,7 @@ fn disks_clocks_actors_and_sandboxes_fail_and_lose_nothing() {
     let value: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     assert_eq!(output.status.code(), Some(0), "{said}\n{value:#}");
     let outcomes = value["outcomes"].as_array().expect("a list");
-    assert_eq!(outcomes.len(), 13);
+    assert_eq!(outcomes.len(), 12);
     for outcome in outcomes {
         assert!(outcome["fired"].as_u64().is_some_and(|fired| fired > 0), "{outcome}");
     }

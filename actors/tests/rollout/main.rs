@@ -7,7 +7,9 @@ mod world;
 use std::time::Duration;
 
 use crrl_actors::duty::Duty;
+use crrl_actors::slow_tools::SlowTools;
 use crrl_control::wire::{Held, NodeRole, Wire};
+use crrl_types::fault::{Fault, Injection};
 use crrl_types::{AdapterVersion, EpisodeId, JournalEntry, Sampled, Stop, Timing, Work};
 use futures::FutureExt;
 use world::{PANIC, World};
@@ -52,6 +54,7 @@ fn main() {
         another_node_goes_on_where_one_left_off,
         the_working_copy_is_as_it_was_for_whoever_goes_on,
         what_comes_out_otherwise_is_not_gone_on_with,
+        slow_tools_take_their_time,
     );
     if failed > 0 {
         println!("{failed} failed");
@@ -450,5 +453,30 @@ async fn what_comes_out_otherwise_is_not_gone_on_with() {
     let next = world.next(NodeRole::Coordinator).await;
     let Wire::Failed { reason, .. } = next else { panic!("{next:?}") };
     assert!(reason.contains("failed there and succeeded here"), "{reason}");
+    world.all_given_back().await;
+}
+
+async fn slow_tools_take_their_time() {
+    let mut world = World::new(2).await;
+    let fault = Fault::SlowTools { ms: 400 };
+    let injection = Injection { id: 1, fault, duration_ms: 60_000, seed: 3 };
+    // Draws the same.
+    let twin = SlowTools::default();
+    twin.begin(injection);
+    let late = twin.next(std::time::Instant::now());
+    assert!(late > Duration::from_millis(100), "another seed is wanted: {late:?}");
+    world.slow.begin(injection);
+    let mut assignment = world.assignment(1, 2, "the answer is wrong", 60_000);
+    // The tool is called here.
+    assignment.past = repairs(&world, true);
+    assignment.past.truncate(1);
+    world.send(Wire::Assign(Box::new(assignment)));
+    let next = world.next(NodeRole::Coordinator).await;
+    let Wire::Finished { trajectory, .. } = next else { panic!("{next:?}") };
+    assert!(trajectory.diff.contains("+    return 42"), "{}", trajectory.diff);
+    let works = &world.timings[&EpisodeId(1)].works;
+    let call = works.iter().find(|work| matches!(work.work, Work::Call { .. })).expect("called");
+    assert!(u128::from(call.took_us) >= late.as_micros(), "{call:?} where {late:?} were drawn");
+    assert_eq!(world.slow.seen().iter().map(|seen| seen.fired).sum::<u64>(), 1);
     world.all_given_back().await;
 }

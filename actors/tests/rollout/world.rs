@@ -13,6 +13,7 @@ use crrl_actors::engine::EngineHandle;
 use crrl_actors::repair::Repairer;
 use crrl_actors::rollout::{Args, Msg, Rollout};
 use crrl_actors::sandboxes::{PoolOptions, Sandboxes};
+use crrl_actors::slow_tools::SlowTools;
 use crrl_agent::{ChatCodec, RenderError};
 use crrl_cluster::{Inbound, MeshEvent, Receipt};
 use crrl_control::wire::{Assignment, NodeRole, Wire};
@@ -41,6 +42,7 @@ pub(crate) struct World {
     pub(crate) engine: EngineHandle,
     pub(crate) sandboxes: Sandboxes,
     pub(crate) roster: Roster,
+    pub(crate) slow: SlowTools,
     actor: ActorRef<Msg>,
     sent: mpsc::UnboundedReceiver<(NodeRole, Wire)>,
     early: HashMap<&'static str, VecDeque<Wire>>,
@@ -113,9 +115,10 @@ impl World {
             }),
             relay_port: None,
         };
+        let slow = SlowTools::default();
         let (outbox, sent) = mpsc::unbounded_channel();
         let args = Args {
-            repairer: repairer.expect("good options"),
+            repairer: repairer.expect("good options").with_slow_tools(slow.clone()),
             capacity,
             roster: roster.clone(),
             incarnation: 1,
@@ -129,6 +132,7 @@ impl World {
             engine,
             sandboxes,
             roster,
+            slow,
             actor,
             sent,
             early,

@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crrl_control::wire::NodeReport;
-use crrl_transport::{DecodeError, EncodeError, decode, encode};
+use crrl_transport::codec::OLDEST;
+use crrl_transport::{DecodeError, EncodeError, decode, encode_as};
 use crrl_types::NodeName;
 use serde::{Deserialize, Serialize};
 
@@ -66,7 +67,8 @@ impl Cursor {
         if piece.headline.is_some() || piece.history.is_some() || piece.lines.is_some() {
             self.progress = progress.clone();
         }
-        let mut bytes = encode(&piece)?.len();
+        // A viewer of the build before reads it too.
+        let mut bytes = encode_as(OLDEST, &piece)?.len();
         self.revisions.resize(board.places.len(), 0);
         let places = board.places.len();
         let first = self.at;
@@ -79,7 +81,7 @@ impl Cursor {
                 piece.behind += 1;
                 continue;
             }
-            let report = encode(&place.report)?;
+            let report = encode_as(OLDEST, &place.report)?;
             bytes += report.len();
             piece.reports.push(report);
             self.revisions[at] = place.revision;
@@ -171,7 +173,7 @@ mod tests {
         loop {
             let piece = cursor.next(&board, 4096, 0).expect("encodes");
             let is_last = piece.is_last();
-            let bytes = encode(&piece).expect("encodes").len();
+            let bytes = encode_as(OLDEST, &piece).expect("encodes").len();
             assert!(bytes < 6000, "{bytes} bytes in one piece");
             picture.add(piece).expect("decodes");
             pieces += 1;

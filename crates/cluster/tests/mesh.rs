@@ -287,7 +287,7 @@ async fn a_node_of_the_build_before_takes_part_and_is_sent_only_what_it_knows() 
     // What both know goes both ways, small and large.
     coordinator.mesh.cast(&world.name("rollout"), ack(1)).expect("known");
     assert_eq!(old.message().await.wire, ack(1));
-    let large = Wire::Cancel { episode: EpisodeId(1), attempt: 1, reason: "r".repeat(300_000) };
+    let large = Wire::Cancel { episode: EpisodeId(1), attempt: 1, reason: "r".repeat(3 << 20) };
     coordinator.mesh.cast(&world.name("rollout"), large.clone()).expect("known");
     assert_eq!(old.message().await.wire, large);
     old.mesh.cast(&world.name("coordinator"), Wire::Credit { episodes: 3 }).expect("known");

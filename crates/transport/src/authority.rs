@@ -1,12 +1,13 @@
 //! The cluster's certificate authority, and what it issues.
 //!
 //! A folder holds `ca.pem`, `ca.key`, and for each member `NAME.pem`, `NAME.key`, `NAME.seed`. Keys
-//! and seeds are readable by their owner alone.
+//! and seeds are readable by their owner alone. Whoever makes some holds `lock`.
 
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use crrl_machine::clock;
 use crrl_types::NodeName;
@@ -30,6 +31,11 @@ pub(crate) const SEED_BYTES: usize = 32;
 const RENEW_AT: i32 = 3;
 /// A certificate that was issued for longer than is wanted now by more than this is issued anew.
 const SAME_VALIDITY: Duration = Duration::hours(1);
+/// Another process makes a certificate in some milliseconds; one that stands still keeps others from it
+/// for no longer than this.
+const ALONE_WAIT: Duration = Duration::seconds(10);
+/// Time between two looks whether the other one is done.
+const ALONE_LOOK: std::time::Duration = std::time::Duration::from_millis(10);
 /// Clocks of two machines may differ by this much.
 const CLOCK_SLACK: Duration = Duration::days(1);
 
@@ -99,6 +105,7 @@ impl Authority {
             move |source| AuthorityError::File { path, source }
         };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(file(dir))?;
+        let _alone = alone(dir)?;
         let (cert_path, key_path) = (dir.join("ca.pem"), dir.join("ca.key"));
         let wrap = |source| AuthorityError::Certificate { what: "the authority".into(), source };
         if !cert_path.exists() {
@@ -135,6 +142,7 @@ impl Authority {
         roles: &[String],
         validity: Validity,
     ) -> Result<(), AuthorityError> {
+        let _alone = alone(&self.dir)?;
         let path = |suffix: &str| self.dir.join(format!("{name}.{suffix}"));
         let wanted = Identity { name: name.clone(), roles: roles.to_vec() };
         let held = fs::read(path("pem")).ok().and_then(|pem| Facts::from_pem(&pem).ok());
@@ -151,7 +159,7 @@ impl Authority {
         if held.as_ref().is_some_and(good) && whole {
             return Ok(());
         }
-        self.issue_anew(name, roles, validity)
+        self.make(name, roles, validity)
     }
 
     /// Issues a new key and certificate, whatever `name` had before.
@@ -159,6 +167,16 @@ impl Authority {
     /// # Errors
     /// [`AuthorityError`], naming the file.
     pub fn issue_anew(
+        &self,
+        name: &NodeName,
+        roles: &[String],
+        validity: Validity,
+    ) -> Result<(), AuthorityError> {
+        let _alone = alone(&self.dir)?;
+        self.make(name, roles, validity)
+    }
+
+    fn make(
         &self,
         name: &NodeName,
         roles: &[String],
@@ -277,9 +295,40 @@ fn set_validity(params: &mut CertificateParams, validity: Validity) {
     params.not_after = now + validity.0;
 }
 
+/// Waits until no other process makes certificates in this folder, and keeps others from it until what
+/// is given is dropped: key, certificate and seed of a name belong together. `None` where this process
+/// may write nothing here.
+fn alone(dir: &Path) -> Result<Option<fs::File>, AuthorityError> {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, TimedOut};
+    let path = dir.join("lock");
+    let failed = |source| AuthorityError::File { path: path.clone(), source };
+    let mut options = fs::OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = match file {
+        Err(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) => {
+            return Ok(None);
+        }
+        file => file.map_err(failed)?,
+    };
+    let deadline = Instant::now() + ALONE_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(fs::TryLockError::Error(source)) => return Err(failed(source)),
+            Err(fs::TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                let says = "another process has been making certificates for too long";
+                return Err(failed(std::io::Error::new(TimedOut, says)));
+            }
+            Err(fs::TryLockError::WouldBlock) => std::thread::sleep(ALONE_LOOK),
+        }
+    }
+}
+
 /// Writes a file only its owner may read: whole, or not at all.
 pub(crate) fn write_secret(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let temporary = path.with_extension("tmp");
+    // Of this process alone, and of this file.
+    let suffix = path.extension().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_extension(format!("{suffix}.{}.tmp", std::process::id()));
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -18,7 +18,7 @@ use crrl_types::Digest;
 use quinn::{RecvStream, SendStream, VarInt};
 use serde::{Deserialize, Serialize};
 
-use crate::codec::{OLDEST, decode, encode_as};
+use crate::codec::{decode_since, encode_as};
 use crate::endpoint::Connection;
 use crate::frame::{FrameError, read_frame, write_frame};
 use crate::options::Options;
@@ -37,6 +37,9 @@ const REASON_CHARS_MAX: usize = 500;
 const ATTEMPTS_MAX: u32 = 3;
 /// A receiver that accepts no byte for this long is hung.
 const STALL: Duration = Duration::from_secs(10);
+/// The oldest version that what goes with a blob may be marked with: builds that speak version 3 mark it
+/// with 2. Neither has changed since but for what was appended.
+const MARK_OLDEST: u8 = 2;
 /// Of a blob from this size on the receiver is asked what it has of it already. A shorter one is sent
 /// in about the time the question takes.
 const ASK_BYTES_MIN: usize = 2 << 20;
@@ -141,12 +144,13 @@ async fn attempt(
         .map_err(|error| broken(&error))?;
     let header = Header { id, head: head.to_vec(), length: body.len() as u64, digest };
     let asks = header.asks(connection.protocol);
-    // A blob's envelope is the same in every version.
-    let header = encode_as(OLDEST, &header).map_err(|error| broken(&error))?;
+    let header = encode_as(connection.protocol, &header).map_err(|error| broken(&error))?;
     if header.len() > HEADER_BYTES_MAX {
         return Err(BlobError::TooLarge { len: header.len() as u64, max: HEADER_BYTES_MAX as u64 });
     }
-    write_frame(&mut send, &header).await?;
+    tokio::time::timeout(STALL, write_frame(&mut send, &header))
+        .await
+        .map_err(|_| BlobError::Stalled(STALL))??;
     let start = Instant::now();
     let mut pacing = Pacing::new(options.bulk_bytes_per_s, Duration::ZERO);
     let mut offset = 0;
@@ -184,7 +188,7 @@ async fn verdict(recv: &mut RecvStream, options: &Options) -> Result<Verdict, Bl
     let verdict = tokio::time::timeout(wait, read_frame(recv, VERDICT_BYTES_MAX))
         .await
         .map_err(|_| BlobError::Stalled(wait))??;
-    decode(&verdict).map_err(|error| BlobError::Broken(error.to_string()))
+    decode_since(MARK_OLDEST, &verdict).map_err(|error| BlobError::Broken(error.to_string()))
 }
 
 /// What a verdict comes to for the sender.
@@ -216,7 +220,10 @@ pub struct ReceivedBlob {
 
 /// Answers the sender of a blob.
 #[derive(Debug)]
-pub struct BlobReceipt(SendStream);
+pub struct BlobReceipt {
+    send: SendStream,
+    protocol: u8,
+}
 
 impl BlobReceipt {
     /// Tells the sender that the blob was handled.
@@ -224,7 +231,7 @@ impl BlobReceipt {
     /// # Errors
     /// The connection is gone.
     pub async fn accept(mut self) -> Result<(), BlobError> {
-        answer(&mut self.0, Verdict::Handled).await
+        answer(&mut self.send, self.protocol, Verdict::Handled).await
     }
 
     /// Tells the sender that the blob is not wanted, and why.
@@ -233,28 +240,41 @@ impl BlobReceipt {
     /// The connection is gone.
     pub async fn refuse(mut self, reason: &str) -> Result<(), BlobError> {
         let reason = reason.chars().take(REASON_CHARS_MAX).collect();
-        answer(&mut self.0, Verdict::Refused(reason)).await
+        answer(&mut self.send, self.protocol, Verdict::Refused(reason)).await
     }
 }
 
-async fn say(send: &mut SendStream, verdict: &Verdict) -> Result<(), BlobError> {
+async fn say(send: &mut SendStream, protocol: u8, verdict: &Verdict) -> Result<(), BlobError> {
     let verdict =
-        encode_as(OLDEST, verdict).map_err(|error| BlobError::Broken(error.to_string()))?;
-    Ok(write_frame(send, &verdict).await?)
+        encode_as(protocol, verdict).map_err(|error| BlobError::Broken(error.to_string()))?;
+    let written = tokio::time::timeout(STALL, write_frame(send, &verdict)).await;
+    Ok(written.map_err(|_| BlobError::Stalled(STALL))??)
 }
 
-async fn answer(send: &mut SendStream, verdict: Verdict) -> Result<(), BlobError> {
-    say(send, &verdict).await?;
+async fn answer(send: &mut SendStream, protocol: u8, verdict: Verdict) -> Result<(), BlobError> {
+    say(send, protocol, &verdict).await?;
     let _ = send.finish();
     // Dropping a stream whose data was not acknowledged yet does not lose it: `finish` has closed it.
     Ok(())
 }
 
-/// Whether these bytes are a receiver's word on a blob. For tests that read whatever they like as one.
+/// Whether these bytes are a receiver's word on a blob; what can be read can be written and read again.
+/// For tests that read whatever they like as one.
 #[doc(hidden)]
 #[must_use]
 pub fn is_verdict(bytes: &[u8]) -> bool {
-    decode::<Verdict>(bytes).is_ok()
+    let Ok(verdict) = decode_since::<Verdict>(MARK_OLDEST, bytes) else { return false };
+    let written = encode_as(MARK_OLDEST, &verdict).expect("plain data");
+    assert_eq!(decode_since::<Verdict>(MARK_OLDEST, &written), Ok(verdict));
+    true
+}
+
+/// One of each word of a receiver. For the corpus of tests that read such.
+#[doc(hidden)]
+#[must_use]
+pub fn verdicts() -> Vec<Vec<u8>> {
+    let all = [Verdict::Handled, Verdict::Corrupt, Verdict::Refused("no".into()), Verdict::From(7)];
+    all.iter().map(|verdict| encode_as(ASK_SINCE, verdict).expect("plain data")).collect()
 }
 
 /// What a header says: id, head, length and hash. For tests that read whatever they like as one.
@@ -263,7 +283,7 @@ pub fn is_verdict(bytes: &[u8]) -> bool {
 /// As [`decode`].
 #[doc(hidden)]
 pub fn read_header(bytes: &[u8]) -> Result<(u64, Vec<u8>, u64, Digest), crate::DecodeError> {
-    let Header { id, head, length, digest } = decode(bytes)?;
+    let Header { id, head, length, digest } = decode_since(MARK_OLDEST, bytes)?;
     Ok((id, head, length, digest))
 }
 
@@ -282,7 +302,8 @@ pub async fn receive_blob(
     let header = tokio::time::timeout(STALL, read_frame(&mut recv, HEADER_BYTES_MAX))
         .await
         .map_err(|_| BlobError::Stalled(STALL))??;
-    let header: Header = decode(&header).map_err(|error| BlobError::Broken(error.to_string()))?;
+    let header: Header =
+        decode_since(MARK_OLDEST, &header).map_err(|error| BlobError::Broken(error.to_string()))?;
     let verdict = if header.length > options.blob_bytes_max {
         Err(format!("{} bytes where {} are allowed", header.length, options.blob_bytes_max))
     } else {
@@ -290,7 +311,7 @@ pub async fn receive_blob(
     };
     if let Err(reason) = verdict {
         let _ = recv.stop(VarInt::from_u32(1));
-        answer(&mut send, Verdict::Refused(reason.clone())).await?;
+        answer(&mut send, protocol, Verdict::Refused(reason.clone())).await?;
         return Err(BlobError::Refused(reason));
     }
     let length = usize::try_from(header.length)
@@ -303,7 +324,7 @@ pub async fn receive_blob(
     let resumed = part.body.len() as u64;
     let read = async {
         if asks {
-            say(&mut send, &Verdict::From(resumed)).await?;
+            say(&mut send, protocol, &Verdict::From(resumed)).await?;
         }
         read_body(&mut recv, &mut part).await
     };
@@ -312,22 +333,25 @@ pub async fn receive_blob(
         Err(error) => {
             if asks {
                 partials.keep(part, Instant::now());
+                partials.let_go_in_time();
             }
             return Err(error);
         }
     };
     if !whole {
         let _ = recv.stop(VarInt::from_u32(1));
-        answer(&mut send, Verdict::Corrupt).await?;
+        answer(&mut send, protocol, Verdict::Corrupt).await?;
         return Err(BlobError::Corrupt);
     }
+    // Another attempt may have been cut off meanwhile.
+    partials.forget(header.digest);
     Ok(ReceivedBlob {
         id: header.id,
         head: header.head,
         body: part.body.freeze(),
         digest: header.digest,
         resumed,
-        receipt: BlobReceipt(send),
+        receipt: BlobReceipt { send, protocol },
     })
 }
 

@@ -4,9 +4,10 @@ use std::path::Path;
 use crrl_types::NodeName;
 
 use super::*;
-use crate::{Authority, Connection, Credentials, Endpoint, NetThread, Purpose};
+use crate::codec::{OLDEST, VERSION};
+use crate::{Authority, Connection, Credentials, Endpoint, NetThread, Protocols, Purpose};
 
-fn endpoint(dir: &Path, name: &str, listen: bool) -> Endpoint {
+fn endpoint(dir: &Path, name: &str, listen: bool, newest: u8) -> Endpoint {
     let name = NodeName::from(name);
     Authority::open_or_create(dir)
         .and_then(|authority| authority.issue(&name, &["rollout".into()]))
@@ -14,12 +15,20 @@ fn endpoint(dir: &Path, name: &str, listen: bool) -> Endpoint {
     let credentials = Credentials::load(dir, &name).expect("was issued");
     let net = NetThread::start(name.as_str()).expect("a thread");
     let listen = listen.then_some(SocketAddr::from(([127, 0, 0, 1], 0)));
-    Endpoint::bind(&net, &credentials, listen, Options::default()).expect("a free port")
+    let protocols = Protocols { newest, ..Protocols::default() };
+    let options = Options { protocols, ..Options::default() };
+    Endpoint::bind(&net, &credentials, listen, options).expect("a free port")
 }
 
 /// Two ends of a bulk connection; the endpoints must be held.
 async fn joined(dir: &Path) -> (Connection, Connection, [Endpoint; 2]) {
-    let (here, there) = (endpoint(dir, "here", false), endpoint(dir, "there", true));
+    joined_at(dir, VERSION).await
+}
+
+/// The same, where one of them knows nothing newer than this.
+async fn joined_at(dir: &Path, newest: u8) -> (Connection, Connection, [Endpoint; 2]) {
+    let here = endpoint(dir, "here", false, newest);
+    let there = endpoint(dir, "there", true, VERSION);
     let address = there.local_addr().expect("is bound");
     let name = "there".into();
     let accepting = async {
@@ -88,7 +97,7 @@ async fn a_blob_that_is_always_corrupt_is_given_up() {
         while let Ok((mut send, mut recv)) = there.quic.accept_bi().await {
             seen += 1;
             recv.read_to_end(1 << 20).await.expect("small");
-            answer(&mut send, Verdict::Corrupt).await.expect("connected");
+            answer(&mut send, there.protocol, Verdict::Corrupt).await.expect("connected");
         }
         seen
     });
@@ -101,8 +110,14 @@ async fn a_blob_that_is_always_corrupt_is_given_up() {
 
 #[tokio::test]
 async fn a_refusal_says_why_and_costs_no_transfer() {
+    for newest in [OLDEST, VERSION] {
+        is_refused(newest).await;
+    }
+}
+
+async fn is_refused(newest: u8) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (here, there, _held) = joined(folder.path()).await;
+    let (here, there, _held) = joined_at(folder.path(), newest).await;
     let refusing = tokio::spawn(async move {
         let stream = there.quic.accept_bi().await.expect("connected");
         let judge = |_: &[u8], _| Err("not today".to_owned());
@@ -199,4 +214,45 @@ async fn a_part_that_was_of_something_else_is_let_go() {
     let (sent, resumed) = tokio::join!(sending, receiving);
     sent.expect("handled");
     assert_eq!(resumed, [None, Some(0)]);
+}
+
+#[tokio::test]
+async fn a_peer_of_the_build_before_is_asked_nothing_it_does_not_know() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (here, there, _held) = joined_at(folder.path(), OLDEST).await;
+    assert_eq!((here.protocol, there.protocol), (OLDEST, OLDEST));
+    let body = Bytes::from(vec![7; ASK_BYTES_MIN]);
+    let digest = Digest::of(&body);
+    // As that build reads it.
+    let reading = async {
+        let (mut send, mut recv) = there.quic.accept_bi().await.expect("connected");
+        let header = read_frame(&mut recv, HEADER_BYTES_MAX).await.expect("a header");
+        assert_eq!(header[..3], [b'c', b'r', OLDEST]);
+        let content = recv.read_to_end(ASK_BYTES_MIN).await.expect("comes at once");
+        assert!(content == body);
+        // As that build marks it.
+        write_frame(&mut send, &[b'c', b'r', MARK_OLDEST, 0]).await.expect("connected");
+        let _ = send.finish();
+        let _ = send.stopped().await;
+    };
+    let options = Options::default();
+    let (sent, ()) = tokio::join!(send_blob(&here, &options, 1, b"", digest, &body), reading);
+    sent.expect("handled");
+
+    // And the other way round.
+    let sending = async {
+        let (mut send, mut recv) = there.quic.open_bi().await.expect("connected");
+        let header = Header { id: 7, head: Vec::new(), length: body.len() as u64, digest };
+        let header = encode_as(MARK_OLDEST, &header).expect("own type");
+        write_frame(&mut send, &header).await.expect("connected");
+        send.write_chunk(body.clone()).await.expect("is read");
+        let _ = send.finish();
+        read_frame(&mut recv, VERDICT_BYTES_MAX).await.expect("a verdict")
+    };
+    let receiving = async {
+        let blob = receive(&here).await.expect("whole");
+        blob.receipt.accept().await.expect("connected");
+    };
+    let (verdict, ()) = tokio::join!(sending, receiving);
+    assert_eq!(verdict, [b'c', b'r', OLDEST, 0]);
 }

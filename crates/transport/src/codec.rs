@@ -95,6 +95,14 @@ pub fn encode_as<T: Serialize>(version: u8, message: &T) -> Result<Vec<u8>, Enco
 /// # Errors
 /// [`DecodeError`]; whatever the bytes are, never a panic.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    decode_since(OLDEST, bytes)
+}
+
+/// As [`decode`], of a message that has been the same since `oldest`, whatever is spoken otherwise.
+pub(crate) fn decode_since<T: DeserializeOwned>(
+    oldest: u8,
+    bytes: &[u8],
+) -> Result<T, DecodeError> {
     let Some((envelope, body)) = bytes.split_first_chunk::<ENVELOPE_BYTES>() else {
         return Err(DecodeError::Foreign(bytes.len()));
     };
@@ -102,7 +110,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     if [first, second] != MAGIC {
         return Err(DecodeError::Foreign(bytes.len()));
     }
-    if !(OLDEST..=VERSION).contains(&version) {
+    if !(oldest..=VERSION).contains(&version) {
         return Err(DecodeError::Version { found: version });
     }
     let (message, used) = read(body).map_err(|error| DecodeError::Malformed(error.to_string()))?;

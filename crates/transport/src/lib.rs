@@ -15,6 +15,7 @@
 //! - [`stream`]: a QUIC stream as the byte stream `ractor_cluster` runs on
 //! - [`frame`]: length-prefixed frames
 //! - [`blob`]: one large thing on one stream: length, hash, acknowledgement
+//! - [`partials`]: what had come of a blob whose connection broke
 //! - [`pacing`]: how fast blobs may be sent
 //! - [`codec`]: bytes of a message, versioned and bounded
 //!

@@ -9,8 +9,7 @@ use crrl_types::Digest;
 
 /// Blobs kept in part at most. A learner sends one adapter at a time, a coordinator one batch.
 const PARTIALS_MAX: usize = 2;
-/// A part nobody has gone on with for this long is let go when the next one comes or is looked for: by
-/// then its sender sends something newer.
+/// A part nobody has gone on with for this long is let go: by then its sender sends something newer.
 const KEPT_FOR: Duration = Duration::from_secs(120);
 
 /// Parts of blobs, by the hash of the whole. Cloning gives another handle to the same.
@@ -46,14 +45,36 @@ impl Partials {
         found.map_or_else(|| Partial::new(digest, length), |(_, part)| part)
     }
 
-    /// Keeps what has come of a blob.
+    /// Keeps what has come of a blob, unless more of it is kept already.
     pub(crate) fn keep(&self, part: Partial, now: Instant) {
         let mut kept = self.fresh(now);
+        let longer = |(_, other): &(Instant, Partial)| {
+            other.digest == part.digest && other.body.len() >= part.body.len()
+        };
+        if part.body.is_empty() || kept.iter().any(longer) {
+            return;
+        }
         kept.retain(|(_, other)| other.digest != part.digest);
         while kept.len() >= PARTIALS_MAX {
             kept.pop_front();
         }
         kept.push_back((now, part));
+    }
+
+    /// Lets a blob go that has come whole.
+    pub(crate) fn forget(&self, digest: Digest) {
+        self.fresh(Instant::now()).retain(|(_, part)| part.digest != digest);
+    }
+
+    /// Lets what is kept now go when its time is over, should nobody look by then.
+    pub(crate) fn let_go_in_time(&self) {
+        let kept = Arc::downgrade(&self.0);
+        tokio::spawn(async move {
+            tokio::time::sleep(KEPT_FOR).await;
+            if let Some(kept) = kept.upgrade() {
+                drop(Self(kept).fresh(Instant::now()));
+            }
+        });
     }
 
     fn fresh(&self, now: Instant) -> std::sync::MutexGuard<'_, VecDeque<(Instant, Partial)>> {
@@ -92,5 +113,19 @@ mod tests {
         assert_eq!(partials.take(Digest::of(&[0]), 100, now).body.len(), 0, "the oldest");
         assert_eq!(partials.take(Digest::of(&[1]), 100, now).body.len(), 10);
         assert_eq!(partials.take(Digest::of(&[2]), 100, now + KEPT_FOR).body.len(), 0);
+    }
+
+    #[test]
+    fn the_longer_part_stays_and_an_empty_one_pushes_nothing_out() {
+        let (partials, now) = (Partials::default(), Instant::now());
+        partials.keep(part(1, 40), now);
+        partials.keep(part(1, 10), now);
+        for seed in 2..5 {
+            partials.keep(part(seed, 0), now);
+        }
+        assert_eq!(partials.take(Digest::of(&[1]), 100, now).body.len(), 40);
+        partials.keep(part(1, 40), now);
+        partials.forget(Digest::of(&[1]));
+        assert_eq!(partials.take(Digest::of(&[1]), 100, now).body.len(), 0);
     }
 }

@@ -373,3 +373,33 @@ async fn a_door_where_nobody_answers_says_what_to_look_at() {
     let said = error.to_string();
     assert!(said.contains(&address.to_string()) && said.contains("firewall"), "{said}");
 }
+
+#[test]
+fn two_that_make_the_same_certificate_at_once_leave_one_that_fits_its_key() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let name = NodeName::from("chaos");
+    let make = || {
+        for _ in 0..5 {
+            Authority::open_or_create(folder.path())
+                .and_then(|authority| {
+                    authority.issue_anew(&name, &["chaos".to_owned()], Validity::RUN)
+                })
+                .expect("certificates can be made");
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(make);
+        }
+    });
+    let held = |suffix: &str| {
+        std::fs::read_to_string(folder.path().join(format!("chaos.{suffix}"))).expect("is there")
+    };
+    let key = rcgen::KeyPair::from_pem(&held("key")).expect("a key");
+    let facts = Facts::from_pem(held("pem").as_bytes()).expect("a certificate");
+    assert_eq!(facts.identity.name, name);
+    let pem = held("pem");
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).expect("PEM");
+    let certificate = pem.parse_x509().expect("a certificate");
+    assert_eq!(certificate.public_key().raw, rcgen::PublicKeyData::subject_public_key_info(&key));
+}

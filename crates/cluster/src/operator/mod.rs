@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 
 use crrl_control::rights::{Right, is_tool};
 use crrl_control::wire::{NodeRole, Wire};
-use crrl_transport::{Connection, encode, read_frame, write_frame};
+use crrl_transport::codec::OLDEST;
+use crrl_transport::{Connection, encode_as, read_frame, write_frame};
 use crrl_types::fault::Injection;
 use crrl_types::{NodeName, Order, OrderAnswer, TaskId, TraceRequest, Traced};
 use quinn::{RecvStream, SendStream};
@@ -206,7 +207,7 @@ pub(crate) fn hear(shared: &Arc<Shared>) {
 async fn whole(shared: &Shared, send: &mut SendStream, cursor: &mut Cursor) -> Result<(), String> {
     loop {
         let piece = cursor.next(&shared.board, WHOLE_PIECE_BYTES_MAX, 0).map_err(text)?;
-        write(send, &encode(&piece).map_err(text)?).await?;
+        write(send, &encode_as(OLDEST, &piece).map_err(text)?).await?;
         if piece.is_last() {
             return Ok(());
         }
@@ -227,7 +228,7 @@ async fn view(shared: &Shared, from: &NodeName, send: &mut SendStream) -> Result
         }
         let began = Instant::now();
         let piece = cursor.next(&shared.board, PIECE_BYTES_MAX, skipped).map_err(text)?;
-        let piece = encode(&piece).map_err(text)?;
+        let piece = encode_as(OLDEST, &piece).map_err(text)?;
         let written = write(send, &piece).await;
         shared.viewer_bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
         skipped = began.elapsed().div_duration_f64(PIECE_EVERY) as u64;

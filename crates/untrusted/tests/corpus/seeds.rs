@@ -277,7 +277,8 @@ fn blob_headers() -> Vec<Vec<u8>> {
         let digest = Digest::of(b"content");
         crrl_transport::encode(&(7_u64, head, 4096_u64, digest)).expect("plain data")
     };
-    untrusted::heads(manifest()).into_iter().map(header).collect()
+    let heads = untrusted::heads(manifest()).into_iter().map(header);
+    heads.chain(crrl_transport::blob::verdicts()).collect()
 }
 
 fn tool_calls() -> Vec<Vec<u8>> {
