@@ -458,7 +458,7 @@ async fn what_comes_out_otherwise_is_not_gone_on_with() {
 
 async fn slow_tools_take_their_time() {
     let mut world = World::new(2).await;
-    let fault = Fault::SlowTools { ms: 400 };
+    let fault = Fault::SlowTools { ms: 4000 };
     let injection = Injection { id: 1, fault, duration_ms: 60_000, seed: 3 };
     // Draws the same.
     let twin = SlowTools::default();

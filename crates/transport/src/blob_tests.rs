@@ -118,11 +118,12 @@ async fn a_refusal_says_why_and_costs_no_transfer() {
 async fn is_refused(newest: u8) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (here, there, _held) = joined_at(folder.path(), newest).await;
+    let accepted = there.clone();
     let refusing = tokio::spawn(async move {
-        let stream = there.quic.accept_bi().await.expect("connected");
+        let stream = accepted.quic.accept_bi().await.expect("connected");
         let judge = |_: &[u8], _| Err("not today".to_owned());
         let (options, partials) = (Options::default(), Partials::default());
-        let blob = receive_blob(stream, there.protocol, &options, &partials, judge).await;
+        let blob = receive_blob(stream, accepted.protocol, &options, &partials, judge).await;
         blob.map(|blob| blob.body.len())
     });
     let body = Bytes::from(vec![0; 50_000_000]);

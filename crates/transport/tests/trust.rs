@@ -143,7 +143,7 @@ fn nobody(dir: &Path, alpn: &[u8]) -> quinn::Endpoint {
 async fn without_a_certificate_nobody_gets_in() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (acceptor, address) = listening(&issue(folder.path(), "hub", &["coordinator"]));
-    let nobody = nobody(folder.path(), b"crrl/2 control");
+    let nobody = nobody(folder.path(), format!("crrl/{OLDEST} control").as_bytes());
     let dialling = async {
         match nobody.connect(address, "hub").expect("can be dialled").await {
             Ok(connection) => connection.closed().await.to_string(),
@@ -215,9 +215,9 @@ async fn where_strangers_may_ask_they_can_do_nothing_else() {
     let strangers = Options { strangers: true, ..Options::default() };
     let acceptor = bind_with(&hub, Some(ANY_PORT), strangers);
     let address = acceptor.local_addr().expect("is bound");
-    for alpn in
-        ["crrl/3 control", "crrl/2 control", "crrl/3 bulk", "crrl control", "crrl-operator/1"]
-    {
+    let versions = [OLDEST, VERSION].map(|version| format!("crrl/{version} control"));
+    let others = [&format!("crrl/{VERSION} bulk"), "crrl control", "crrl-operator/1"];
+    for alpn in versions.iter().map(String::as_str).chain(others) {
         let nobody = nobody(folder.path(), alpn.as_bytes());
         let dialling = async {
             let connection = nobody.connect(address, "hub").expect("can be dialled").await;
