@@ -459,7 +459,7 @@ async fn what_comes_out_otherwise_is_not_gone_on_with() {
 async fn slow_tools_take_their_time() {
     let mut world = World::new(2).await;
     let fault = Fault::SlowTools { ms: 4000 };
-    let injection = Injection { id: 1, fault, duration_ms: 60_000, seed: 3 };
+    let injection = Injection { id: 1, fault, duration_ms: 60_000, seed: 4 };
     // Draws the same.
     let twin = SlowTools::default();
     twin.begin(injection);
@@ -470,6 +470,7 @@ async fn slow_tools_take_their_time() {
     // The tool is called here.
     assignment.past = repairs(&world, true);
     assignment.past.truncate(1);
+    world.journals.insert(EpisodeId(1), assignment.past.clone());
     world.send(Wire::Assign(Box::new(assignment)));
     let next = world.next(NodeRole::Coordinator).await;
     let Wire::Finished { trajectory, .. } = next else { panic!("{next:?}") };
