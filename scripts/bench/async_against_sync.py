@@ -8,7 +8,7 @@ out, rounds, steps, tools_ms = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.a
 
 
 def runs(sync):
-    return [json.load(open(f"{out}/{sync}-{r}.json")) for r in range(1, rounds + 1)]
+    return [json.load(open(f"{out}/{sync}-{r}/results.json")) for r in range(1, rounds + 1)]
 
 
 def wall(run):
