@@ -1,7 +1,8 @@
 //! What a node does when it is told that something is to go wrong in it.
 //!
 //! Every fault ends by itself: those of network, disk, clock and actors at their own time, a pause by a
-//! small shell that waits beside the process. Nothing is left to undo for whoever injected it.
+//! small shell that waits beside the process. Nothing is left to undo for whoever injected it; who no
+//! longer wants it can have it lifted ([`Fault::can_be_lifted`]).
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -90,10 +91,22 @@ impl Chaos {
 
     /// Takes a message; says nothing back: what fired is in the node's reports.
     pub fn inbound(&self, inbound: &Inbound) {
-        if let Wire::Inject(injection) = inbound.wire {
-            tracing::warn!(from = %inbound.from, ?injection, "a fault begins");
-            self.inject(injection);
+        match inbound.wire {
+            Wire::Inject(injection) => {
+                tracing::warn!(from = %inbound.from, ?injection, "a fault begins");
+                self.inject(injection);
+            }
+            Wire::Lift { id } => {
+                let found = self.lift(id);
+                tracing::warn!(from = %inbound.from, id, found, "a fault is lifted");
+            }
+            _ => {}
         }
+    }
+
+    /// Whether there was one of this number.
+    fn lift(&self, id: u64) -> bool {
+        self.network.lift(id) || MACHINE.lift(id) || self.slow.lift(id)
     }
 
     fn inject(&self, injection: Injection) {
@@ -192,4 +205,34 @@ impl Chaos {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use crrl_types::fault::Direction;
+
+    use super::*;
+
+    #[test]
+    fn a_fault_is_lifted_wherever_it_is() {
+        let chaos = Chaos::default();
+        let faults = [
+            Fault::Drop { direction: Direction::Out, share: 1.0 },
+            Fault::ClockSkew { s: 0 },
+            Fault::SlowTools { ms: 1 },
+        ];
+        // Those of the machine are the whole process's.
+        let number = |n: u64| 0x6c69_6674_0000 + n;
+        for (fault, n) in faults.into_iter().zip(0..) {
+            chaos.inject(Injection { id: number(n), fault, duration_ms: 600_000, seed: 1 });
+        }
+        let active =
+            || chaos.seen().iter().filter(|seen| seen.active && seen.id >= number(0)).count();
+        assert_eq!(active(), 3);
+        assert!(!chaos.lift(number(3)));
+        for n in 0..3 {
+            assert!(chaos.lift(number(n)), "{:?}", faults[n as usize]);
+            assert_eq!(active(), 2 - n as usize);
+        }
+    }
 }

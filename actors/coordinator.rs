@@ -71,7 +71,6 @@ pub fn takes(wire: &Wire) -> bool {
             | Wire::Committed { .. }
             | Wire::Activated { .. }
             | Wire::Published { .. }
-            | Wire::Report(_)
             | Wire::Release { .. }
             | Wire::Stop { .. }
     )
@@ -308,10 +307,6 @@ impl State {
     fn inbound(&mut self, inbound: Inbound) -> Result<(), ActorProcessingErr> {
         let Inbound { from, wire, receipt: _receipt, .. } = inbound;
         match wire {
-            Wire::Report(report) => {
-                self.args.board.report(report);
-                Ok(())
-            }
             Wire::Stop { reason } => self.stop(reason),
             Wire::Timed { episode, attempt, timing } => {
                 self.timed(from, Held { episode, attempt }, timing)

@@ -42,6 +42,9 @@ use crate::settings;
 use crate::trace_sender::TraceSender;
 use crate::trainer::{StartTrainer, Trainer};
 
+/// Longest cause a node gives for leaving.
+const REASON_CHARS_MAX: usize = 300;
+
 /// Name of the supervisor of a node's actors.
 const ROOT: &str = "node";
 /// Restarts of one node's actors within [`RESTART_WINDOW`]; past it the process ends, and the
@@ -130,12 +133,13 @@ pub async fn run(dir: &Path, name: &NodeName) -> Result<(), NodeError> {
 /// [`NodeError`], when it cannot start or gives up.
 pub async fn run_on(ground: Ground, dir: &Path, name: &NodeName) -> Result<(), NodeError> {
     let run = RunDir::new(dir);
-    let config = run.config()?;
+    let mut config = run.config()?;
     let node = config
         .nodes()
         .into_iter()
         .find(|node| node.name == name.as_str())
         .ok_or_else(|| NodeError::Unknown { file: run.config_path(), name: name.clone() })?;
+    config.model.device = config.device_of(&node).to_owned();
     let nth = config.nodes().iter().position(|node| node.name == name.as_str());
     if let Some(address) = nth.and_then(|nth| config.telemetry.prometheus_of(nth)) {
         crrl_telemetry::prometheus::serve(address)
@@ -177,7 +181,7 @@ pub async fn run_on(ground: Ground, dir: &Path, name: &NodeName) -> Result<(), N
     let takes_faults = chaos.clone();
     mesh.router().register_fn(
         "chaos",
-        |wire| matches!(wire, Wire::Inject(_)),
+        |wire| matches!(wire, Wire::Inject(_) | Wire::Lift { .. }),
         move |inbound| {
             takes_faults.inbound(&inbound);
             Ok(())
@@ -238,7 +242,13 @@ pub async fn run_on(ground: Ground, dir: &Path, name: &NodeName) -> Result<(), N
     if let Some(traces) = traces {
         traces.finish(outcome.is_ok() && !comes_back).await;
     }
-    mesh.stop(if comes_back { "leaving for a restart" } else { "leaving" }).await;
+    // It becomes the cause in the history of whoever misses this node.
+    let reason = match &outcome {
+        Ok(()) if comes_back => "leaving for a restart".to_owned(),
+        Ok(()) => "leaving".to_owned(),
+        Err(error) => format!("leaving: {error}").chars().take(REASON_CHARS_MAX).collect(),
+    };
+    mesh.stop(&reason).await;
     outcome
 }
 

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use crrl_cluster::host::{self, Alone};
 use crrl_cluster::remote::About;
-use crrl_cluster::{OperatorClient, RunDir, Snapshot, host};
+use crrl_cluster::{OperatorClient, RunDir, Snapshot};
 use crrl_config::{ClusterConfig, Role};
 use crrl_control::plan::{Evaluate, PLAN_FILE, Phase, Plan, Train};
 use crrl_control::results::{RESULTS_FILE, Results};
@@ -100,9 +101,14 @@ pub(crate) fn absolute(path: &Path) -> PathBuf {
 }
 
 impl Run {
+    /// Keeps others from bringing this run up, or changing its folder for that, as long as it is held.
+    pub(crate) fn alone(&self) -> anyhow::Result<Alone> {
+        host::alone(&RunDir::new(&self.dir)).map_err(host_error)
+    }
+
     /// Writes configuration and plan into the run's folder. With `resume`, the folder must hold
-    /// the same plan; without, it must hold none.
-    pub(crate) fn prepare(&self, resume: bool) -> anyhow::Result<()> {
+    /// the same plan; without, it must hold none. `_alone` keeps others from doing so meanwhile.
+    pub(crate) fn prepare(&self, resume: bool, _alone: &Alone) -> anyhow::Result<()> {
         let plan_path = self.dir.join(PLAN_FILE);
         let held = std::fs::read_to_string(&plan_path).ok();
         match (held, resume) {
@@ -132,8 +138,6 @@ impl Run {
             }
             (None, false) => {}
         }
-        std::fs::create_dir_all(&self.dir)
-            .with_context(|| format!("cannot make the run folder {}", self.dir.display()))?;
         let text = toml::to_string(&self.config).context("the configuration cannot be written")?;
         crrl_cluster::run_dir::write_atomic(&self.dir.join("cluster.toml"), text.as_bytes())?;
         crrl_cluster::run_dir::write_atomic(&plan_path, self.plan.to_json().as_bytes())?;
@@ -151,7 +155,7 @@ impl Run {
 
     /// Brings the cluster up, shows it until the plan is carried out, and takes it down. The
     /// cluster goes away with this process, however it ends.
-    pub(crate) fn carry_out(&self, quiet: Quiet) -> anyhow::Result<Outcome> {
+    pub(crate) fn carry_out(&self, alone: Alone, quiet: Quiet) -> anyhow::Result<Outcome> {
         if let Some(results) = self.results()?.filter(|results| results.complete) {
             return Ok(Outcome::Complete(results));
         }
@@ -162,7 +166,8 @@ impl Run {
         };
         let run_dir = RunDir::new(&self.dir);
         let starting = Meter::start(quiet, "starting the cluster", "", 0);
-        let (_, tie) = host::up_tied(&run_dir).map_err(host_error)?;
+        let (_, tie) = host::up_tied_alone(&run_dir, &alone).map_err(host_error)?;
+        drop(alone);
         drop(starting);
         let outcome = runtime.block_on(async {
             tokio::select! {

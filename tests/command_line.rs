@@ -116,7 +116,7 @@ fn a_patch_is_scored_component_by_component() {
     std::fs::write(dir.path().join("gold.diff"), gold).expect("writes");
     std::fs::write(dir.path().join("empty.diff"), "").expect("writes");
     let score = |patch: &str| -> serde_json::Value {
-        let output = crrl(dir.path(), &["reward", "gold.diff", patch, "--json"]);
+        let output = crrl(dir.path(), &["reward", "gold.diff", patch, "--json", "--quiet"]);
         serde_json::from_slice(&output.stdout).expect("JSON on stdout")
     };
     let exact = score("gold.diff");

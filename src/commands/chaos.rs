@@ -36,7 +36,8 @@ enum Action {
         json: bool,
     },
     /// Inject faults one after the other into a cluster that trains, measure how it got over each,
-    /// and audit the run. Exit code 0 if it got over all of them and the audit is clean.
+    /// and audit the run. Exit code 0 if it got over all of them and the audit is clean. Ctrl-C ends
+    /// the fault that is under way, with exit code 130.
     Run(RunArgs),
 }
 
@@ -124,6 +125,7 @@ fn inject(args: &RunArgs) -> anyhow::Result<ExitCode> {
             outcomes.push(outcome);
         }
     }
+    campaign.ends();
     drop(meter);
     let auditing = Meter::start(args.quiet, "auditing", "", 0);
     let verdict = evidence::judge(&run)?;

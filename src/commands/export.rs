@@ -15,8 +15,8 @@ use crrl_telemetry::otlp::Collector;
 use crrl_telemetry::{EventFile, Lines};
 use crrl_types::{Event, EventKind, Step};
 
-use super::failure::{Coded, say};
-use crate::meter::Quiet;
+use super::failure::Coded;
+use crate::meter::{Count, Meter, Quiet};
 use crate::run::absolute;
 
 /// Writes a run's curves, one point for each optimizer step, as TensorBoard event files, JSON lines or
@@ -52,12 +52,26 @@ pub(crate) struct Args {
 /// The folder is not a run's, or something cannot be written.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let run = RunDir::new(absolute(&args.run));
-    let store = run.store();
-    if !store.is_file() {
+    if !run.store().is_file() {
         return Err(Coded::usage(format!("{} holds no run", run.path().display())));
     }
-    let steps = Reader::open(&store)?.steps()?;
-    let times = times(&run);
+    if args.tensorboard.is_some() || args.jsonl.is_some() || args.csv.is_some() {
+        curves(args, &run)?;
+    }
+    if args.otlp.is_some() || args.otlp_endpoint.is_some() {
+        let file = args.otlp.as_deref().map(output).transpose()?;
+        traces::export(&run, file, args.otlp_endpoint.as_ref(), args.quiet)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn curves(args: &Args, run: &RunDir) -> anyhow::Result<()> {
+    let meter = Meter::start(args.quiet, "exporting curves", "points", 0);
+    let count = meter.count();
+    let steps = Reader::open(&run.store())?.steps()?;
+    let times = times(run);
+    let files = [&args.tensorboard, &args.jsonl, &args.csv].into_iter().flatten().count();
+    count.of((files * steps.len()) as u64);
     if let Some(folder) = &args.tensorboard {
         let began = times.values().next().map_or(0, |at_ms| at_ms / 1000);
         let mut file = EventFile::create(folder, began)
@@ -65,25 +79,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         for StepRow { step, metrics, .. } in &steps {
             let at_ms = times.get(step).copied().unwrap_or_default();
             file.scalars(step.0, at_ms as f64 / 1e3, metrics)?;
+            count.one();
         }
         file.flush()?;
-        say(&format!("{}: {} steps", file.path().display(), steps.len()));
+        meter.note(&format!("{}: {} steps", file.path().display(), steps.len()));
     }
     if let Some(path) = &args.jsonl {
         let mut lines = Lines::new(output(path)?);
         for StepRow { step, metrics, .. } in &steps {
             lines.step(step.0, times.get(step).copied(), metrics)?;
+            count.one();
         }
         lines.finish()?;
     }
     if let Some(path) = &args.csv {
-        table(output(path)?, &steps)?;
+        table(output(path)?, &steps, &count)?;
     }
-    if args.otlp.is_some() || args.otlp_endpoint.is_some() {
-        let file = args.otlp.as_deref().map(output).transpose()?;
-        traces::export(&run, file, args.otlp_endpoint.as_ref(), args.quiet)?;
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// When each step was committed, the last time.
@@ -107,7 +119,7 @@ fn output(path: &Path) -> anyhow::Result<Box<dyn Write>> {
 }
 
 /// Names are ours and hold neither commas nor quotes.
-fn table(mut out: impl Write, steps: &[StepRow]) -> std::io::Result<()> {
+fn table(mut out: impl Write, steps: &[StepRow], count: &Count) -> std::io::Result<()> {
     let names: BTreeSet<&String> =
         steps.iter().flat_map(|row| row.metrics.iter().map(|(name, _)| name)).collect();
     write!(out, "step")?;
@@ -125,6 +137,7 @@ fn table(mut out: impl Write, steps: &[StepRow]) -> std::io::Result<()> {
             }
         }
         writeln!(out)?;
+        count.one();
     }
     out.flush()
 }

@@ -31,6 +31,9 @@ pub(crate) struct Args {
     action: Option<Action>,
     #[command(flatten)]
     place: Place,
+    /// Ask the cluster with this certificate of the run's folder; without it, with the operator's.
+    #[arg(long = "as", global = true, value_name = "NAME")]
+    who: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -121,9 +124,6 @@ enum Action {
         /// For `log`: only for so many seconds.
         #[arg(long = "for", value_name = "SECONDS")]
         log_for: Option<f64>,
-        /// With this certificate of the run's folder; without it, the operator's.
-        #[arg(long = "as", value_name = "NAME")]
-        who: Option<String>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -145,9 +145,6 @@ enum Action {
         /// End after so many seconds.
         #[arg(long = "for", default_value_t = trace::TTL_MS as f64 / 1000.0, value_name = "SECONDS")]
         trace_for: f64,
-        /// With this certificate of the run's folder; without it, the operator's.
-        #[arg(long = "as", value_name = "NAME")]
-        who: Option<String>,
         /// Print a JSON object a line.
         #[arg(long)]
         jsonl: bool,
@@ -197,6 +194,12 @@ fn detailed(action: &Act, filter: Option<&str>, log_for: Option<f64>) -> Result<
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let reads_files =
+        matches!(args.action, Some(Action::Orders { .. } | Action::Schema | Action::Replay { .. }));
+    if reads_files && args.who.is_some() {
+        let says = "--as goes with what asks a cluster; this reads a file";
+        return Err(coded(&InspectError::Usage(says.to_owned())));
+    }
     if let Some(Action::Schema) = &args.action {
         let mut out = std::io::stdout().lock();
         writeln!(out, "{}", serde_json::to_string_pretty(&schema::schema())?)?;
@@ -208,45 +211,49 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let run = args.place.run_dir()?;
-    inspect(&run, args.action.as_ref()).map_err(|error| coded(&error))
+    inspect(&run, args.who.as_deref(), args.action.as_ref()).map_err(|error| coded(&error))
 }
 
-fn inspect(run: &RunDir, action: Option<&Action>) -> Result<ExitCode, InspectError> {
+fn inspect(
+    run: &RunDir,
+    who: Option<&str>,
+    action: Option<&Action>,
+) -> Result<ExitCode, InspectError> {
     let mut out = std::io::stdout().lock();
     let (query, json) = match action {
         None => {
-            tui::watch(run, colour())?;
+            tui::watch(run, who, colour())?;
             return Ok(ExitCode::SUCCESS);
         }
         Some(Action::Watch { jsonl }) => {
-            watching::watch(run, *jsonl, &mut out)?;
+            watching::watch(run, who, *jsonl, &mut out)?;
             return Ok(ExitCode::SUCCESS);
         }
         Some(Action::Diagnose { look_for, json, quiet }) => {
             let looking = Meter::start(*quiet, "looking at the cluster", "", 0);
-            let verdict = watching::diagnose(run, seconds(*look_for));
+            let verdict = watching::diagnose(run, who, seconds(*look_for));
             drop(looking);
             let verdict = verdict?;
             watching::print(&verdict, *json, &mut out)?;
             return Ok(ExitCode::from(if verdict.healthy { 0 } else { UNHEALTHY }));
         }
         Some(Action::Record { recording, record_for }) => {
-            say(&watching::record(run, recording, record_for.map(seconds))?);
+            say(&watching::record(run, who, recording, record_for.map(seconds))?);
             return Ok(ExitCode::SUCCESS);
         }
         Some(Action::Replay { recording }) => {
             tui::replay(recording, colour())?;
             return Ok(ExitCode::SUCCESS);
         }
-        Some(Action::Do { action, target, yes, filter, log_for, who, json }) => {
+        Some(Action::Do { action, target, yes, filter, log_for, json }) => {
             let action = detailed(action, filter.as_deref(), *log_for)?;
             let order = Order { target: named(target)?, action };
             confirmed(&order, *yes)?;
-            let answer = orders::give(run, who.as_deref(), &order)?;
+            let answer = orders::give(run, who, &order)?;
             orders::print(&answer, *json, &mut out)?;
             return Ok(ExitCode::from(orders::exit_code(answer.outcome)));
         }
-        Some(Action::Trace { target, filter, max_count, max_rate, trace_for, who, jsonl }) => {
+        Some(Action::Trace { target, filter, max_count, max_rate, trace_for, jsonl }) => {
             let request = TraceRequest {
                 target: named(target)?,
                 filter: filter.clone(),
@@ -254,7 +261,7 @@ fn inspect(run: &RunDir, action: Option<&Action>) -> Result<ExitCode, InspectErr
                 max_rate: *max_rate,
                 ttl_ms: u64::try_from(seconds(*trace_for).as_millis()).unwrap_or(u64::MAX),
             };
-            let ended: Ended = tracing::trace(run, who.as_deref(), &request, *jsonl, &mut out)?;
+            let ended: Ended = tracing::trace(run, who, &request, *jsonl, &mut out)?;
             say(&ended.says());
             return Ok(ExitCode::from(ended.exit_code()));
         }
@@ -273,7 +280,7 @@ fn inspect(run: &RunDir, action: Option<&Action>) -> Result<ExitCode, InspectErr
             (Query::Episodes { limit: *limit, filter: filter.clone() }, *json)
         }
     };
-    query::run(run, &query, json, &mut out)?;
+    query::run(run, who, &query, json, &mut out)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -61,8 +61,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         args.steps
     );
     let run = Run { title: "crrl quickstart".into(), dir: dir.clone(), config, plan, resume };
-    run.prepare(args.resume)?;
-    match run.carry_out(args.quiet)? {
+    let alone = run.alone()?;
+    run.prepare(args.resume, &alone)?;
+    match run.carry_out(alone, args.quiet)? {
         Outcome::Interrupted => Ok(ExitCode::from(INTERRUPTED)),
         Outcome::Complete(results) => {
             let summary = Summary::of(&results, args.seed, started.elapsed().as_secs_f64())

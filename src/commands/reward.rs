@@ -12,6 +12,7 @@ use crrl_rl::similarity::{self, Similarity};
 use crrl_types::Reward;
 
 use super::failure::Coded;
+use crate::meter::{Meter, Quiet};
 
 /// Bytes of a patch file that are read.
 const PATCH_BYTES_MAX: u64 = 32 * 1024 * 1024;
@@ -35,6 +36,8 @@ pub(crate) struct Args {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    quiet: Quiet,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -68,11 +71,12 @@ fn weight(text: &str) -> Result<(Part, f64), String> {
 /// When a file cannot be read, GOLD is no patch, or the weights make no reward. A bad PATCH is no
 /// error: it scores 0, with the reason.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { gold: gold_path, patch, base, weights: given, json: as_json } = args;
+    let Args { gold: gold_path, patch, base, weights: given, json: as_json, quiet } = args;
     let weights = weights(&given);
     weights.validate().map_err(|error| Coded::usage(error.to_string()))?;
     let gold = read(&gold_path)?;
     let patch = read(&patch)?;
+    let comparing = Meter::start(quiet, "comparing", "", 0);
     let mut similarity = similarity::compare(&gold, &patch, true).map_err(|error| {
         let path = gold_path.display();
         Coded::usage(format!("{path} is no patch to score against: {error}"))
@@ -82,6 +86,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     {
         compare_results(base, &gold, &patch, &mut similarity)?;
     }
+    drop(comparing);
     let reward = compose(&weights, &similarity, &Conduct::default())?;
     let text = if as_json {
         format!("{}\n", json(&similarity, &reward))

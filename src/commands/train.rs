@@ -64,9 +64,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     plan.limits.on_loss = config.rollout.on_loss;
     let (title, dir) = ("crrl train".into(), absolute(&config.run.dir));
     let run = Run { title, dir, config, plan, resume: resume(args) };
-    run.prepare(args.resume)?;
+    let alone = run.alone()?;
+    run.prepare(args.resume, &alone)?;
     let started = Instant::now();
-    match run.carry_out(args.quiet)? {
+    match run.carry_out(alone, args.quiet)? {
         Outcome::Interrupted => Ok(ExitCode::from(INTERRUPTED)),
         Outcome::Complete(results) => {
             let wall_s = started.elapsed().as_secs_f64();

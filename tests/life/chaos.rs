@@ -5,21 +5,42 @@ use crrl_types::fault::{Fault, Injection};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::world::World;
+use crate::world::{World, end};
 
-const CUT_OFF: &str = r#"
+const NETWORK: &str = r#"
 [[fault]]
 name = "cut off"
 kind = "drop"
 node = "rollout-1"
 duration_s = 3
+[[fault]]
+kind = "delay"
+role = "coordinator"
+ms = 50
+jitter_ms = 100
+duration_s = 1
+[[fault]]
+kind = "duplicate"
+role = "coordinator"
+share = 0.5
+duration_s = 1
+[[fault]]
+kind = "corrupt"
+role = "coordinator"
+share = 0.3
+duration_s = 1
+[[fault]]
+kind = "truncate"
+role = "coordinator"
+share = 0.3
+duration_s = 1
 "#;
 
 #[test]
 fn faults_fire_are_survived_and_lose_nothing() {
     let world = World::new();
     world.configure("steps = 20", "steps = 100000");
-    std::fs::write(world.folder.path().join("faults.toml"), CUT_OFF).expect("writable");
+    std::fs::write(world.folder.path().join("faults.toml"), NETWORK).expect("writable");
     let mut training = world.train(&[]);
     training.until_step(2);
     let chaos = "chaos run kill-rollout faults.toml not-finite corrupt-offer kill-coordinator \
@@ -29,12 +50,12 @@ fn faults_fire_are_survived_and_lose_nothing() {
     let value: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     assert_eq!(output.status.code(), Some(0), "{said}\n{value:#}");
     let outcomes = value["outcomes"].as_array().expect("a list");
-    assert_eq!(outcomes.len(), 5);
+    assert_eq!(outcomes.len(), 9);
     for outcome in outcomes {
         assert!(outcome["fired"].as_u64().is_some_and(|fired| fired > 0), "{outcome}");
     }
     // What was killed or cut off was missed, and not only waited for.
-    for at in [0, 1, 4] {
+    for at in [0, 1, 8] {
         assert!(outcomes[at]["noticed_s"].is_f64(), "{}", outcomes[at]);
     }
     training.signal(Signal::SIGINT);
@@ -51,6 +72,51 @@ fn faults_fire_are_survived_and_lose_nothing() {
     assert_eq!(output.status.code(), Some(1), "{out}");
     assert!(out.contains("BROKEN  I6"), "{out}");
     assert!(out.contains("no checkpoint loads"), "{out}");
+}
+
+/// One that would outlast any test.
+const LONG: &str = r#"
+[[fault]]
+kind = "slow-tools"
+node = "rollout-0"
+ms = 1
+duration_s = 600
+"#;
+
+#[test]
+fn a_fault_is_lifted_when_whoever_injected_it_is_told_to_stop() {
+    let world = World::new();
+    world.configure("steps = 20", "steps = 100000");
+    std::fs::write(world.folder.path().join("long.toml"), LONG).expect("writable");
+    let mut training = world.train(&[]);
+    training.until_step(1);
+    let chaos = ["chaos", "run", "long.toml", "--window", "0.2"];
+    let mut chaos = world.starts(&chaos, "chaos.stderr");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let seen = || {
+        let snapshot = runtime.block_on(async {
+            let client = OperatorClient::connect(&world.run).await.ok()?;
+            let snapshot = client.status().await.ok();
+            client.close().await;
+            snapshot
+        });
+        let mut nodes = snapshot?.nodes.into_iter();
+        let report = nodes.find(|report| report.node.as_str() == "rollout-0")?;
+        report.faults.into_iter().find(|seen| seen.fault == Fault::SlowTools { ms: 1 })
+    };
+    let begun = training.until("the fault", || seen().filter(|seen| seen.active));
+    end(chaos.id(), Signal::SIGINT);
+    let over = training.until("the end of the fault", || seen().filter(|seen| !seen.active));
+    assert_eq!(over.id, begun.id);
+    assert_eq!(chaos.wait().expect("is ours").code(), Some(130));
+    let said = std::fs::read_to_string(world.folder.path().join("chaos.stderr")).expect("a file");
+    assert!(said.contains("the fault in rollout-0") && said.contains("was lifted"), "{said}");
+    let log = std::fs::read_to_string(world.run.log("rollout-0")).expect("a log");
+    assert!(log.contains("a fault is lifted"), "{log}");
+    // The run goes on, and what was asked for is written down.
+    training.until_step(world.steps() + 2);
+    let orders = std::fs::read_to_string(world.run.orders()).expect("a log of orders");
+    assert!(orders.contains("lifted"), "{orders}");
 }
 
 /// Faults of the machine, of sandboxes and of actors, each for a moment.

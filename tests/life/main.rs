@@ -2,6 +2,7 @@
 //! or can be resumed, and its ledger accounts for every episode.
 
 mod adapters;
+mod certificates;
 mod chaos;
 mod container;
 mod damage;
@@ -21,6 +22,7 @@ mod terminal;
 #[path = "../../crates/inspect/tests/inspect/tmux.rs"]
 mod tmux;
 mod traces;
+mod wedged;
 mod world;
 
 use std::net::UdpSocket;

@@ -207,6 +207,45 @@ fn processes_are_ended_and_started_and_the_log_of_orders_outlives_them() {
     assert_eq!(denied[0]["roles"], serde_json::json!(["viewer"]));
 }
 
+#[test]
+fn a_viewer_of_a_name_of_its_own_looks_at_everything_and_changes_nothing() {
+    let world = endless();
+    let mut training = world.train(&[]);
+    training.until_step(1);
+    let inspect = |words: &str| {
+        let words = format!("inspect {words} --run run");
+        world.crrl(&words.split_whitespace().collect::<Vec<_>>())
+    };
+    world.succeeds(&["tls", "issue", "anna", "--role", "viewer", "--run", "run"]);
+    for look in ["nodes", "actors", "tree", "episodes", "record anna.rec --for 0.5"] {
+        let output = inspect(&format!("{look} --as anna"));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{look}: {said}");
+    }
+    let output = inspect("diagnose --for 0.5 --json --as anna");
+    let verdict: Value = serde_json::from_slice(&output.stdout).expect("a verdict");
+    let looked_at = verdict["looked_at"].as_str().unwrap_or_default();
+    assert!(looked_at.starts_with("4 nodes"), "{verdict}");
+    let (code, answer) = give(&world, "drain rollout-0 --as anna");
+    assert_eq!((code, &answer["outcome"]), (7, &Value::from("denied")), "{answer}");
+    works(&mut training, "rollout-0");
+
+    // A name without a certificate is told, whatever is asked; one that does nothing as well.
+    let wrong = [
+        ("nodes --as bob", "bob.pem"),
+        ("watch --as bob", "bob.pem"),
+        ("diagnose --as bob", "bob.pem"),
+        ("do drain rollout-0 --yes --as bob", "bob.pem"),
+        ("orders --as anna", "reads a file"),
+    ];
+    for (asked, says) in wrong {
+        let output = inspect(asked);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{asked}: {said}");
+        assert!(said.contains(says), "{asked}: {said}");
+    }
+}
+
 /// Traces; the exit code and the lines.
 fn traced(world: &World, words: &str) -> (i32, Vec<Value>) {
     let words = format!("inspect trace {words} --jsonl --run run");

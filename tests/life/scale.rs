@@ -81,6 +81,11 @@ fn a_second_up_of_one_run_is_told_of_the_first() {
     let (code, said) = world.refused(&["cluster", "up"]);
     assert_eq!(code, 4, "{said}");
     assert!(said.contains("another `up` of") && said.contains("wait for it"), "{said}");
+    // The run folder is as it was.
+    let files = || std::fs::read_dir(world.run.path()).expect("is there").count();
+    assert_eq!(files(), 1, "the second one has written into it");
+    let (code, said) = world.refused(&["train"]);
+    assert_eq!((code, files()), (4, 1), "{said}");
     drop(lock);
     world.succeeds(&["cluster", "up"]);
     world.succeeds(&["cluster", "down"]);

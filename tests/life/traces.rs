@@ -193,6 +193,11 @@ fn every_episode_is_one_tree_live_and_afterwards() {
     let nobody = world.refused(&["export", "run", "--otlp-endpoint", "http://127.0.0.1:1"]);
     assert_eq!(nobody.0, 6, "{}", nobody.1);
     assert!(nobody.1.contains("no collector at http://127.0.0.1:1"), "{}", nobody.1);
+
+    let curves = ["export", "run", "--tensorboard", "curves", "--csv", "steps.csv"];
+    let said = world.succeeds(&curves);
+    assert!(said.contains(&format!("{} steps", world.steps())), "{said}");
+    assert_eq!(world.succeeds(&[&curves[..], &["--quiet"]].concat()), "");
 }
 
 /// Whether a policy that is good for nothing called no tool in the whole run.

@@ -103,11 +103,7 @@ fn config(rng: &mut Rng, seed: u64) -> ClusterConfig {
         name,
         roles: roles.to_vec(),
         threads: 1,
-        external: false,
-        host: None,
-        dir: None,
-        model: None,
-        binary: None,
+        ..Node::default()
     };
     let mut nodes = Vec::new();
     if rng.random_bool(0.5) {

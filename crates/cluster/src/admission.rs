@@ -38,17 +38,19 @@ const WRONG_WINDOW: Duration = Duration::from_secs(60);
 /// How long a node waits for an answer at the door.
 const KNOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What a stranger says.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Question {
-    token: String,
-    secret: String,
-    request: String,
+pub(crate) struct Question {
+    pub(crate) token: String,
+    pub(crate) secret: String,
+    pub(crate) request: String,
 }
 
+/// What a stranger is told.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Answer {
+pub(crate) enum Answer {
     Welcome(Box<Invitation>),
     Refused(String),
 }

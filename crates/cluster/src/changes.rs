@@ -45,6 +45,13 @@ pub struct Change {
     /// The machine it is started on over ssh; none is this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// Where its tensors live.
+    pub device: String,
+    /// The GPU it sees; all of them if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<u32>,
+    /// Private memory it may take, in MiB; 0 sets no bound.
+    pub memory_mib: u64,
     /// What is done about it.
     pub action: Action,
 }
@@ -102,26 +109,20 @@ pub fn plan(wanted: &ClusterConfig, observed: &Observed) -> Changes {
         (true, _) if runs(&node.name) => Action::Keep,
         _ => Action::Start,
     };
-    let mut changes: Vec<Change> = nodes
-        .iter()
-        .map(|node| Change {
-            name: node.name.clone(),
-            roles: node.roles.clone(),
-            threads: node.threads,
-            host: node.host.clone(),
-            action: action(node),
-        })
-        .collect();
+    let change = |node: &Node, action| Change {
+        name: node.name.clone(),
+        roles: node.roles.clone(),
+        threads: node.threads,
+        host: node.host.clone(),
+        device: wanted.device_of(node).to_owned(),
+        gpu: node.gpu,
+        memory_mib: node.memory_mib,
+        action,
+    };
+    let mut changes: Vec<Change> = nodes.iter().map(|node| change(node, action(node))).collect();
     let wanted_too = |node: &&Node| nodes.iter().any(|other| other.name == node.name);
-    changes.extend(held.iter().filter(|node| runs(&node.name) && !wanted_too(node)).map(|node| {
-        Change {
-            name: node.name.clone(),
-            roles: node.roles.clone(),
-            threads: node.threads,
-            host: node.host.clone(),
-            action: Action::Stop,
-        }
-    }));
+    let gone = held.iter().filter(|node| runs(&node.name) && !wanted_too(node));
+    changes.extend(gone.map(|node| change(node, Action::Stop)));
     Changes { id: id(wanted, &changes), nodes: changes, obstacle }
 }
 

@@ -161,7 +161,38 @@ pub struct Tie(#[expect(dead_code, reason = "held open until it is dropped")] Ch
 /// # Errors
 /// [`HostError`], with what to do about it.
 pub fn up(run: &RunDir) -> Result<Up, HostError> {
-    Ok(start(run, false)?.0)
+    up_alone(run, &alone(run)?)
+}
+
+/// As [`up`], by whoever is alone already.
+///
+/// # Errors
+/// As [`up`].
+pub fn up_alone(run: &RunDir, alone: &Alone) -> Result<Up, HostError> {
+    Ok(start(run, alone, false)?.0)
+}
+
+/// Nobody else brings a run up or changes its nodes as long as this is held.
+pub struct Alone(Lock);
+
+impl std::fmt::Debug for Alone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Alone").finish_non_exhaustive()
+    }
+}
+
+/// Makes sure that nobody else brings this run up or changes its nodes meanwhile. Whoever writes into
+/// the run folder first for that takes this before. Makes the folder.
+///
+/// # Errors
+/// [`HostError::UpRuns`], or the system's.
+pub fn alone(run: &RunDir) -> Result<Alone, HostError> {
+    let path = run.path();
+    std::fs::create_dir_all(path).map_err(system(format!("make {}", path.display())))?;
+    match Lock::take(&path.join("up.lock"))? {
+        Ok(lock) => Ok(Alone(lock)),
+        Err(pid) => Err(HostError::UpRuns { run: path.to_owned(), pid }),
+    }
 }
 
 /// As [`up`], but the host goes away with the caller. No tie where a host was running already: that
@@ -170,15 +201,19 @@ pub fn up(run: &RunDir) -> Result<Up, HostError> {
 /// # Errors
 /// [`HostError`], with what to do about it.
 pub fn up_tied(run: &RunDir) -> Result<(Up, Option<Tie>), HostError> {
-    start(run, true)
+    up_tied_alone(run, &alone(run)?)
 }
 
-fn start(run: &RunDir, tied: bool) -> Result<(Up, Option<Tie>), HostError> {
+/// As [`up_tied`], by whoever is alone already.
+///
+/// # Errors
+/// As [`up_tied`].
+pub fn up_tied_alone(run: &RunDir, alone: &Alone) -> Result<(Up, Option<Tie>), HostError> {
+    start(run, alone, true)
+}
+
+fn start(run: &RunDir, Alone(_held): &Alone, tied: bool) -> Result<(Up, Option<Tie>), HostError> {
     let config = run.config()?;
-    let _lock = match Lock::take(&run.path().join("up.lock"))? {
-        Ok(lock) => lock,
-        Err(pid) => return Err(HostError::UpRuns { run: run.path().to_owned(), pid }),
-    };
     if let Some(pid) = host_pid(run)? {
         return Ok((Up::Already { pid }, None));
     }
@@ -231,12 +266,8 @@ fn spawn_host(run: &RunDir, log: &Path, tied: bool) -> Result<Child, HostError> 
 ///
 /// # Errors
 /// [`HostError`]. `false` where no host is running any more.
-pub fn adjust(run: &RunDir) -> Result<bool, HostError> {
+pub fn adjust(run: &RunDir, Alone(_held): &Alone) -> Result<bool, HostError> {
     let config = run.config()?;
-    let _lock = match Lock::take(&run.path().join("up.lock"))? {
-        Ok(lock) => lock,
-        Err(pid) => return Err(HostError::UpRuns { run: run.path().to_owned(), pid }),
-    };
     let Some(pid) = host_pid(run)? else { return Ok(false) };
     let state = state(run).unwrap_or_default();
     let runs = |node: &Node| state.nodes.iter().any(|n| n.name == node.name && n.pid.is_some());

@@ -234,7 +234,8 @@ impl MeshOptions {
         }
         let cluster = &config.cluster;
         if this.roles.contains(&Role::Rollout) && options.listen.is_none() {
-            options.relay = relay_address(&cluster.relay, &options.dial)?;
+            let relay = this.relay.as_ref().unwrap_or(&cluster.relay);
+            options.relay = relay_address(relay, &options.dial)?;
         }
         options.transport.bulk_bytes_per_s = cluster.bulk_mib_per_s.saturating_mul(1 << 20);
         options.certificate = Validity::hours(cluster.certificate_hours);
@@ -476,7 +477,7 @@ fn relay_address(
         address => address
             .parse()
             .map(Some)
-            .map_err(|_| MeshError::Node(format!("cluster.relay is {address:?}, no address"))),
+            .map_err(|_| MeshError::Node(format!("relay is {address:?}, no address"))),
     }
 }
 

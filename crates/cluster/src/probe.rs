@@ -5,14 +5,17 @@
 //! Reading asks nobody. A probe also keeps its actor from the next message while somebody has it
 //! suspended ([`crate::gate`]), and shows messages to whoever traces them ([`crate::tap`]).
 
+use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crrl_types::NodeName;
 use crrl_types::actor::{ActorReport, ActorState};
+use futures::FutureExt as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use crate::gate::Gate;
@@ -277,6 +280,21 @@ impl Watched {
         seen.last_failure = Some(why.chars().take(FAILURE_CHARS_MAX).collect());
     }
 
+    /// Does a piece of the actor's work and keeps why it failed. A panic goes on to whoever supervises
+    /// the actor; nothing of the actor is used after it.
+    async fn done<T>(
+        &self,
+        work: impl Future<Output = Result<T, ActorProcessingErr>> + Send,
+    ) -> Result<T, ActorProcessingErr> {
+        match AssertUnwindSafe(work).catch_unwind().await {
+            Ok(done) => done.inspect_err(|error| self.failed(&error.to_string())),
+            Err(panic) => {
+                self.failed(&format!("panicked: {}", words(&*panic)));
+                resume_unwind(panic)
+            }
+        }
+    }
+
     fn report(&self) -> ActorReport {
         let seen = lock(&self.seen);
         let is_alive = !matches!(seen.state, ActorState::Stopped | ActorState::Failed);
@@ -299,6 +317,12 @@ impl Watched {
             up_ms: ms(seen.since.elapsed()),
         }
     }
+}
+
+/// What a panic said.
+fn words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given")
 }
 
 /// An actor at a message; also where the future that handles it is dropped half way.
@@ -352,10 +376,9 @@ where
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let started = self.inner.pre_start(myself, arguments).await;
-        match &started {
-            Ok(_) => self.watched.set(ActorState::Idle),
-            Err(error) => self.watched.failed(&error.to_string()),
+        let started = self.watched.done(self.inner.pre_start(myself, arguments)).await;
+        if started.is_ok() {
+            self.watched.set(ActorState::Idle);
         }
         started
     }
@@ -365,7 +388,7 @@ where
         myself: ActorRef<Self::Msg>,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        self.inner.post_start(myself, state).await
+        self.watched.done(self.inner.post_start(myself, state)).await
     }
 
     async fn post_stop(
@@ -388,19 +411,13 @@ where
         let from_elsewhere = matches!(kind.as_str(), "Inbound" | "Peer");
         self.watched.gate.passed().await;
         let is_traced = self.watched.taps.is_on().then(|| (kind.clone(), Instant::now()));
-        let handled = {
-            let mut at = self.watched.begin(kind, from_elsewhere);
-            if let Some(hang) = &self.hang {
-                hang.over().await;
-            }
-            let handled = self.inner.handle(myself, message, state).await;
-            if let Some((kind, began)) = is_traced {
-                self.watched.handled(&kind, at.what.take().as_deref(), began.elapsed());
-            }
-            handled
-        };
-        if let Err(error) = &handled {
-            self.watched.failed(&error.to_string());
+        let mut at = self.watched.begin(kind, from_elsewhere);
+        if let Some(hang) = &self.hang {
+            hang.over().await;
+        }
+        let handled = self.watched.done(self.inner.handle(myself, message, state)).await;
+        if let Some((kind, began)) = is_traced {
+            self.watched.handled(&kind, at.what.take().as_deref(), began.elapsed());
         }
         handled
     }
@@ -411,14 +428,8 @@ where
         event: SupervisionEvent,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let handled = {
-            let _at = self.watched.begin("Supervision".to_owned(), false);
-            self.inner.handle_supervisor_evt(myself, event, state).await
-        };
-        if let Err(error) = &handled {
-            self.watched.failed(&error.to_string());
-        }
-        handled
+        let _at = self.watched.begin("Supervision".to_owned(), false);
+        self.watched.done(self.inner.handle_supervisor_evt(myself, event, state)).await
     }
 }
 
@@ -438,6 +449,7 @@ mod tests {
     enum Msg {
         Inbound,
         Fail,
+        Panic,
     }
     impl ractor::Message for Msg {}
 
@@ -462,6 +474,7 @@ mod tests {
                     Ok(())
                 }
                 Msg::Fail => Err("told to fail".into()),
+                Msg::Panic => panic!("told to panic"),
             }
         }
     }
@@ -586,5 +599,25 @@ mod tests {
         }
         let seen = until(&probes, |seen| seen.state != ActorState::Idle).await;
         assert_eq!(seen.last_failure.as_deref(), Some("told to fail"));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_failure_with_its_words_until_the_restart_and_after_it() {
+        let (probes, go) = (Probes::default(), Arc::new(Notify::new()));
+        let watched = probes.starting("worker", "Worker", Some("node"));
+        let probe = Probe::new(Worker(Arc::clone(&go)), watched);
+        let (actor, ended) = Actor::spawn(None, probe, ()).await.expect("starts");
+        actor.cast(Msg::Panic).expect("runs");
+        ended.await.expect("the panic ends with the actor");
+        let seen = probes.report().remove(0);
+        assert_eq!((seen.state, seen.handled), (ActorState::Failed, 1));
+        assert_eq!(seen.last_failure.as_deref(), Some("panicked: told to panic"));
+        assert_eq!(seen.handling, None);
+        let watched = probes.starting("worker", "Worker", Some("node"));
+        let probe = Probe::new(Worker(Arc::clone(&go)), watched);
+        let (_actor, _) = Actor::spawn(None, probe, ()).await.expect("starts");
+        let seen = until(&probes, |seen| seen.state == ActorState::Idle).await;
+        assert_eq!(seen.restarts, 1);
+        assert_eq!(seen.last_failure.as_deref(), Some("panicked: told to panic"));
     }
 }

@@ -142,15 +142,19 @@ fn check(bytes: &[u8]) -> [u8; CHECK_BYTES] {
     check
 }
 
+/// Bytes of a token as text, with their checksum.
+pub(crate) fn text(mut bytes: Vec<u8>) -> String {
+    bytes.extend(check(&bytes));
+    format!("{PREFIX}{}", BASE32_NOPAD_NOCASE.encode(&bytes).to_lowercase())
+}
+
 fn hex(bytes: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(bytes)
 }
 
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = self.bytes();
-        bytes.extend(check(&bytes));
-        write!(f, "{PREFIX}{}", BASE32_NOPAD_NOCASE.encode(&bytes).to_lowercase())
+        f.write_str(&text(self.bytes()))
     }
 }
 
@@ -185,9 +189,8 @@ impl FromStr for Token {
         let mut parts =
             || Some((take(&mut rest)?, take(&mut rest)?, take(&mut rest)?, take(&mut rest)?));
         let (port, pin, id, secret) = parts().ok_or(damaged.clone())?;
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
-        let name = std::str::from_utf8(rest).ok().filter(|name| name.chars().all(plain));
-        let name = name.filter(|name| !name.is_empty()).ok_or(damaged)?;
+        let name = std::str::from_utf8(rest).ok().filter(|name| crrl_config::is_node_name(name));
+        let name = name.ok_or(damaged)?;
         let address = SocketAddr::new(ip, u16::from_be_bytes(port));
         Ok(Self { name: name.into(), address, pin, id, secret })
     }
@@ -362,6 +365,8 @@ mod tests {
             assert!(text[..at].parse::<Token>().is_err(), "cut at {at}");
         }
         assert!(!format!("{token:?}").contains(&token.secret()), "the secret would be logged");
+        let long = Token { name: "n".repeat(49).into(), ..token };
+        assert!(long.to_string().parse::<Token>().is_err(), "no node may be named so");
     }
 
     #[test]

@@ -1,21 +1,25 @@
-//! What this crate makes of bytes from a peer or an operator: for tests that feed it any. Never used
-//! by a node.
+//! What this crate makes of bytes from a peer, a stranger or an operator: for tests that feed it any.
+//! Never used by a node.
 
 use crrl_control::wire::Wire;
 use crrl_transport::{DecodeError, decode, encode};
 use crrl_types::fault::{Fault, Injection};
 use crrl_types::{
-    Action, AdapterManifest, NodeName, Order, Target, TaskId, TraceEnd, TraceEvent, TraceRequest,
-    TraceStop, Traced,
+    Action, AdapterManifest, Digest, NodeName, Order, Target, TaskId, TraceEnd, TraceEvent,
+    TraceRequest, TraceStop, Traced,
 };
+use crrl_weights::{DeltaOffer, Offer, Payload};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::admission::{self, Question};
 use crate::bulk::Head;
+use crate::invitation::Invitation;
 use crate::join::{Answer, Hello};
 use crate::operator::{self, Request};
 use crate::order_log;
 use crate::peer::{Packet, Token};
+use crate::{token, weights};
 
 /// What is read, written and read again is the same, byte for byte, the second time.
 fn reads<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> bool {
@@ -45,14 +49,55 @@ pub fn is_head(bytes: &[u8]) -> bool {
     reads::<Head>(bytes)
 }
 
+/// As [`reads`], of JSON.
+fn reads_json<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> bool {
+    let Ok(value) = serde_json::from_slice::<T>(bytes) else { return false };
+    let once = serde_json::to_vec(&value).expect("plain data has a text");
+    let again: T = serde_json::from_slice(&once).expect("what was written can be read");
+    assert_eq!(serde_json::to_vec(&again).expect("as before"), once);
+    true
+}
+
 /// Whether bytes are what a person's tool may ask.
 #[must_use]
 pub fn is_request(bytes: &[u8]) -> bool {
-    let Ok(request) = serde_json::from_slice::<Request>(bytes) else { return false };
-    let once = serde_json::to_vec(&request).expect("plain data has a text");
-    let again: Request = serde_json::from_slice(&once).expect("what was written can be read");
-    assert_eq!(serde_json::to_vec(&again).expect("as before"), once);
+    reads_json::<Request>(bytes)
+}
+
+/// Whether bytes are what somebody without a certificate says at the door, or is answered there.
+#[must_use]
+pub fn is_admission(bytes: &[u8]) -> bool {
+    reads_json::<Question>(bytes) || reads_json::<admission::Answer>(bytes)
+}
+
+/// Whether bytes are what a certificate is asked for with.
+#[must_use]
+pub fn is_certificate_request(bytes: &[u8]) -> bool {
+    Invitation::key_of(&String::from_utf8_lossy(bytes)).is_ok()
+}
+
+/// Whether bytes are a token, as text or as what is in it: nobody guesses a checksum.
+#[must_use]
+pub fn is_token(bytes: &[u8]) -> bool {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) if text.trim_start().starts_with(token::PREFIX) => text.to_owned(),
+        _ => token::text(bytes.to_vec()),
+    };
+    let Ok(read) = text.parse::<token::Token>() else { return false };
+    // Files are named after it.
+    assert!(crrl_config::is_node_name(read.name.as_str()), "{:?}", read.name);
+    assert_eq!(read.to_string().parse(), Ok(read));
     true
+}
+
+/// Whether bytes are a request for chunks, its answer, or an offer.
+#[must_use]
+pub fn is_weights(bytes: &[u8]) -> bool {
+    if let Ok(offer) = decode::<Offer>(bytes) {
+        // Asked of each that comes from outside, whatever it says.
+        let _ = offer.is_sound();
+    }
+    reads::<weights::Request>(bytes) | reads::<weights::Answer>(bytes) | reads::<Offer>(bytes)
 }
 
 /// Whether bytes are what a trace says.
@@ -120,6 +165,51 @@ pub fn requests() -> Vec<Vec<u8>> {
     ]
     .map(|request| serde_json::to_vec(&request).expect("plain data has a text"))
     .to_vec()
+}
+
+/// What is said at the door, to begin with.
+#[must_use]
+pub fn questions() -> Vec<Vec<u8>> {
+    let question = Question {
+        token: "0011223344556677".into(),
+        secret: "00112233445566778899aabbccddeeff".into(),
+        request: "-----BEGIN CERTIFICATE REQUEST-----\nMA==\n-----END CERTIFICATE REQUEST-----\n"
+            .into(),
+    };
+    let refused = admission::Answer::Refused("the token is not known here".into());
+    let text = "plain data has a text";
+    vec![serde_json::to_vec(&question).expect(text), serde_json::to_vec(&refused).expect(text)]
+}
+
+/// Tokens, as text and as what is in it, to begin with.
+#[must_use]
+pub fn tokens() -> Vec<Vec<u8>> {
+    let head =
+        |family: u8, address: &[u8]| [&[family][..], address, &[0x1c, 0xf3], &[7; 40]].concat();
+    let named = |head: Vec<u8>| [&head[..], b"guest-1"].concat();
+    let (four, six) = (named(head(4, &[10, 0, 0, 5])), named(head(6, &[9; 16])));
+    vec![token::text(four.clone()).into_bytes(), four, six]
+}
+
+/// Requests for chunks, answers and offers of an adapter of these bytes, to begin with.
+#[must_use]
+pub fn weights(manifest: AdapterManifest, adapter: &[u8]) -> Vec<Vec<u8>> {
+    let fetch = weights::Request::Fetch { digest: manifest.digest, ranges: vec![(0, 3), (5, 6)] };
+    let base = Digest::of(b"base");
+    let whole = Offer::whole(manifest, adapter);
+    let delta = Some(DeltaOffer { base, payload: Payload::of(b"a difference") });
+    let offers = [whole.clone(), Offer { delta, ..whole }];
+    let refused = weights::Answer::Refused("there are no such chunks".into());
+    let requests = [fetch, weights::Request::Follow].map(|request| encode(&request));
+    let answers =
+        [weights::Answer::Coming, weights::Answer::Unknown, refused].map(|answer| encode(&answer));
+    let offers = offers.map(|offer| encode(&offer));
+    requests
+        .into_iter()
+        .chain(answers)
+        .chain(offers)
+        .map(|bytes| bytes.expect("plain data"))
+        .collect()
 }
 
 /// Frames of a trace, to begin with.

@@ -282,6 +282,8 @@ async fn a_node_of_the_build_before_takes_part_and_is_sent_only_what_it_knows() 
     let refused =
         coordinator.mesh.cast(&world.name("rollout"), unknown()).expect_err("newer than it");
     assert!(matches!(refused, CastError::TooOld(_)), "{refused}");
+    let lift = coordinator.mesh.cast(&world.name("rollout"), Wire::Lift { id: 7 });
+    assert!(matches!(lift, Err(CastError::TooOld(_))), "{lift:?}");
     coordinator.mesh.cast(&world.name("learner"), unknown()).expect("known");
     assert_eq!(new.message().await.wire, unknown());
     // What both know goes both ways, small and large.

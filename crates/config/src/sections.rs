@@ -485,6 +485,20 @@ pub struct Node {
     /// The program that is copied there, a file of this machine; this very program if none is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binary: Option<PathBuf>,
+    /// Where its tensors live; as `model.device` if none is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// The GPU it sees, by the driver's number; all of them, and the first is used, if none is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<u32>,
+    /// Private memory its process may take, in MiB; a process that wants more ends, and is started
+    /// again. 0 sets no bound.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub memory_mib: u64,
+    /// Address of its machine, and port, at which it passes adapters on to other rollout nodes; as
+    /// `cluster.relay` if none is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<String>,
 }
 
 impl Node {
@@ -500,6 +514,11 @@ fn is_false(value: &bool) -> bool {
     !*value
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
 fn one_thread() -> usize {
     1
 }
@@ -510,6 +529,12 @@ impl ClusterConfig {
     #[must_use]
     pub fn nodes(&self) -> Vec<Node> {
         if self.node.is_empty() { Self::default_nodes() } else { self.node.clone() }
+    }
+
+    /// Where the tensors of a node live.
+    #[must_use]
+    pub fn device_of<'a>(&'a self, node: &'a Node) -> &'a str {
+        node.device.as_deref().unwrap_or(&self.model.device)
     }
 
     /// One coordinator with the parameter server, one learner, two rollout nodes.

@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 
 use crrl_types::Staleness;
 
-use crate::sections::{ClusterConfig, Role};
+use crate::sections::{ClusterConfig, Node, Role};
 
 /// Ten years.
 const CERTIFICATE_HOURS_MAX: u32 = 24 * 3650;
 /// Longest wait for room on a full disk: a day.
 const DISK_WAIT_MAX_S: f64 = 86_400.0;
+/// Least memory a node is given: program, runtime and the smallest model.
+const MEMORY_MIN_MIB: u64 = 64;
 /// Longest name of a node; a certificate's subject name allows 64.
 const NAME_CHARS_MAX: usize = 48;
 
@@ -276,6 +278,7 @@ fn nodes(config: &ClusterConfig) -> Vec<String> {
         if node.roles.is_empty() {
             problems.push(format!("node {:?} has no role", node.name));
         }
+        problems.extend(resources(config, node));
     }
     for (role, text) in [
         (Role::Coordinator, "coordinator"),
@@ -293,9 +296,89 @@ fn nodes(config: &ClusterConfig) -> Vec<String> {
     problems
 }
 
+/// What a node takes of its machine.
+fn resources(config: &ClusterConfig, node: &Node) -> Vec<String> {
+    let Node { name, device, gpu, memory_mib, relay, .. } = node;
+    let mut problems = Vec::new();
+    let mut check = |is_good: bool, problem: String| {
+        if !is_good {
+            problems.push(problem);
+        }
+    };
+    check(
+        device.as_deref().is_none_or(|device| matches!(device, "cpu" | "cuda")),
+        format!("node {name:?} has device = {device:?}: it is \"cpu\" or \"cuda\""),
+    );
+    check(
+        gpu.is_none() || config.device_of(node) == "cuda",
+        format!("node {name:?} has a gpu and computes on the CPU: say device = \"cuda\""),
+    );
+    check(
+        *memory_mib == 0 || *memory_mib >= MEMORY_MIN_MIB,
+        format!(
+            "node {name:?} has memory_mib = {memory_mib}: no node starts in less than \
+             {MEMORY_MIN_MIB}; 0 sets no bound"
+        ),
+    );
+    check(
+        !node.external || (gpu.is_none() && *memory_mib == 0),
+        format!("node {name:?} is external: whoever starts it says which gpu and how much memory"),
+    );
+    if let Some(relay) = relay {
+        check(
+            relay == "off" || relay.parse::<std::net::SocketAddr>().is_ok(),
+            format!(
+                "node {name:?} has relay = {relay:?}: it is \"off\", or an address and a port, such \
+                 as 10.0.0.7:7420"
+            ),
+        );
+        check(
+            node.roles.contains(&Role::Rollout),
+            format!("node {name:?} has a relay: only rollout nodes pass adapters on"),
+        );
+    }
+    problems
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_has_of_its_machine_what_makes_sense() {
+        let good = || {
+            let mut config =
+                ClusterConfig { node: ClusterConfig::default_nodes(), ..Default::default() };
+            config.learner.micro_batch_tokens = config.agent.tokens_max;
+            config
+        };
+        type Change = fn(&mut Node);
+        let cases: [(Change, Option<&str>); 9] = [
+            (|node| node.device = Some("cuda".into()), None),
+            (|node| (node.device, node.gpu) = (Some("cuda".into()), Some(1)), None),
+            (|node| node.memory_mib = 4096, None),
+            (|node| node.relay = Some("10.0.0.7:7420".into()), None),
+            (|node| node.device = Some("tpu".into()), Some("\"cpu\" or \"cuda\"")),
+            (|node| node.gpu = Some(0), Some("say device = \"cuda\"")),
+            (|node| node.memory_mib = 3, Some("no node starts in less")),
+            (|node| node.relay = Some("here".into()), Some("an address and a port")),
+            (|node| (node.external, node.memory_mib) = (true, 4096), Some("whoever starts it")),
+        ];
+        for (change, why) in cases {
+            let mut config = good();
+            change(&mut config.node[3]);
+            let problems = validate(&config);
+            match why {
+                None => assert_eq!(problems, Vec::<String>::new()),
+                Some(why) => {
+                    assert!(problems.iter().any(|p| p.contains(why)), "{why}: {problems:?}");
+                }
+            }
+        }
+        let mut config = good();
+        config.node[1].relay = Some("10.0.0.7:7420".into());
+        assert!(validate(&config).iter().any(|p| p.contains("only rollout nodes pass")));
+    }
 
     #[test]
     fn the_defaults_can_be_run() {

@@ -275,6 +275,10 @@ pub enum Wire {
     /// Rollout node to coordinator, ahead of an attempt's result or failure: when it did what. Never
     /// answered; lost, it is missing in the run's traces and nowhere else.
     Timed { episode: EpisodeId, attempt: u32, timing: Timing },
+
+    // Faults (since protocol version 4).
+    /// The fault of this number is to end before its time. Whoever has none of it does nothing.
+    Lift { id: u64 },
 }
 
 fn is_slow_tools(fault: Fault) -> bool {
@@ -296,7 +300,7 @@ impl Wire {
             Self::BatchWanted(_) | Self::Committed { .. } => role == Learner,
             Self::Report(_) => !is_tool(role),
             Self::Release { .. } => role == Operator,
-            Self::Inject(_) => matches!(role, Coordinator | Chaos),
+            Self::Inject(_) | Self::Lift { .. } => matches!(role, Coordinator | Chaos),
             Self::JoinWanted
             | Self::Assign(_)
             | Self::Cancel { .. }
@@ -328,6 +332,7 @@ impl Wire {
             | Self::Ordered { .. }
             | Self::Traced { .. }
             | Self::Timed { .. } => 3,
+            Self::Lift { .. } => 4,
             // The words are newer than the messages.
             Self::Inject(injection) if is_slow_tools(injection.fault) => 4,
             Self::Report(report) if report.faults.iter().any(|f| is_slow_tools(f.fault)) => 4,

@@ -86,7 +86,7 @@ fn follow(run: &Run, put: &watch::Sender<Arc<str>>, stopped: &AtomicBool) {
 fn attach_or_leave(run: &Run, feed: &mut Option<Feed>) {
     let may_answer = feed::is_up(run.dir()) || is_elsewhere(run);
     if feed.is_none() && may_answer {
-        match Feed::attach(run.dir()) {
+        match Feed::attach(run.dir(), None) {
             Ok(attached) => {
                 *feed = Some(attached);
                 run.seen().link = Some(Link::Connecting { reason: None });

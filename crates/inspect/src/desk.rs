@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::error::InspectError;
+use crate::feed::connect;
 
 /// Orders that may wait to be sent.
 const ASKED_MAX: usize = 16;
@@ -56,17 +57,18 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// For a run. Nothing is dialled before something is asked.
+    /// For a run, and a certificate of its folder; without a name, the operator's. Nothing is dialled
+    /// before something is asked.
     ///
     /// # Errors
     /// No thread to be had.
-    pub fn open(run: &RunDir) -> Result<Self, InspectError> {
+    pub fn open(run: &RunDir, who: Option<&str>) -> Result<Self, InspectError> {
         let (asks, asked) = mpsc::channel(ASKED_MAX);
         let (say, heard) = mpsc::channel(HEARD_MAX);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let run = run.clone();
+        let dial = Dial { run: run.clone(), who: who.map(str::to_owned) };
         let thread = std::thread::Builder::new().name("inspect-desk".into()).spawn(move || {
-            runtime.block_on(work(&run, asked, &say));
+            runtime.block_on(work(&dial, asked, &say));
         })?;
         Ok(Self { asks: Some(asks), heard, thread: Some(thread) })
     }
@@ -106,8 +108,14 @@ impl Drop for Desk {
     }
 }
 
+/// Whom to dial, and as who.
+struct Dial {
+    run: RunDir,
+    who: Option<String>,
+}
+
 /// Until whoever asks has gone.
-async fn work(run: &RunDir, mut asked: mpsc::Receiver<Ask>, say: &mpsc::Sender<Heard>) {
+async fn work(dial: &Dial, mut asked: mpsc::Receiver<Ask>, say: &mpsc::Sender<Heard>) {
     let mut line: Option<OperatorClient> = None;
     let mut trace = Following(None);
     while let Some(ask) = asked.recv().await {
@@ -117,12 +125,12 @@ async fn work(run: &RunDir, mut asked: mpsc::Receiver<Ask>, say: &mpsc::Sender<H
                 continue;
             }
             Ask::Order(order) => {
-                let answer = give(run, &mut line, &order).await;
+                let answer = give(dial, &mut line, &order).await;
                 (Heard::Order { order, answer }, None)
             }
             Ask::Trace(request) => {
                 trace.end();
-                match begin(run, &mut line, &request).await {
+                match begin(dial, &mut line, &request).await {
                     Ok(trace) => {
                         let answer = Ok(trace.answer().clone());
                         (Heard::Trace { request, answer }, Some(trace))
@@ -176,21 +184,21 @@ async fn follow(mut trace: Trace, say: mpsc::Sender<Heard>) {
 }
 
 async fn give(
-    run: &RunDir,
+    dial: &Dial,
     line: &mut Option<OperatorClient>,
     order: &Order,
 ) -> Result<OrderAnswer, String> {
-    let answer = dialled(run, line).await?.order(order).await;
+    let answer = dialled(dial, line).await?.order(order).await;
     // A coordinator that was lost is dialled again for the next order.
     answer.map_err(|error| lose(line, &error))
 }
 
 async fn begin(
-    run: &RunDir,
+    dial: &Dial,
     line: &mut Option<OperatorClient>,
     request: &TraceRequest,
 ) -> Result<Trace, String> {
-    let begun = dialled(run, line).await?.trace(request).await;
+    let begun = dialled(dial, line).await?.trace(request).await;
     begun.map_err(|error| lose(line, &error))
 }
 
@@ -200,11 +208,11 @@ fn lose(line: &mut Option<OperatorClient>, error: &dyn std::fmt::Display) -> Str
 }
 
 async fn dialled<'a>(
-    run: &RunDir,
+    dial: &Dial,
     line: &'a mut Option<OperatorClient>,
 ) -> Result<&'a OperatorClient, String> {
     if line.is_none() {
-        let dialling = tokio::time::timeout(DIAL_TIMEOUT, OperatorClient::connect(run));
+        let dialling = tokio::time::timeout(DIAL_TIMEOUT, connect(&dial.run, dial.who.as_deref()));
         let client = dialling.await.map_err(|_| "nobody answers".to_owned())?;
         *line = Some(client.map_err(|error| error.to_string())?);
     }

@@ -12,6 +12,8 @@ use crate::units::age;
 pub const WAITS_MS: u64 = 30_000;
 /// Nothing came back for longer than this although episodes are out, milliseconds.
 pub const NOTHING_BACK_MS: u64 = 120_000;
+/// How the words of a node begin whose disk is full.
+const NO_SPACE: &str = "no space left";
 /// Findings that are told; more of the same say nothing new.
 pub const FINDINGS_MAX: usize = 100;
 
@@ -25,6 +27,8 @@ pub enum Rule {
     NodeDown,
     /// A node says nothing.
     NodeSilent,
+    /// A node waits for room on its disk.
+    NoSpace,
     /// An actor failed.
     ActorFailed,
     /// An actor has been at one message for long.
@@ -43,6 +47,14 @@ pub enum Rule {
     FaultActive,
     /// Somebody has suspended a node or an actor.
     Suspended,
+}
+
+impl Rule {
+    /// Whether somebody meant it so: it is known at once, and what it leads to shows later.
+    #[must_use]
+    pub fn is_meant(self) -> bool {
+        matches!(self, Self::FaultActive | Self::Suspended)
+    }
 }
 
 /// One thing that is wrong.
@@ -138,6 +150,11 @@ fn judge_node(node: &NodeRow, out: &mut Vec<Finding>) {
             node.activity
         );
         out.push(finding(Rule::NodeSilent, &node.name, None, silent, says));
+    }
+    if let Some(rest) = node.activity.strip_prefix(NO_SPACE) {
+        let says =
+            format!("node {} has {NO_SPACE}{rest}, for {}", node.name, age(node.activity_ms));
+        out.push(finding(Rule::NoSpace, &node.name, None, node.activity_ms, says));
     }
     if node.state == Standing::Suspended {
         let says = format!("node {0} is suspended; crrl inspect do resume {0}", node.name);

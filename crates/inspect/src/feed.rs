@@ -32,20 +32,21 @@ pub struct Session {
 }
 
 impl Session {
-    /// Dials the coordinator of a run.
+    /// Dials the coordinator of a run with a certificate of its folder; without a name, the operator's.
     ///
     /// # Errors
-    /// [`InspectError`]: no run, nothing up, no answer.
-    pub async fn open(run: &RunDir) -> Result<Self, InspectError> {
-        check(run)?;
+    /// [`InspectError`]: no run, no such certificate, nothing up, no answer.
+    pub async fn open(run: &RunDir, who: Option<&str>) -> Result<Self, InspectError> {
+        check(run, who)?;
         let unreachable = |source| match source {
+            OperatorError::NotARun(says) if who.is_some() => InspectError::Usage(says),
             // Nothing here and nobody there: a certificate that is refused is another matter.
             OperatorError::Silent(_) | OperatorError::NotARun(_) if !is_up(run) => {
                 InspectError::NotUp(run.path().to_owned())
             }
             source => InspectError::Unreachable { path: run.path().to_owned(), source },
         };
-        let client = OperatorClient::connect(run).await.map_err(unreachable)?;
+        let client = connect(run, who).await.map_err(unreachable)?;
         let subscription = client.subscribe().await.map_err(|error| match error {
             OperatorError::Refused(says) => {
                 InspectError::Refused { path: run.path().to_owned(), says }
@@ -70,13 +71,33 @@ impl Session {
     }
 }
 
-/// Whether the folder is a run's.
+/// Whether the folder is a run's, and has the certificate that was named, if one was.
 ///
 /// # Errors
-/// [`InspectError::NotARun`].
-pub fn check(run: &RunDir) -> Result<(), InspectError> {
-    let is_run = run.config_path().is_file();
-    is_run.then_some(()).ok_or_else(|| InspectError::NotARun(run.path().to_owned()))
+/// [`InspectError::NotARun`], or [`InspectError::Usage`] for the certificate.
+pub fn check(run: &RunDir, who: Option<&str>) -> Result<(), InspectError> {
+    if !run.config_path().is_file() {
+        return Err(InspectError::NotARun(run.path().to_owned()));
+    }
+    let Some(who) = who else { return Ok(()) };
+    let path = run.tls().join(format!("{who}.pem"));
+    if path.is_file() {
+        return Ok(());
+    }
+    let path = path.display();
+    let says = format!("there is no {path}; `crrl tls issue {who} --role viewer` makes one");
+    Err(InspectError::Usage(says))
+}
+
+/// Dials with a certificate of the run's folder; without a name, as [`OperatorClient::connect`] does.
+pub(crate) async fn connect(
+    run: &RunDir,
+    who: Option<&str>,
+) -> Result<OperatorClient, OperatorError> {
+    match who {
+        Some(who) => OperatorClient::connect_as(run, who).await,
+        None => OperatorClient::connect(run).await,
+    }
 }
 
 /// Whether the processes of the run are up on this machine.
@@ -112,19 +133,20 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Attaches to a run. Returns at once; a cluster that starts is waited for.
+    /// Attaches to a run with a certificate of its folder; without a name, the operator's. Returns at
+    /// once; a cluster that starts is waited for.
     ///
     /// # Errors
-    /// No run there, or no thread to be had.
-    pub fn attach(run: &RunDir) -> Result<Self, InspectError> {
-        check(run)?;
+    /// No run there, no such certificate, or no thread to be had.
+    pub fn attach(run: &RunDir, who: Option<&str>) -> Result<Self, InspectError> {
+        check(run, who)?;
         let (put, seen) =
             watch::channel(Seen { frame: None, link: Link::Connecting { reason: None } });
         let (stop, stopped) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let run = run.clone();
+        let (run, who) = (run.clone(), who.map(str::to_owned));
         let thread = std::thread::Builder::new().name("inspect-feed".into()).spawn(move || {
-            runtime.block_on(follow(&run, &put, stopped));
+            runtime.block_on(follow(&run, who.as_deref(), &put, stopped));
         })?;
         Ok(Self { seen, stop, thread: Some(thread) })
     }
@@ -145,12 +167,17 @@ impl Drop for Feed {
     }
 }
 
-async fn follow(run: &RunDir, put: &watch::Sender<Seen>, mut stopped: watch::Receiver<bool>) {
+async fn follow(
+    run: &RunDir,
+    who: Option<&str>,
+    put: &watch::Sender<Seen>,
+    mut stopped: watch::Receiver<bool>,
+) {
     let mut backoff = BACKOFF_MIN;
     loop {
         let session = tokio::select! {
             _ = stopped.changed() => return,
-            session = Session::open(run) => session,
+            session = Session::open(run, who) => session,
         };
         let reason = match session {
             Err(error) => error.to_string(),

@@ -63,16 +63,17 @@ pub struct Shelf {
 }
 
 impl Source {
-    /// A cluster that is up, or is starting.
+    /// A cluster that is up, or is starting; seen with a certificate of its folder, without a name
+    /// with the operator's.
     ///
     /// # Errors
-    /// No run there, or no thread to be had.
-    pub fn live(run: &RunDir) -> Result<Self, InspectError> {
+    /// No run there, no such certificate, or no thread to be had.
+    pub fn live(run: &RunDir, who: Option<&str>) -> Result<Self, InspectError> {
         Ok(Self::Live {
-            feed: Feed::attach(run)?,
+            feed: Feed::attach(run, who)?,
             tail: Tail::new(&run.events()),
             shelf: Shelf::open(run)?,
-            desk: Desk::open(run)?,
+            desk: Desk::open(run, who)?,
         })
     }
 

@@ -20,15 +20,16 @@ use crate::view::{self, Palette, Scene};
 /// Longest wait for a key: how soon a signal is heard.
 const KEY_WAIT: Duration = Duration::from_millis(100);
 
-/// Shows a run until the person leaves: its cluster where one is up, its folder where none is.
+/// Shows a run until the person leaves: its cluster where one is up, its folder where none is. The
+/// cluster is asked with a certificate of the folder; without a name, with the operator's.
 ///
 /// # Errors
-/// [`InspectError`]: no run, nothing up and nothing left behind, no terminal.
-pub fn watch(run: &RunDir, colour: bool) -> Result<(), InspectError> {
+/// [`InspectError`]: no run, no such certificate, nothing up and nothing left behind, no terminal.
+pub fn watch(run: &RunDir, who: Option<&str>, colour: bool) -> Result<(), InspectError> {
     let_there_be_a_terminal()?;
-    crate::feed::check(run)?;
-    let source = if is_up(run) || answers(run)? {
-        Source::live(run)?
+    crate::feed::check(run, who)?;
+    let source = if is_up(run) || answers(run, who)? {
+        Source::live(run, who)?
     } else if run.store().is_file() {
         Source::past(run)?
     } else {
@@ -59,10 +60,10 @@ fn let_there_be_a_terminal() -> Result<(), InspectError> {
 }
 
 /// A cluster whose processes are on other machines is up if it answers.
-fn answers(run: &RunDir) -> Result<bool, InspectError> {
+fn answers(run: &RunDir, who: Option<&str>) -> Result<bool, InspectError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        match crate::feed::Session::open(run).await {
+        match crate::feed::Session::open(run, who).await {
             Ok(session) => {
                 session.close().await;
                 Ok(true)

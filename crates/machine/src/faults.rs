@@ -61,6 +61,19 @@ impl Faults {
         self.look(&mut list, now);
     }
 
+    /// Ends the fault of this number before its time; whether there was one.
+    pub fn lift(&self, id: u64) -> bool {
+        let now = Instant::now();
+        let mut list = lock(&self.list);
+        let mut found = false;
+        for active in list.active.iter_mut().filter(|a| a.injection.id == id && a.until > now) {
+            active.until = now;
+            found = true;
+        }
+        self.look(&mut list, now);
+        found
+    }
+
     /// What is known of every fault, the last few that are over included.
     #[must_use]
     pub fn seen(&self) -> Vec<FaultSeen> {
@@ -161,6 +174,23 @@ mod tests {
         machine.before_write().expect("over");
         assert_eq!(machine.skew_s(), 0);
         assert!(machine.seen().iter().all(|seen| !seen.active));
+    }
+
+    #[test]
+    fn a_fault_that_is_lifted_is_over_and_the_others_go_on() {
+        let machine = Faults::new();
+        machine.begin(injection(Fault::FullDisk, 60_000));
+        machine.begin(Injection { id: 8, ..injection(Fault::ClockSkew { s: 60 }, 60_000) });
+        machine.before_write().expect_err("full");
+        assert!(!machine.lift(9), "nobody has begun it");
+        assert!(machine.lift(7));
+        assert!(!machine.lift(7), "it is over");
+        machine.before_write().expect("has room again");
+        let seen = FaultSeen { id: 7, fault: Fault::FullDisk, fired: 1, active: false };
+        assert_eq!(machine.seen().first(), Some(&seen));
+        assert_eq!(machine.skew_s(), 60);
+        assert!(machine.lift(8));
+        assert_eq!(machine.skew_s(), 0);
     }
 
     #[test]

@@ -88,6 +88,20 @@ impl Faults {
         self.0.any.store(true, Ordering::Release);
     }
 
+    /// Ends the fault of this number before its time; whether there was one.
+    pub fn lift(&self, id: u64) -> bool {
+        let now = Instant::now();
+        let mut list = self.list();
+        let mut found = false;
+        for active in list.active.iter_mut().filter(|a| a.injection.id == id && a.until > now) {
+            active.until = now;
+            found = true;
+        }
+        list.expire(now);
+        self.0.any.store(!list.active.is_empty(), Ordering::Release);
+        found
+    }
+
     /// What is known of every fault, the last few that are over included.
     #[must_use]
     pub fn seen(&self) -> Vec<FaultSeen> {
@@ -355,6 +369,26 @@ mod tests {
         assert!(!faults.leaving(b"packet").lost);
         assert!(!faults.any());
         assert_eq!(faults.seen(), [FaultSeen { id: 7, fault, fired: 0, active: false }]);
+    }
+
+    #[test]
+    fn a_fault_that_is_lifted_is_over_and_the_others_go_on() {
+        let faults = Faults::default();
+        let fault = Fault::Drop { direction: Direction::Both, share: 1.0 };
+        faults.begin(injection(fault, 60_000));
+        let twice = Fault::Duplicate { share: 1.0 };
+        faults.begin(Injection { id: 8, ..injection(twice, 60_000) });
+        assert!(faults.leaving(b"packet").lost);
+        assert!(!faults.lift(9), "nobody has begun it");
+        assert!(faults.lift(7));
+        assert!(!faults.lift(7), "it is over");
+        let fate = faults.leaving(b"packet");
+        assert!(!fate.lost && fate.twice && !faults.arriving_is_lost());
+        let over = FaultSeen { id: 7, fault, fired: 1, active: false };
+        let left = FaultSeen { id: 8, fault: twice, fired: 2, active: true };
+        assert_eq!(faults.seen(), [over, left]);
+        assert!(faults.lift(8));
+        assert!(!faults.any(), "packets cost a look at a flag again");
     }
 
     #[test]

@@ -87,6 +87,23 @@ pub enum Bomb {
     Egress,
 }
 
+impl Fault {
+    /// Whether it can be ended before its time. What happens once is over by then, a process that stands
+    /// still hears nothing, and an actor that hangs does so at a message it has begun to take.
+    #[must_use]
+    pub fn can_be_lifted(self) -> bool {
+        !matches!(
+            self,
+            Self::Kill
+                | Self::Pause
+                | Self::NotFinite
+                | Self::TornWrite
+                | Self::Bomb(_)
+                | Self::Hang
+        )
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -154,6 +171,21 @@ pub struct Injection {
     pub seed: u64,
 }
 
+impl Injection {
+    /// What a tool asks for to end this fault before its time: the same, for no time at all. `None` where
+    /// it cannot be ended.
+    #[must_use]
+    pub fn lifted(self) -> Option<Self> {
+        self.fault.can_be_lifted().then_some(Self { duration_ms: 0, ..self })
+    }
+
+    /// Whether it ends the fault of its number, and begins none.
+    #[must_use]
+    pub fn lifts(&self) -> bool {
+        self.duration_ms == 0 && self.fault.can_be_lifted()
+    }
+}
+
 /// What a node says of a fault it was given.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FaultSeen {
@@ -165,4 +197,23 @@ pub struct FaultSeen {
     pub fired: u64,
     /// Whether it goes on.
     pub active: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lasts_can_be_lifted_and_nothing_else_happens_twice() {
+        let of = |fault| Injection { id: 7, fault, duration_ms: 60_000, seed: 1 };
+        let slow = of(Fault::SlowTools { ms: 5 });
+        assert!(!slow.lifts());
+        let lifted = slow.lifted().expect("goes on for a time");
+        assert!(lifted.lifts());
+        assert_eq!((lifted.id, lifted.fault), (slow.id, slow.fault));
+        for fault in [Fault::Kill, Fault::Pause, Fault::Hang, Fault::Bomb(Bomb::Fork)] {
+            assert_eq!(of(fault).lifted(), None, "{fault}");
+            assert!(!Injection { duration_ms: 0, ..of(fault) }.lifts(), "{fault}");
+        }
+    }
 }

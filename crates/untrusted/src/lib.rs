@@ -2,7 +2,7 @@
 //! holds them to what must be true of every input.
 //!
 //! - [`memory`]: how much room a decoder takes for how many bytes
-//! - [`wire`]: what peers, guests and people's tools send
+//! - [`wire`]: what peers, guests, strangers and people's tools send
 //! - [`policy`]: what the policy writes, and patches
 //! - [`files`]: what lies on a disk: configurations, invitations, histories, recordings
 //! - [`inside`]: what comes out of a sandbox, and what goes in
@@ -26,13 +26,18 @@ pub struct Decoder {
 }
 
 /// Every decoder that reads what comes from elsewhere.
-pub const DECODERS: [Decoder; 19] = [
+pub const DECODERS: [Decoder; 24] = [
     Decoder { name: "packet", check: wire::packet },
     Decoder { name: "greeting", check: wire::greeting },
     Decoder { name: "frame", check: wire::frame },
     Decoder { name: "blob-header", check: wire::blob_header },
     Decoder { name: "operator-request", check: wire::operator_request },
     Decoder { name: "traced", check: wire::traced },
+    Decoder { name: "admission", check: wire::admission },
+    Decoder { name: "certificate-request", check: wire::certificate_request },
+    Decoder { name: "token", check: wire::token },
+    Decoder { name: "weights", check: wire::weights },
+    Decoder { name: "delta", check: wire::delta },
     Decoder { name: "tool-call", check: policy::tool_call },
     Decoder { name: "patch", check: policy::patch },
     Decoder { name: "configuration", check: files::configuration },

@@ -1,10 +1,12 @@
 //! Injects faults one after the other into a running cluster and watches what becomes of it.
 
 use std::io::{Read as _, Seek as _, SeekFrom};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use crrl_cluster::{OperatorClient, RunDir, Snapshot, host};
+use crrl_cluster::{OperatorClient, OperatorError, RunDir, Snapshot, host};
 use crrl_config::faults::{Scenario, Target};
 use crrl_config::{ClusterConfig, Node};
 use crrl_control::resilience::{Injected, Observed, observe, throughput};
@@ -17,7 +19,8 @@ use rand::{Rng as _, SeedableRng as _};
 use serde::Serialize;
 
 use super::scenario::sign;
-use crate::commands::failure::{Coded, UNREACHABLE};
+use crate::commands::failure::{Coded, INTERRUPTED, UNREACHABLE};
+use crate::interrupt::Interrupt;
 
 /// Name and role of the certificate faults are injected under.
 const CHAOS: &str = "chaos";
@@ -29,6 +32,8 @@ const REACH_TIMEOUT: Duration = Duration::from_secs(30);
 const SKEWED_MS: u64 = 5_000;
 /// A node that could be reached again says within this what fired in it.
 const FIRED_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long saying goodbye to a coordinator may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// How a campaign is run.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +79,8 @@ pub(super) struct Campaign {
     options: Options,
     rng: StdRng,
     runtime: tokio::runtime::Runtime,
+    /// Whether a person wants it to stop, or it has ended.
+    interrupted: Arc<AtomicBool>,
     /// Every event read so far, and the bytes of the file they took.
     history: Vec<Event>,
     read_bytes: u64,
@@ -100,12 +107,14 @@ impl Campaign {
             .build()
             .context("cannot start an event loop")?;
         let rng = StdRng::seed_from_u64(options.seed);
+        let interrupted = interrupted(&runtime).context("signals cannot be listened to")?;
         Ok(Self {
             nodes: config.nodes(),
             run,
             options,
             rng,
             runtime,
+            interrupted,
             history: Vec::new(),
             read_bytes: 0,
             skewed: false,
@@ -129,16 +138,17 @@ impl Campaign {
                 )));
             }
             told(&phase);
-            std::thread::sleep(LOOK_EVERY * 5);
+            self.rest(LOOK_EVERY * 5)?;
         }
     }
 
-    /// Injects one fault and watches until the cluster is over it.
+    /// Injects one fault and watches until the cluster is over it. Where a person wants it to stop, the
+    /// fault is lifted first.
     pub(super) fn inject(&mut self, scenario: &Scenario) -> anyhow::Result<Outcome> {
         let node = self.choose(&scenario.target)?;
         let name = NodeName::from(node.name.as_str());
         // Work as it is without the fault, to compare with.
-        std::thread::sleep(self.options.window);
+        self.rest(self.options.window)?;
         let lives = self.life(&name);
         let injection = Injection {
             id: self.rng.random(),
@@ -161,13 +171,16 @@ impl Campaign {
             if (seen.recovered_ms.is_some() && now_ms() >= until_ms) || Instant::now() > deadline {
                 break seen;
             }
+            if self.is_interrupted() {
+                return Err(self.stopped(&name, injection, until_ms));
+            }
             std::thread::sleep(LOOK_EVERY);
         };
         let fired = self.fired(&name, injection, lives);
         let Observed { noticed_ms, recovered_ms } = seen;
         let over_ms = recovered_ms.unwrap_or_else(now_ms);
         if recovered_ms.is_some() {
-            std::thread::sleep(self.options.window);
+            self.rest(self.options.window)?;
         }
         let window_ms = self.options.window.as_millis() as u64;
         // What was written while the clock was wrong has been read by now.
@@ -209,10 +222,10 @@ impl Campaign {
                 .map_err(|error| unreachable(error.to_string()))?;
             let sent = client.inject(node, injection).await;
             // One that is cut off or dead by now cannot be told goodbye.
-            let _ = tokio::time::timeout(Duration::from_millis(200), client.close()).await;
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, client.close()).await;
             match sent {
                 // Whoever kills the coordinator gets no answer from it.
-                Err(crrl_cluster::OperatorError::Unreachable(_))
+                Err(OperatorError::Unreachable(_))
                     if self.nodes.iter().any(|n| {
                         n.name == node.as_str() && n.roles.contains(&crrl_config::Role::Coordinator)
                     }) =>
@@ -223,6 +236,60 @@ impl Campaign {
                 Ok(()) => Ok(()),
             }
         })
+    }
+
+    fn lift(&self, node: &NodeName, injection: Injection) -> Result<(), OperatorError> {
+        self.runtime.block_on(async {
+            let client = OperatorClient::connect_as(&self.run, CHAOS).await?;
+            let lifted = client.lift(node, injection).await;
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, client.close()).await;
+            lifted
+        })
+    }
+
+    /// Ends the fault that is under way, and says what became of it.
+    fn stopped(&self, node: &NodeName, injection: Injection, until_ms: u64) -> anyhow::Error {
+        let fault = injection.fault;
+        let left_s = until_ms.saturating_sub(now_ms()).div_ceil(1000);
+        let became = if left_s == 0 {
+            "is over".to_owned()
+        } else if matches!(host::host_pid(&self.run), Ok(None)) {
+            "has ended with the cluster".to_owned()
+        } else if !fault.can_be_lifted() {
+            format!("cannot be lifted; it ends by itself in {left_s} s")
+        } else {
+            match self.lift(node, injection) {
+                Ok(()) => "was lifted".to_owned(),
+                Err(error) => {
+                    format!("was not lifted ({error}); it ends by itself in {left_s} s")
+                }
+            }
+        };
+        interruption(format!("interrupted: the fault in {node} ({fault}) {became}"))
+    }
+
+    /// No fault is under way any more: from now on the first signal ends the program.
+    pub(super) fn ends(&self) {
+        self.interrupted.store(true, Ordering::Release);
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Acquire)
+    }
+
+    /// Waits while no fault is under way, unless a person wants it all to stop.
+    fn rest(&self, time: Duration) -> anyhow::Result<()> {
+        let until = Instant::now() + time;
+        loop {
+            if self.is_interrupted() {
+                return Err(interruption("interrupted: no fault was under way".to_owned()));
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(LOOK_EVERY));
+        }
     }
 
     fn snapshot(&self, within: Duration) -> anyhow::Result<Snapshot> {
@@ -239,7 +306,7 @@ impl Campaign {
                 Err(error) if Instant::now() > deadline || host::host_pid(&self.run)?.is_none() => {
                     return Err(unreachable(error.to_string()));
                 }
-                Err(_) => std::thread::sleep(LOOK_EVERY),
+                Err(_) => self.rest(LOOK_EVERY)?,
             }
         }
     }
@@ -258,7 +325,7 @@ impl Campaign {
         }
         let deadline = Instant::now() + FIRED_TIMEOUT;
         let mut fired = 0;
-        while Instant::now() < deadline {
+        while Instant::now() < deadline && !self.is_interrupted() {
             if let Ok(snapshot) = self.snapshot(FIRED_TIMEOUT) {
                 let report = snapshot.nodes.into_iter().find(|report| report.node == *node);
                 let seen = report
@@ -292,10 +359,14 @@ impl Campaign {
         let lines = text[..whole].split(|byte| *byte == b'\n');
         let mut events: Vec<Event> =
             lines.filter_map(|line| serde_json::from_slice(line).ok()).collect();
-        if self.skewed {
-            let now_ms = now_ms();
-            let wrong = |event: &&mut Event| event.at_ms.abs_diff(now_ms) > SKEWED_MS;
-            events.iter_mut().filter(wrong).for_each(|event| event.at_ms = now_ms);
+        let now_ms = now_ms();
+        for event in &mut events {
+            if self.skewed && event.at_ms.abs_diff(now_ms) > SKEWED_MS {
+                event.at_ms = now_ms;
+            } else if event.at_ms > now_ms + SKEWED_MS {
+                // Of a clock that was ahead before this campaign began: it says nothing of what comes.
+                event.at_ms = 0;
+            }
         }
         self.history.append(&mut events);
         Ok(&self.history)
@@ -305,6 +376,27 @@ impl Campaign {
 /// Whether a process does not live through it.
 fn dies_of(fault: Fault) -> bool {
     matches!(fault, Fault::Kill | Fault::TornWrite)
+}
+
+/// Set at the first signal that asks this program to stop. A second one waits for nothing.
+fn interrupted(runtime: &tokio::runtime::Runtime) -> std::io::Result<Arc<AtomicBool>> {
+    let _inside = runtime.enter();
+    let mut interrupt = Interrupt::listen()?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&interrupted);
+    runtime.spawn(async move {
+        loop {
+            interrupt.said().await;
+            if told.swap(true, Ordering::AcqRel) {
+                std::process::exit(INTERRUPTED.into());
+            }
+        }
+    });
+    Ok(interrupted)
+}
+
+fn interruption(message: String) -> anyhow::Error {
+    Coded { code: INTERRUPTED, message }.into()
 }
 
 fn unreachable(message: String) -> anyhow::Error {

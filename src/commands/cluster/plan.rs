@@ -36,25 +36,31 @@ pub(super) fn run(config: &ClusterConfig, json: bool) -> anyhow::Result<ExitCode
 }
 
 fn json_of(change: &Change) -> serde_json::Value {
-    let Change { name, roles, threads, host, action } = change;
+    let Change { name, roles, threads, host, device, gpu, memory_mib, action } = change;
     let role = role_names(roles);
     serde_json::json!({
-        "name": name, "role": role, "threads": threads, "host": host, "action": action,
+        "name": name, "role": role, "threads": threads, "host": host, "device": device,
+        "gpu": gpu, "memory_mib": memory_mib, "action": action,
     })
 }
 
 /// One line for each node.
 pub(super) fn print(out: &mut impl std::io::Write, changes: &Changes) -> std::io::Result<()> {
-    for Change { name, roles, threads, host, action } in &changes.nodes {
+    for Change { name, roles, threads, host, device, gpu, memory_mib, action } in &changes.nodes {
         let threads = if *threads == 0 { "all".into() } else { threads.to_string() };
-        let on = host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
+        let mut rest = if device == "cpu" { String::new() } else { format!(" {device}") };
+        rest += &gpu.map(|gpu| format!(" gpu {gpu}")).unwrap_or_default();
+        if *memory_mib > 0 {
+            rest += &format!(" memory {memory_mib} MiB");
+        }
+        rest += &host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
         let word = match action {
             Action::Keep => "keep",
             Action::Start => "start",
             Action::Stop => "stop",
             Action::Restart => "restart",
         };
-        writeln!(out, "{word:<8} {name:<16} {:<28} threads {threads}{on}", role_names(roles))?;
+        writeln!(out, "{word:<8} {name:<16} {:<28} threads {threads}{rest}", role_names(roles))?;
     }
     if let Some(obstacle) = &changes.obstacle {
         writeln!(out, "not while the cluster is up: {obstacle}")?;

@@ -7,7 +7,7 @@ use crrl_cluster::{RunDir, host};
 use crrl_config::{ClusterConfig, Node, Role};
 
 use super::{plan, up};
-use crate::commands::failure::{Coded, UNREACHABLE};
+use crate::commands::failure::{Coded, UNREACHABLE, host_error};
 use crate::meter::Quiet;
 
 /// Most rollout nodes on one machine.
@@ -36,9 +36,11 @@ pub(super) fn run(
         let message = format!("no cluster is up in {}", run.path().display());
         return Err(Coded { code: UNREACHABLE, message }.into());
     };
+    let alone = host::alone(run).map_err(host_error)?;
     let config = scaled(run.config()?, wanted);
     let changes = plan::of(run, &config)?;
-    up::apply(run, &config, &changes, pid)?;
+    up::apply(run, &config, &changes, pid, &alone)?;
+    drop(alone);
     if !changes.is_empty() {
         eprintln!(
             "{} says so now; your own cluster.toml does not, and `up` would go by it",
@@ -62,9 +64,9 @@ fn scaled(config: ClusterConfig, wanted: usize) -> ClusterConfig {
     while nodes.iter().filter(|node| scaled(node)).count() < wanted {
         let taken = |name: &str| nodes.iter().any(|node| node.name == name);
         let free = (0..).map(|number| format!("rollout-{number}")).find(|name| !taken(name));
-        let threads = like.as_ref().map_or(1, |node| node.threads);
         let name = free.unwrap_or_default();
-        nodes.push(Node { name, roles: vec![Role::Rollout], threads, ..Node::default() });
+        let first = || Node { roles: vec![Role::Rollout], threads: 1, ..Node::default() };
+        nodes.push(Node { name, ..like.clone().unwrap_or_else(first) });
     }
     ClusterConfig { node: nodes, ..config }
 }

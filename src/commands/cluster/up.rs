@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use crrl_cluster::host::{self, Up};
+use crrl_cluster::host::{self, Alone, Up};
 use crrl_cluster::remote::Phase;
 use crrl_cluster::run_dir::write_atomic;
 use crrl_cluster::{RunDir, changes::Changes};
@@ -29,6 +29,8 @@ pub(super) fn run(
     config.model.path = absolute(&config.model.path);
     config.model.adapter = config.model.adapter.as_deref().map(absolute);
     let run = run_dir(&config);
+    // What is planned is what is done: nobody changes it in between.
+    let alone = host::alone(&run).map_err(host_error)?;
     let changes = plan::of(&run, &config)?;
     if let Some(id) = id
         && id != changes.id
@@ -40,13 +42,14 @@ pub(super) fn run(
         )));
     }
     match host::host_pid(&run)? {
-        None => start(&run, config)?,
-        Some(pid) => apply(&run, &config, &changes, pid)?,
+        None => start(&run, config, &alone)?,
+        Some(pid) => apply(&run, &config, &changes, pid, &alone)?,
     }
+    drop(alone);
     if wait.is_zero() { Ok(ExitCode::SUCCESS) } else { until_ready(&run, wait, quiet) }
 }
 
-fn start(run: &RunDir, config: ClusterConfig) -> anyhow::Result<()> {
+fn start(run: &RunDir, config: ClusterConfig, alone: &Alone) -> anyhow::Result<()> {
     let plan_path = run.path().join(PLAN_FILE);
     let held = std::fs::read_to_string(&plan_path).ok();
     let plan = match &held {
@@ -62,8 +65,8 @@ fn start(run: &RunDir, config: ClusterConfig) -> anyhow::Result<()> {
     let dir = config.run.dir.clone();
     let title = "cluster up".to_owned();
     let resume = format!("crrl cluster up -f {}", run.config_path().display());
-    Run { title, dir, config, plan, resume }.prepare(held.is_some())?;
-    match host::up(run).map_err(host_error)? {
+    Run { title, dir, config, plan, resume }.prepare(held.is_some(), alone)?;
+    match host::up_alone(run, alone).map_err(host_error)? {
         Up::Already { pid } => eprintln!("already up (host pid {pid})"),
         Up::Started { pid } => eprintln!("started (host pid {pid})"),
     }
@@ -76,6 +79,7 @@ pub(super) fn apply(
     config: &ClusterConfig,
     changes: &Changes,
     pid: u32,
+    alone: &Alone,
 ) -> anyhow::Result<()> {
     if let Some(obstacle) = &changes.obstacle {
         return Err(Coded::usage(format!(
@@ -92,7 +96,7 @@ pub(super) fn apply(
     plan::print(&mut std::io::stderr(), changes)?;
     let text = toml::to_string(config).context("the configuration cannot be written")?;
     write_atomic(&run.config_path(), text.as_bytes())?;
-    if host::adjust(run).map_err(host_error)? {
+    if host::adjust(run, alone).map_err(host_error)? {
         return Ok(());
     }
     Err(anyhow::anyhow!("the cluster ended meanwhile; start it: crrl cluster up"))

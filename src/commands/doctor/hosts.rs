@@ -82,7 +82,7 @@ async fn look(
     up: bool,
 ) -> Result<Vec<Check>, RemoteError> {
     let mut checks = vec![model(config, node, machine).await?];
-    let gpu = config.model.device == "cuda";
+    let gpu = config.device_of(node) == "cuda";
     let before = clock_ms();
     let about = machine.about(if gpu { &["--gpu"] } else { &[] }).await?;
     let after = clock_ms();

@@ -26,7 +26,8 @@ pub(super) fn checks(config: &ClusterConfig) -> Vec<Check> {
     checks.push(files());
     checks.push(cores(config));
     checks.push(udp());
-    if config.model.device == "cuda" {
+    let nodes = config.nodes();
+    if nodes.iter().any(|node| node.is_local() && config.device_of(node) == "cuda") {
         checks.push(cuda());
     }
     checks
@@ -122,8 +123,8 @@ fn cuda() -> Check {
     if !cfg!(feature = "cuda") {
         return Check::bad(
             NAME,
-            "model.device is cuda, and this build has no CUDA",
-            "cargo install --path . --features cuda, or model.device = \"cpu\"",
+            "a node's device is cuda, and this build has no CUDA",
+            "cargo install --path . --features cuda, or device = \"cpu\"",
         );
     }
     let output = Command::new("nvidia-smi")

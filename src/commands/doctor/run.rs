@@ -87,7 +87,7 @@ fn memory(config: &ClusterConfig, file_bytes: u64) -> Check {
     let needed: u64 = config
         .nodes()
         .iter()
-        .filter(|node| node.is_local() && config.model.device == "cpu")
+        .filter(|node| node.is_local() && config.device_of(node) == "cpu")
         .map(|node| {
             let learns = u64::from(node.roles.contains(&Role::Learner)) * LEARNER_WEIGHTS;
             let samples = u64::from(node.roles.contains(&Role::Rollout));

@@ -22,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::host::child;
+use crate::host::child::{self, Bounds};
 use crate::host::log::{LOG_BYTES_MAX, NodeLog};
 use crate::host::prepare;
 use crate::host::state::{HostState, NodeProcess};
@@ -214,7 +214,9 @@ impl Host {
             "--name".as_ref(),
             name.as_ref(),
         ];
-        match child::spawn(&self.executable, &arguments) {
+        // One on another machine is bounded there; the process here only watches it.
+        let bounds = if local { Bounds::of(&self.nodes[node]) } else { Bounds::default() };
+        match child::spawn(&self.executable, &arguments, bounds) {
             Ok(process) => {
                 self.state.nodes[node].pid = process.id();
                 self.note(node, &format!("started, pid {}", process.id().unwrap_or_default()));

@@ -173,6 +173,17 @@ impl OperatorClient {
         }
     }
 
+    /// Ends a fault before its time. Needs a certificate with the chaos role.
+    ///
+    /// # Errors
+    /// [`OperatorError`]: not allowed, the node is not connected, or this fault cannot be ended.
+    pub async fn lift(&self, node: &NodeName, injection: Injection) -> Result<(), OperatorError> {
+        match injection.lifted() {
+            Some(lifted) => self.inject(node, lifted).await,
+            None => Err(OperatorError::Refused("it cannot be ended before its time".into())),
+        }
+    }
+
     /// Has something done to a node or an actor. Whatever became of it is an answer.
     ///
     /// # Errors

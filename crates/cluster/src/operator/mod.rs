@@ -177,7 +177,8 @@ async fn answer(
     Ok(())
 }
 
-/// Takes what nodes answer to orders and traces, if this is the coordinator.
+/// Takes what nodes answer to orders and traces, and what they say of themselves, if this is the
+/// coordinator: an actor of it that hangs, its own included, keeps nobody from seeing that.
 pub(crate) fn hear(shared: &Arc<Shared>) {
     if !shared.roles.contains(&NodeRole::Coordinator) {
         return;
@@ -185,10 +186,13 @@ pub(crate) fn hear(shared: &Arc<Shared>) {
     let router = shared.router.clone();
     // The router is the mesh's own.
     let shared = Arc::downgrade(shared);
-    let takes = |wire: &Wire| matches!(wire, Wire::Ordered { .. } | Wire::Traced { .. });
+    let takes =
+        |wire: &Wire| matches!(wire, Wire::Ordered { .. } | Wire::Traced { .. } | Wire::Report(_));
     router.register_fn("desk", takes, move |inbound| {
         let Some(shared) = shared.upgrade() else { return Err("leaving".into()) };
         match inbound.wire {
+            Wire::Report(report) if report.node == inbound.from => shared.board.report(report),
+            Wire::Report(_) => return Err("a report of another node".into()),
             Wire::Ordered { id, answer } => shared.desk.answered(&inbound.from, id, answer),
             Wire::Traced { id, traced } => {
                 let is_last = matches!(traced, Traced::End(_));

@@ -49,9 +49,14 @@ pub(super) async fn reply(shared: &Arc<Shared>, who: &Who, request: Request) -> 
             (noted(shared, who, Right::Control, (asked, true), work).await, Reply::Released)
         }
         Request::Inject { node, injection } => {
-            let detail = format!("{} for {} ms", injection.fault, injection.duration_ms);
+            let (wire, detail) = if injection.lifts() {
+                (Wire::Lift { id: injection.id }, format!("{}: lifted", injection.fault))
+            } else {
+                let detail = format!("{} for {} ms", injection.fault, injection.duration_ms);
+                (Wire::Inject(injection), detail)
+            };
             let asked = asked(who, "fault", node.to_string(), detail);
-            let work = async { inject(shared, by_tool(Wire::Inject(injection)), &node) };
+            let work = async { inject(shared, by_tool(wire), &node) };
             (noted(shared, who, Right::Fault, (asked, true), work).await, Reply::Injected)
         }
         Request::Status | Request::Subscribe | Request::Trace(_) => {

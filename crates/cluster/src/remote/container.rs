@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::container::LogOutput;
-use bollard::models::{ContainerCreateBody, HostConfig};
+use bollard::models::{ContainerCreateBody, DeviceRequest, HostConfig};
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
     InspectNetworkOptions, RemoveContainerOptionsBuilder, StartContainerOptions,
@@ -24,6 +24,7 @@ use futures::{Stream, StreamExt as _};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use crate::admission;
+use crate::host::child::Bounds;
 use crate::remote::phase::Phases;
 use crate::remote::ssh::RemoteError;
 use crate::remote::supervise::{LEAVE_TIMEOUT, SIGN_EVERY, TOKEN_GOOD_FOR};
@@ -322,6 +323,7 @@ fn body(
         &model,
     ];
     let bind = |from: &str, to: &str| format!("{from}:{to}:ro");
+    let bounds = Bounds::of(node);
     Ok(ContainerCreateBody {
         image: Some(place.image.clone()),
         user: Some(format!("{uid}:{gid}")),
@@ -342,11 +344,28 @@ fn body(
                 format!("{}:{dir}", own.display()),
             ]),
             network_mode: Some(place.network.clone()),
+            memory: memory_of(bounds),
+            device_requests: bounds.gpu.map(|gpu| vec![request(gpu)]),
             init: Some(true),
             ..HostConfig::default()
         }),
         ..ContainerCreateBody::default()
     })
+}
+
+/// Bytes the engine lets a container have; none sets no bound.
+fn memory_of(bounds: Bounds) -> Option<i64> {
+    (bounds.memory_bytes > 0).then(|| i64::try_from(bounds.memory_bytes).unwrap_or(i64::MAX))
+}
+
+/// One GPU, by the driver's number; in the container it is the only one.
+fn request(gpu: u32) -> DeviceRequest {
+    DeviceRequest {
+        driver: Some("nvidia".to_owned()),
+        device_ids: Some(vec![gpu.to_string()]),
+        capabilities: Some(vec![vec!["gpu".to_owned()]]),
+        ..DeviceRequest::default()
+    }
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, String> {
@@ -384,5 +403,25 @@ mod tests {
         let writable: Vec<&String> = binds.iter().filter(|bind| !bind.ends_with(":ro")).collect();
         assert!(matches!(writable[..], [own] if own.ends_with(":/crrl/node")), "{binds:?}");
         assert_eq!(body.stdin_once, Some(true));
+    }
+
+    #[test]
+    fn a_container_has_the_memory_and_the_gpu_of_its_node() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let run = RunDir::new(folder.path());
+        let config = ClusterConfig::default();
+        let mut node = config.nodes().remove(2);
+        node.host = Some("docker://debian".into());
+        let place = Place::of("docker://debian").expect("a container");
+        let host = |node: &Node| {
+            let body = body(&run, &config, node, &place).expect("paths");
+            body.host_config.expect("settings")
+        };
+        assert_eq!((host(&node).memory, host(&node).device_requests), (None, None));
+        (node.gpu, node.memory_mib) = (Some(2), 4096);
+        let bounded = host(&node);
+        assert_eq!(bounded.memory, Some(4096 << 20));
+        let [request] = &bounded.device_requests.expect("a GPU")[..] else { panic!("one") };
+        assert_eq!(request.device_ids, Some(vec!["2".to_owned()]));
     }
 }

@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admission;
+use crate::host::child::{Bounds, VISIBLE_GPUS};
 use crate::remote::about::About;
 use crate::remote::container::{self, Place};
 use crate::remote::phase::Phases;
@@ -126,9 +127,15 @@ async fn start(
         arguments.extend(["--model", model]);
     }
     let broken = |message: String| RemoteError::Broken { host: machine.host().to_owned(), message };
+    let (program, wrap) = (machine.program(), wrap(Bounds::of(node)));
+    let (first, before) = match &wrap {
+        Some(script) => ("sh", vec!["-c", script.as_str(), program.as_str()]),
+        None => (program.as_str(), Vec::new()),
+    };
     let mut child = machine
         .session()
-        .arc_command(machine.program())
+        .arc_command(first)
+        .args(before)
         .args(&arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::inherit())
@@ -141,6 +148,22 @@ async fn start(
     let line = format!("{token}\n");
     stdin.write_all(line.as_bytes()).await.map_err(|error| broken(error.to_string()))?;
     Ok(Running { machine, child, stdin })
+}
+
+/// What sh is told to start a program within bounds; nothing where there are none.
+fn wrap(Bounds { gpu, memory_bytes }: Bounds) -> Option<String> {
+    if (gpu, memory_bytes) == (None, 0) {
+        return None;
+    }
+    let mut script = String::new();
+    if memory_bytes > 0 {
+        script += &format!("ulimit -d {} && ", memory_bytes >> 10);
+    }
+    if let Some(gpu) = gpu {
+        script += &format!("{VISIBLE_GPUS}={gpu} ");
+    }
+    // `exec` behind the setting: it is the program's alone.
+    Some(script + "exec \"$0\" \"$@\"")
 }
 
 /// The address of this machine as that one reaches it; none where it is the one it listens on.
@@ -226,6 +249,24 @@ impl Running {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_within_bounds_is_the_only_one_they_are_for() {
+        assert_eq!(wrap(Bounds::default()), None);
+        let script = wrap(Bounds { gpu: Some(3), memory_bytes: 256 << 20 }).expect("bounds");
+        let output = std::process::Command::new("sh")
+            .args([
+                "-c",
+                &script,
+                "sh",
+                "-c",
+                "echo $CUDA_VISIBLE_DEVICES $(ulimit -d) \"$0\"",
+                "a b",
+            ])
+            .output()
+            .expect("a shell");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "3 262144 a b\n");
+    }
 
     #[test]
     fn a_machine_reaches_this_one_where_ssh_came_from_or_where_it_listens() {

@@ -36,7 +36,7 @@ const ANSWER_BYTES_MAX: usize = 4096;
 
 /// What a stream begins with.
 #[derive(Debug, Serialize, Deserialize)]
-enum Request {
+pub(crate) enum Request {
     /// The chunks in these ranges (first, one past the last), in that order, one after the other.
     Fetch { digest: Digest, ranges: Vec<(u32, u32)> },
     /// What is published, now and from now on: one frame an offer.
@@ -45,7 +45,7 @@ enum Request {
 
 /// What comes back first.
 #[derive(Debug, Serialize, Deserialize)]
-enum Answer {
+pub(crate) enum Answer {
     /// The chunks, or the offers, follow.
     Coming,
     /// This node has never heard of it.

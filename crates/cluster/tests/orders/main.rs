@@ -23,17 +23,18 @@ enum Operation {
     Release,
     Stop,
     Inject,
+    Lift,
 }
 
-use Operation::{Drain, Inject, Order as Give, Release, Status, Stop, Subscribe, Trace};
+use Operation::{Drain, Inject, Lift, Order as Give, Release, Status, Stop, Subscribe, Trace};
 
-const ALL: [Operation; 8] = [Status, Subscribe, Trace, Give, Drain, Release, Stop, Inject];
+const ALL: [Operation; 9] = [Status, Subscribe, Trace, Give, Drain, Release, Stop, Inject, Lift];
 
 /// What each certificate allows, and nothing else.
 const ALLOWED: [(&str, &[Operation]); 3] = [
     ("viewer", &[Status, Subscribe, Trace]),
     ("operator", &[Status, Subscribe, Trace, Give, Drain, Release, Stop]),
-    ("chaos", &[Status, Subscribe, Inject]),
+    ("chaos", &[Status, Subscribe, Inject, Lift]),
 ];
 
 /// What is asked for where it does not matter what.
@@ -66,6 +67,11 @@ async fn attempt(world: &World, tool: &OperatorClient, what: Operation) -> Resul
             let injection = Injection { id: 1, fault: Fault::Hang, duration_ms: 1, seed: 0 };
             tool.inject(&world.rollout(), injection).await.map_err(text)
         }
+        Lift => {
+            let fault = Fault::SlowTools { ms: 1 };
+            let injection = Injection { id: 1, fault, duration_ms: 60_000, seed: 0 };
+            tool.lift(&world.rollout(), injection).await.map_err(text)
+        }
     }
 }
 
@@ -78,6 +84,7 @@ fn carried(what: Operation) -> Option<(&'static str, &'static str)> {
         Release => Some(("coordinator", "Release")),
         Stop => Some(("coordinator", "Stop")),
         Inject => Some(("node", "Inject")),
+        Lift => Some(("node", "Lift")),
     }
 }
 
@@ -118,8 +125,8 @@ async fn a_certificate_allows_what_its_role_says_and_nothing_else() {
                 true => Outcome::Done,
                 false => Outcome::Denied,
             };
-            // Draining can be asked for in two ways.
-            let times = if what == Give { 2 } else { 1 };
+            // Draining can be asked for in two ways, and a fault be begun and lifted.
+            let times = if matches!(what, Give | Inject) { 2 } else { 1 };
             assert_eq!(outcomes, vec![expected; times], "{who}: {what:?}");
         }
     }
@@ -141,6 +148,11 @@ async fn whoever_has_no_certificate_of_ours_can_do_nothing() {
         serde_json::json!({ "inject": {
             "node": world.rollout(),
             "injection": Injection { id: 1, fault: Fault::Kill, duration_ms: 1, seed: 0 },
+        }})
+        .to_string(),
+        serde_json::json!({ "inject": {
+            "node": world.rollout(),
+            "injection": Injection { id: 1, fault: Fault::FullDisk, duration_ms: 0, seed: 0 },
         }})
         .to_string(),
     ];

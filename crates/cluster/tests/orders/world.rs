@@ -166,6 +166,7 @@ async fn node(run: &RunDir, number: u32, got: &Got) -> Mesh {
                 | Wire::Trace { .. }
                 | Wire::TraceOff { .. }
                 | Wire::Inject(_)
+                | Wire::Lift { .. }
                 | Wire::Drain
         )
     };

@@ -7,7 +7,7 @@ use crrl_types::{Order, OrderAnswer, OrderRecord, Outcome};
 
 use super::{json, line, runtime, table};
 use crate::error::InspectError;
-use crate::feed::{check, is_up};
+use crate::feed::{check, connect, is_up};
 use crate::text::plain;
 use crate::units::clock;
 
@@ -29,12 +29,8 @@ pub fn give(run: &RunDir, who: Option<&str>, order: &Order) -> Result<OrderAnswe
 
 /// Dials the coordinator.
 pub(super) async fn dial(run: &RunDir, who: Option<&str>) -> Result<OperatorClient, InspectError> {
-    check(run)?;
-    let dialled = match who {
-        Some(who) => OperatorClient::connect_as(run, who).await,
-        None => OperatorClient::connect(run).await,
-    };
-    dialled.map_err(|source| match source {
+    check(run, who)?;
+    connect(run, who).await.map_err(|source| match source {
         OperatorError::NotARun(says) if who.is_some() => InspectError::Usage(says),
         source if is_up(run) => InspectError::Unreachable { path: run.path().to_owned(), source },
         _ => InspectError::NotUp(run.path().to_owned()),
@@ -76,7 +72,7 @@ pub fn list(
     as_json: bool,
     out: &mut dyn Write,
 ) -> Result<(), InspectError> {
-    check(run)?;
+    check(run, None)?;
     let orders = last(folded(order_log::read(run)?), limit);
     if as_json {
         return line(out, &json(&orders)?).map(drop);

@@ -47,12 +47,13 @@ pub enum Query {
     },
 }
 
-/// Looks once and prints.
+/// Looks once, with a certificate of the folder, and prints; without a name, with the operator's.
 ///
 /// # Errors
 /// [`InspectError`].
 pub fn run(
     run: &RunDir,
+    who: Option<&str>,
     query: &Query,
     as_json: bool,
     out: &mut dyn Write,
@@ -60,12 +61,12 @@ pub fn run(
     // A query that makes no sense is told before anything is dialled.
     answer(&World::new(), query)?;
     let needs_rates = matches!(query, Query::Actors { .. } | Query::Tree);
-    let world = runtime()?.block_on(look(run, needs_rates))?;
+    let world = runtime()?.block_on(look(run, who, needs_rates))?;
     print(&world, query, as_json, out)
 }
 
-async fn look(run: &RunDir, needs_rates: bool) -> Result<World, InspectError> {
-    let mut session = Session::open(run).await?;
+async fn look(run: &RunDir, who: Option<&str>, needs_rates: bool) -> Result<World, InspectError> {
+    let mut session = Session::open(run, who).await?;
     let mut world = World::new();
     let deadline = Instant::now() + RATES_TIMEOUT;
     loop {

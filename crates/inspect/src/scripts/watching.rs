@@ -27,9 +27,14 @@ const TAIL_READS: usize = 4;
 ///
 /// # Errors
 /// [`InspectError`].
-pub fn watch(run: &RunDir, as_json: bool, out: &mut dyn Write) -> Result<(), InspectError> {
+pub fn watch(
+    run: &RunDir,
+    who: Option<&str>,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> Result<(), InspectError> {
     runtime()?.block_on(async {
-        let mut session = Session::open(run).await?;
+        let mut session = Session::open(run, who).await?;
         let mut world = World::new();
         let mut last: Option<Frame> = None;
         let mut said_ms = 0;
@@ -74,13 +79,18 @@ pub fn summary(world: &World) -> String {
     )
 }
 
-/// Looks for a while and judges. Ends early as soon as something is wrong.
+/// Looks for a while and judges. Ends early as soon as something is wrong that nobody meant to be: what
+/// an injected fault or a suspension leads to shows only later.
 ///
 /// # Errors
 /// [`InspectError`]; a cluster that stops answering in between is a finding, not an error.
-pub fn diagnose(run: &RunDir, look_for: Duration) -> Result<Verdict, InspectError> {
+pub fn diagnose(
+    run: &RunDir,
+    who: Option<&str>,
+    look_for: Duration,
+) -> Result<Verdict, InspectError> {
     runtime()?.block_on(async {
-        let mut session = Session::open(run).await?;
+        let mut session = Session::open(run, who).await?;
         let mut world = World::new();
         let mut tail = Tail::new(&run.events());
         (0..TAIL_READS).for_each(|_| tail.read(&mut world.history));
@@ -103,7 +113,7 @@ pub fn diagnose(run: &RunDir, look_for: Duration) -> Result<Verdict, InspectErro
                 Err(_) => break,
             }
             tail.read(&mut world.history);
-            if !judge(&world).healthy {
+            if judge(&world).findings.iter().any(|finding| !finding.rule.is_meant()) {
                 break;
             }
         }
@@ -138,11 +148,12 @@ pub fn print(verdict: &Verdict, as_json: bool, out: &mut dyn Write) -> Result<()
 /// [`InspectError`].
 pub fn record(
     run: &RunDir,
+    who: Option<&str>,
     path: &Path,
     seconds: Option<Duration>,
 ) -> Result<String, InspectError> {
     runtime()?.block_on(async {
-        let mut session = Session::open(run).await?;
+        let mut session = Session::open(run, who).await?;
         let name = run.path().file_name().map_or_else(String::new, |n| n.to_string_lossy().into());
         let mut recorder = Recorder::create(path, &name)?;
         let deadline = seconds.map(|seconds| Instant::now() + seconds);

@@ -81,6 +81,21 @@ fn a_node_that_says_nothing() {
 }
 
 #[test]
+fn a_node_whose_disk_is_full() {
+    let found = only(&world(150, 190, |s, frame| {
+        if s >= 180 {
+            let says = "no space left: waiting for room for run/checkpoints";
+            frame.snapshot.nodes[1].activity = says.into();
+        }
+    }));
+    assert_eq!((found.rule, found.node.as_str()), (Rule::NoSpace, "learner"));
+    assert_eq!(
+        (found.for_ms, found.says.as_str()),
+        (10_000, "node learner has no space left: waiting for room for run/checkpoints, for 10 s")
+    );
+}
+
+#[test]
 fn a_node_that_was_lost_is_being_started_again_or_was_given_up() {
     let lost = |change: fn(&mut crrl_inspect::frame::Frame)| {
         only(&world(150, 190, |s, frame| {

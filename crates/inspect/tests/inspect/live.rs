@@ -62,7 +62,7 @@ fn until(feed: &mut Feed, wanted: impl Fn(&Seen) -> bool) -> Seen {
 #[test]
 fn the_feed_brings_the_newest_and_says_when_it_is_lost() {
     let live = live();
-    let mut feed = Feed::attach(&live.run).expect("a run folder");
+    let mut feed = Feed::attach(&live.run, None).expect("a run folder");
     until(&mut feed, |seen| seen.link == Link::Live);
     live.put(151);
     let newest = scene::frame(151).snapshot;
@@ -80,22 +80,57 @@ fn the_feed_brings_the_newest_and_says_when_it_is_lost() {
 fn scripts_ask_a_cluster_and_say_when_there_is_none() {
     let live = live();
     let mut out = Vec::new();
-    query::run(&live.run, &Query::Nodes, true, &mut out).expect("it answers");
+    query::run(&live.run, None, &Query::Nodes, true, &mut out).expect("it answers");
     assert!(String::from_utf8_lossy(&out).contains("\"name\":\"rollout-1\""));
-    let verdict = watching::diagnose(&live.run, Duration::ZERO).expect("it answers");
+    let verdict = watching::diagnose(&live.run, None, Duration::ZERO).expect("it answers");
     assert!(verdict.healthy, "{verdict:?}");
     live.board.update(|board| {
         board.nodes[2].actors[2].handling = Some(("Generate".into(), 9_000));
     });
-    let verdict = watching::diagnose(&live.run, DEADLINE).expect("it answers");
+    let verdict = watching::diagnose(&live.run, None, DEADLINE).expect("it answers");
     assert_eq!(verdict.findings[0].rule, Rule::ActorBusy);
     live.leave();
-    let error = query::run(&live.run, &Query::Nodes, true, &mut out).expect_err("nobody is there");
+    let error =
+        query::run(&live.run, None, &Query::Nodes, true, &mut out).expect_err("nobody is there");
     assert_eq!(error.exit_code(), 6, "{error}");
-    let error = watching::diagnose(&live.run, Duration::ZERO).expect_err("nobody is there");
+    let error = watching::diagnose(&live.run, None, Duration::ZERO).expect_err("nobody is there");
     assert_eq!(error.exit_code(), 6, "{error}");
-    let error = Feed::attach(&RunDir::new(live.run.tls())).expect_err("no run");
+    let error = Feed::attach(&RunDir::new(live.run.tls()), None).expect_err("no run");
     assert!(error.to_string().contains("is not the folder of a run"), "{error}");
+}
+
+#[test]
+fn what_is_meant_does_not_end_the_look_for_what_is_worse() {
+    let live = live();
+    live.board.update(|board| board.nodes[3].faults[0].active = true);
+    let (began, look_for) = (Instant::now(), Duration::from_millis(700));
+    let verdict = watching::diagnose(&live.run, None, look_for).expect("it answers");
+    assert!(began.elapsed() >= look_for, "it was not looked on");
+    let rules: Vec<Rule> = verdict.findings.iter().map(|finding| finding.rule).collect();
+    assert_eq!(rules, [Rule::FaultActive]);
+    live.board.update(|board| {
+        board.nodes[2].actors[2].handling = Some(("Generate".into(), 9_000));
+    });
+    let verdict = watching::diagnose(&live.run, None, DEADLINE).expect("it answers");
+    let rules: Vec<Rule> = verdict.findings.iter().map(|finding| finding.rule).collect();
+    assert_eq!(rules, [Rule::ActorBusy, Rule::FaultActive]);
+    assert!(began.elapsed() < DEADLINE, "it was looked on");
+}
+
+#[test]
+fn a_look_is_under_the_name_that_is_given_and_one_without_a_certificate_is_told() {
+    let live = live();
+    let mut out = Vec::new();
+    query::run(&live.run, Some("operator"), &Query::Nodes, true, &mut out).expect("it answers");
+    let errors = [
+        query::run(&live.run, Some("bob"), &Query::Nodes, true, &mut out).expect_err("no bob"),
+        watching::diagnose(&live.run, Some("bob"), DEADLINE).expect_err("no bob"),
+        Feed::attach(&live.run, Some("bob")).expect_err("no bob"),
+    ];
+    for error in errors {
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("bob.pem; `crrl tls issue bob"), "{error}");
+    }
 }
 
 /// A certificate of another run's authority, in the folder of this one.
@@ -113,11 +148,12 @@ fn a_wrong_certificate_is_told_and_not_taken_for_a_run_that_is_over() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let run = foreign(&live, folder.path());
     let mut out = Vec::new();
-    let error = query::run(&run, &Query::Nodes, true, &mut out).expect_err("it is not let in");
+    let error =
+        query::run(&run, None, &Query::Nodes, true, &mut out).expect_err("it is not let in");
     assert_eq!(error.exit_code(), 6);
     let says = error.to_string();
     assert!(says.contains("does not answer") && says.contains("certificate"), "{says}");
-    let mut feed = Feed::attach(&run).expect("a run folder");
+    let mut feed = Feed::attach(&run, None).expect("a run folder");
     let seen = until(&mut feed, |seen| matches!(seen.link, Link::Connecting { reason: Some(_) }));
     let Link::Connecting { reason: Some(reason) } = seen.link else { panic!("{seen:?}") };
     assert!(reason.contains("certificate"), "{reason}");
@@ -127,7 +163,7 @@ fn a_wrong_certificate_is_told_and_not_taken_for_a_run_that_is_over() {
 fn a_recording_of_a_cluster_can_be_played() {
     let live = live();
     let path = live.run.path().join("a.rec");
-    let says = watching::record(&live.run, &path, Some(Duration::from_millis(300)));
+    let says = watching::record(&live.run, None, &path, Some(Duration::from_millis(300)));
     assert!(says.expect("recorded").starts_with("the time is over: 1 frames"));
     let mut recording = Recording::open(&path).expect("a recording");
     assert_eq!(recording.run(), "run");
@@ -137,10 +173,10 @@ fn a_recording_of_a_cluster_can_be_played() {
 #[test]
 fn a_viewer_that_does_not_look_delays_nobody() {
     let live = live();
-    let stalled = Feed::attach(&live.run).expect("a run folder");
+    let stalled = Feed::attach(&live.run, None).expect("a run folder");
     let runtime = Runtime::new().expect("threads");
     runtime.block_on(async {
-        let mut session = Session::open(&live.run).await.expect("it answers");
+        let mut session = Session::open(&live.run, None).await.expect("it answers");
         for s in 151..156 {
             live.put(s);
             let wanted = scene::frame(s).snapshot;
@@ -162,16 +198,16 @@ fn four_viewers_are_served_and_a_fifth_is_told_so() {
     runtime.block_on(async {
         let mut sessions = Vec::new();
         for _ in 0..4 {
-            let mut session = Session::open(&live.run).await.expect("it is let in");
+            let mut session = Session::open(&live.run, None).await.expect("it is let in");
             session.next().await.expect("it is served");
             sessions.push(session);
         }
-        let error = Session::open(&live.run).await.expect_err("there are four").to_string();
+        let error = Session::open(&live.run, None).await.expect_err("there are four").to_string();
         assert!(error.contains("4 viewers watch this run already"), "{error}");
         sessions.pop().expect("there are four").close().await;
         // The coordinator hears of it a moment later.
         let deadline = Instant::now() + DEADLINE;
-        while Session::open(&live.run).await.is_err() {
+        while Session::open(&live.run, None).await.is_err() {
             assert!(Instant::now() < deadline, "the place stays taken");
         }
     });

@@ -29,7 +29,7 @@ fn this(test: &str, run: Option<&RunDir>) -> String {
 #[ignore = "is run by others of these tests, in a terminal"]
 fn the_viewer() {
     let run = std::env::var_os(RUN).expect("is told");
-    tui::watch(&RunDir::new(run), true).expect("it can be shown");
+    tui::watch(&RunDir::new(run), None, true).expect("it can be shown");
 }
 
 #[test]

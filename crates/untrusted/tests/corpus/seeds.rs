@@ -19,6 +19,7 @@ use crrl_types::{
     Step, Target, Task, TensorEntry, TimedWork, Timing, TokenSpan, ToolRecord, TraceEnd,
     TraceEvent, TraceRequest, TraceStop, Traced, Trajectory, Turn, Work,
 };
+use crrl_weights::delta::{self, Word};
 
 /// Seeds by decoder.
 pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
@@ -31,6 +32,11 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("blob-header", blob_headers()),
         ("operator-request", untrusted::requests()),
         ("traced", untrusted::traced()),
+        ("admission", admissions()),
+        ("certificate-request", certificate_requests()),
+        ("token", untrusted::tokens()),
+        ("weights", untrusted::weights(manifest(), b"adapter")),
+        ("delta", deltas()),
         ("tool-call", tool_calls()),
         ("patch", patches()),
         ("configuration", configurations()),
@@ -212,6 +218,7 @@ fn wires() -> Vec<Wire> {
     wires.extend(injections);
     wires.extend(orders_and_traces());
     wires.push(Wire::Timed { episode: EpisodeId(12), attempt: 1, timing: timing() });
+    wires.push(Wire::Lift { id: 5 });
     wires
 }
 
@@ -279,6 +286,32 @@ fn blob_headers() -> Vec<Vec<u8>> {
     };
     let heads = untrusted::heads(manifest()).into_iter().map(header);
     heads.chain(crrl_transport::blob::verdicts()).collect()
+}
+
+fn admissions() -> Vec<Vec<u8>> {
+    let invitation = String::from_utf8(invitations().remove(0)).expect("JSON is text");
+    let welcome = format!("{{\"welcome\":{invitation}}}").into_bytes();
+    [untrusted::questions(), vec![welcome]].concat()
+}
+
+fn certificate_requests() -> Vec<Vec<u8>> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let pending = crrl_transport::Pending::open(folder.path(), &"guest-1".into());
+    vec![pending.expect("a key can be made").request().as_bytes().to_vec()]
+}
+
+fn deltas() -> Vec<Vec<u8>> {
+    let weights = |step: f32| (0..40_u8).flat_map(move |n| (f32::from(n) * step).to_le_bytes());
+    let (base, new): (Vec<u8>, Vec<u8>) = (weights(0.5).collect(), weights(0.501).collect());
+    // One of a length that no whole words fill.
+    [(Word::Two, 0), (Word::Four, 0), (Word::Four, 3)]
+        .map(|(word, less)| {
+            let (base, new) = (&base[less..], &new[less..]);
+            let delta = delta::encode(base, new, word).expect("of one length");
+            let length = u16::try_from(base.len()).expect("short").to_le_bytes();
+            [&length[..], base, &delta].concat()
+        })
+        .to_vec()
 }
 
 fn tool_calls() -> Vec<Vec<u8>> {
