@@ -139,14 +139,22 @@ fn until<T>(world: &World, what: &str, look: impl Fn() -> Option<T>) -> T {
 fn processes(folder: &Path) -> Vec<u32> {
     let wanted = folder.display().to_string();
     let all = std::fs::read_dir("/proc").expect("Linux").flatten();
-    all.filter_map(|entry| {
-        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
-        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
-        let words: Vec<_> = line.split(|byte| *byte == 0).collect();
-        let is_node = words.first()?.ends_with(b"bin/crrl") && words.get(1) == Some(&&b"node"[..]);
-        (is_node && words.contains(&wanted.as_bytes())).then_some(pid)
-    })
-    .collect()
+    let nodes: Vec<(u32, Option<u32>)> = all
+        .filter_map(|entry| {
+            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+            let words: Vec<_> = line.split(|byte| *byte == 0).collect();
+            let is_node =
+                words.first()?.ends_with(b"bin/crrl") && words.get(1) == Some(&&b"node"[..]);
+            let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
+            let parent = parent.and_then(|pid| pid.parse().ok());
+            (is_node && words.contains(&wanted.as_bytes())).then_some((pid, parent))
+        })
+        .collect();
+    // A process a node has just begun looks like the node until it is another program.
+    let is_nodes = |pid: &u32| nodes.iter().any(|(node, _)| node == pid);
+    nodes.iter().filter(|(_, parent)| !parent.as_ref().is_some_and(is_nodes)).map(|n| n.0).collect()
 }
 
 fn line(world: &World, name: &str) -> Value {
