@@ -3,10 +3,12 @@
     soak.py draw SEED "NAME NAME..."     names in an order drawn from the seed, each once a round
     soak.py sample RUN                   one line of CSV a process and look, until it is killed
     soak.py table OUT MINUTES SEED MOUNTS
+    soak.py resilience OUT               what became of each fault, of a soak that is over
 """
 
 import collections
 import json
+import math
 import os
 import pathlib
 import random
@@ -85,6 +87,35 @@ def processes_left(out):
     return left
 
 
+def quantile(values, share):
+    """The smallest value that so many are not greater than."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def resilience(out):
+    out = pathlib.Path(out)
+    faults = collections.OrderedDict()
+    for line in (out / "chaos.jsonl").read_text().splitlines():
+        for outcome in json.loads(line)["outcomes"]:
+            faults.setdefault(outcome["fault"], []).append(outcome)
+    audit = (out / "audit.txt").read_text()
+    # I1: every episode is accounted for and ends once; I2: none counts in two steps.
+    lost = 0 if all(f"held    {invariant} " in audit for invariant in ("I1", "I2")) else "see the audit"
+    both = lambda values: f"{quantile(values, 0.5):.1f} / {quantile(values, 0.99):.1f}" if values else "-"
+    print("| fault | survived | missed after, s (p50 / p99) | at work again after its end, s (p50 / p99) "
+          "| episodes/s before, during, after (medians) | lost or doubled |\n|---|---|---|---|---|---|")
+    for name, tries in sorted(faults.items()):
+        good = [o for o in tries if o["fired"] > 0 and o["recovered_s"] is not None]
+        missed = [o["noticed_s"] for o in tries if o["noticed_s"] is not None]
+        rates = [statistics.median(o["throughput"][i] for o in tries) for i in range(3)]
+        # The history's own times were wrong then.
+        told = "-" if name.startswith("clock") else ", ".join(f"{rate:.1f}" for rate in rates)
+        print(f"| {name} | {len(good)} of {len(tries)} | {both(missed)} | {both([o['recovered_s'] for o in good])} | {told} | {lost} |")
+    tries = [o for all_of_one in faults.values() for o in all_of_one]
+    print(f"\n{len(tries)} faults of {len(faults)} kinds.")
+
+
 def table(out, minutes, seed, mounts_before):
     out = pathlib.Path(out)
     outcomes, faults = [], collections.OrderedDict()
@@ -98,7 +129,7 @@ def table(out, minutes, seed, mounts_before):
     # A clock that was wrong on purpose wrote some of them: the others say which minutes there were.
     finished = sorted(e["at_ms"] for e in events if e["event"] == "finished")
     middle = finished[len(finished) // 2] if finished else 0
-    finished = [at for at in finished if abs(at - middle) < 3_000_000 * max(1, int(minutes) / 30)]
+    finished = [at for at in finished if abs(at - middle) < 0.7 * 60_000 * max(5, int(minutes))]
     per_minute = collections.Counter((at - finished[0]) // 60_000 for at in finished) if finished else {}
     whole = [per_minute.get(m, 0) for m in range(max(per_minute, default=0))] or [0]
     half = len(whole) // 2
@@ -137,4 +168,4 @@ def table(out, minutes, seed, mounts_before):
 
 
 if __name__ == "__main__":
-    {"draw": draw, "sample": sample, "table": table}[sys.argv[1]](*sys.argv[2:])
+    {"draw": draw, "sample": sample, "table": table, "resilience": resilience}[sys.argv[1]](*sys.argv[2:])
