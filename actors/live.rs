@@ -26,8 +26,9 @@ pub struct LiveEpisode {
     pub turns: u32,
     /// Calls of tools so far.
     pub calls: u32,
-    /// What is being done: `shell grep -n …`, `thinking`.
+    /// What is being done: `shell grep -n …`, `thinking`, `waiting for a sandbox, 8 of 8 taken`.
     pub doing: String,
+    calls_tool: bool,
     began: Instant,
     changed: Instant,
     updated: u64,
@@ -50,9 +51,17 @@ impl Live {
         let entry = LiveEntry { live: self.clone(), episode };
         let now = Instant::now();
         let doing = "starting".to_owned();
-        let (turns, calls, updated) = (0, 0, 0);
-        let fresh =
-            LiveEpisode { group, task, turns, calls, doing, began: now, changed: now, updated };
+        let fresh = LiveEpisode {
+            group,
+            task,
+            turns: 0,
+            calls: 0,
+            doing,
+            calls_tool: false,
+            began: now,
+            changed: now,
+            updated: 0,
+        };
         self.board().episodes.insert(episode, fresh);
         entry
     }
@@ -92,7 +101,7 @@ impl Live {
     #[must_use]
     pub fn line(&self) -> String {
         let board = self.board();
-        let newest = board.episodes.iter().max_by_key(|(_, e)| (e.calls_tool(), e.updated));
+        let newest = board.episodes.iter().max_by_key(|(_, e)| (e.calls_tool, e.updated));
         newest.map_or_else(String::new, |(_, episode)| {
             cut(&format!("{} turn {}: {}", episode.task, episode.turns, episode.doing))
         })
@@ -104,12 +113,6 @@ impl Live {
     }
 }
 
-impl LiveEpisode {
-    fn calls_tool(&self) -> bool {
-        self.doing.contains(' ')
-    }
-}
-
 /// One episode's place on the board.
 #[derive(Debug)]
 pub struct LiveEntry {
@@ -118,10 +121,20 @@ pub struct LiveEntry {
 }
 
 impl LiveEntry {
+    /// The policy has not begun: what it waits for, or what is made ready for it. That is no news of
+    /// the node's, only of the episode's.
+    pub fn preparing(&self, what: &str) {
+        if let Some(episode) = self.live.board().episodes.get_mut(&self.episode) {
+            episode.doing = cut(what);
+            episode.changed = Instant::now();
+        }
+    }
+
     /// The policy is at it.
     pub fn thinking(&self) {
         self.update(|episode| {
             episode.turns += 1;
+            episode.calls_tool = false;
             episode.doing = "thinking".to_owned();
         });
     }
@@ -134,6 +147,7 @@ impl LiveEntry {
         };
         self.update(|episode| {
             episode.calls += 1;
+            episode.calls_tool = true;
             episode.doing = cut(&doing);
         });
     }
@@ -188,6 +202,25 @@ mod tests {
         assert_eq!(report.version, AdapterVersion(3));
         drop(second);
         assert_eq!(live.line(), "");
+    }
+
+    #[test]
+    fn an_episode_that_waits_says_for_what_and_hides_nothing_that_is_done() {
+        let live = Live::default();
+        let first = live.enter(EpisodeId(1), GroupId(0), "one".into());
+        let second = live.enter(EpisodeId(2), GroupId(0), "two".into());
+        first.thinking();
+        second.preparing("waiting for a sandbox, 8 of 8 taken");
+        assert_eq!(live.line(), "one turn 1: thinking");
+        let doing = |live: &Live| live.snapshot().pop().map(|(_, episode)| episode.doing);
+        assert_eq!(doing(&live).as_deref(), Some("waiting for a sandbox, 8 of 8 taken"));
+        second.preparing("waiting for a place in the engine");
+        assert_eq!(doing(&live).as_deref(), Some("waiting for a place in the engine"));
+        let report = live.report(AdapterVersion(3));
+        let waiting = report.iter().find(|seen| seen.episode == EpisodeId(2)).expect("under way");
+        assert_eq!((waiting.turns, waiting.calls), (0, 0));
+        drop(first);
+        assert_eq!(live.line(), "two turn 0: waiting for a place in the engine");
     }
 
     #[test]

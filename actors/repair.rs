@@ -168,7 +168,8 @@ impl Repairer {
         let live = self.live.enter(id, group, task.instance_id.clone());
         let mut episode =
             Episode::new(Arc::clone(&self.codec), self.options.clone(), &task.problem_statement)?;
-        let (mut sandbox, mut sequence) = self.places(&task).await?;
+        let (mut sandbox, mut sequence) = self.places(&task, &live).await?;
+        live.preparing("starting");
         histogram!(names::PLACES_TIME).record(started.elapsed());
         watch.did(0, started, Work::Places);
 
@@ -255,13 +256,29 @@ impl Repairer {
     }
 
     /// A sandbox with the task's base, and a sequence.
-    async fn places(&self, task: &Task) -> Result<(Lease, EngineSequence), RepairError> {
+    async fn places(
+        &self,
+        task: &Task,
+        live: &LiveEntry,
+    ) -> Result<(Lease, EngineSequence), RepairError> {
         let refused = |source| RepairError::Sandbox { task: task.instance_id.to_string(), source };
-        let lease = async { self.sandboxes.lease(task).await.map_err(refused) };
+        let lease = async { self.sandbox(task, live).await.map_err(refused) };
         let sequence = async { self.engine.open().await.map_err(RepairError::from) };
         let places = async { tokio::try_join!(lease, sequence) };
         let late = |_| Err(refused(LeaseError::Timeout(LEASE_TIME_MAX)));
         timeout(LEASE_TIME_MAX, places).await.unwrap_or_else(late)
+    }
+
+    /// A sandbox with the task's base. Watchers are told what is waited for meanwhile; the place in the
+    /// engine, which is asked for at the same time, only where it is all that is missing.
+    async fn sandbox(&self, task: &Task, live: &LiveEntry) -> Result<Lease, LeaseError> {
+        let (open, max) = (self.sandboxes.open(), self.sandboxes.open_max());
+        live.preparing(&format!("waiting for a sandbox, {open} of {max} taken"));
+        let place = self.sandboxes.place().await?;
+        live.preparing("opening a sandbox");
+        let lease = self.sandboxes.lease(place, task).await?;
+        live.preparing("waiting for a place in the engine");
+        Ok(lease)
     }
 
     /// Similarity takes time quadratic in the patch: off the async threads.

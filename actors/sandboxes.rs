@@ -79,13 +79,20 @@ impl Sandboxes {
         Self(Arc::new(Pool { backend, options, places, templates: Mutex::default() }))
     }
 
-    /// Opens a sandbox with the task's base in it; waits while all places are taken.
+    /// Waits while all places are taken, then takes one.
+    ///
+    /// # Errors
+    /// When the pool is closed.
+    pub async fn place(&self) -> Result<Place, LeaseError> {
+        let places = Arc::clone(&self.0.places);
+        places.acquire_owned().await.map(Place).map_err(|_| LeaseError::Closed)
+    }
+
+    /// Opens a sandbox with the task's base in it.
     ///
     /// # Errors
     /// When the base cannot be laid out or the sandbox cannot be opened.
-    pub async fn lease(&self, task: &Task) -> Result<Lease, LeaseError> {
-        let places = Arc::clone(&self.0.places);
-        let place = places.acquire_owned().await.map_err(|_| LeaseError::Closed)?;
+    pub async fn lease(&self, Place(place): Place, task: &Task) -> Result<Lease, LeaseError> {
         let template = self.0.template(task).await?;
         let sandbox = self.0.backend.open(&template).await;
         let sandbox = sandbox.map_err(|error| LeaseError::Open(error.to_string()))?;
@@ -96,6 +103,12 @@ impl Sandboxes {
     #[must_use]
     pub fn open(&self) -> usize {
         self.0.options.sandboxes_max - self.0.places.available_permits()
+    }
+
+    /// Sandboxes that may be open at once.
+    #[must_use]
+    pub fn open_max(&self) -> usize {
+        self.0.options.sandboxes_max
     }
 
     /// Templates kept now.
@@ -168,6 +181,10 @@ async fn make_template(task: Task, cache: PathBuf) -> Result<Arc<Template>, Leas
     });
     made.await.unwrap_or_else(|panic| Err(LeaseError::Base(panic.to_string())))
 }
+
+/// A place in the pool that is somebody's: room for one sandbox. Dropping it gives it back.
+#[derive(Debug)]
+pub struct Place(OwnedSemaphorePermit);
 
 /// A sandbox that is somebody's.
 pub struct Lease {

@@ -263,7 +263,8 @@ impl Run {
 fn environment(config: &ClusterConfig) -> Environment {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let at_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-    let about = About::this(config.model.device == "cuda", None).ok();
+    let gpu = config.nodes().iter().any(|n| n.is_local() && config.device_of(n) == "cuda");
+    let about = About::this(gpu, None).ok();
     let (digest, gpu) = about.map(|about| (about.digest, about.gpu)).unwrap_or_default();
     let program = digest.chars().take(12).collect();
     let gpu = gpu.map(|gpu| gpu.unwrap_or_else(|why| why));

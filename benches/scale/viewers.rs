@@ -174,7 +174,7 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
         })
     );
     let refused = crowd(&run).await?;
-    let stalled = stall(&run, &mut work)?;
+    let stalled = stall(&run, args.turns, &mut work)?;
     println!("{}", json!({ "bench": "viewers", "fifth": refused, "stalled": stalled }));
     mesh.stop("measured").await;
     load.stop().await;
@@ -196,21 +196,33 @@ async fn crowd(run: &RunDir) -> anyhow::Result<String> {
     Ok(told)
 }
 
-/// A viewer that is attached and never reads: the load goes on, and memory stays.
+/// A viewer that is attached and never reads: the load goes on, and memory stays. With and without it
+/// take turns, each long enough for it to be let go of.
 fn stall(
     run: &RunDir,
+    turns: usize,
     work: &mut impl FnMut(Duration) -> anyhow::Result<Window>,
 ) -> anyhow::Result<serde_json::Value> {
     let time = Duration::from_secs(10);
-    let rate = |window: &Window| window.results as f64 / window.took.as_secs_f64();
-    let before = work(time)?;
-    let before_kib = usage::resident_kib("self") as f64;
-    let viewer = Viewer::start(run, true)?;
-    let after = work(time)?;
-    let grew_kib = usage::resident_kib("self") as f64 - before_kib;
-    drop(viewer);
+    let mut per_s: [Vec<f64>; 2] = Default::default();
+    let mut grew_kib: [Vec<f64>; 2] = Default::default();
+    for turn in 0..turns {
+        // The one that is first in one turn is second in the next.
+        for with in [turn % 2, 1 - turn % 2] {
+            let before_kib = usage::resident_kib("self") as f64;
+            let viewer = (with == 1).then(|| Viewer::start(run, true)).transpose()?;
+            let Window { results, took, .. } = work(time)?;
+            per_s[with].push(results as f64 / took.as_secs_f64());
+            grew_kib[with].push(usage::resident_kib("self") as f64 - before_kib);
+            drop(viewer);
+        }
+    }
+    let median = |values: &mut [f64]| usage::quantile(values, 0.5);
+    let [mut without, mut with] = per_s;
+    let [mut grew_without, mut grew_with] = grew_kib;
     Ok(json!({
-        "results_per_s_before": rate(&before), "results_per_s_while": rate(&after),
-        "grew_kib": grew_kib,
+        "turns": turns,
+        "results_per_s_without": median(&mut without), "results_per_s_with": median(&mut with),
+        "grew_kib_without": median(&mut grew_without), "grew_kib_with": median(&mut grew_with),
     }))
 }

@@ -157,6 +157,10 @@ impl Own {
         }
         for node in config.node.iter_mut().filter(|node| node.name == name.as_str()) {
             node.threads = self.threads.unwrap_or(node.threads);
+            // What is said here beats what the run's configuration says of this node.
+            node.device = self.device.clone().or_else(|| node.device.take());
+            let relay = self.relay.map(|relay| relay.to_string());
+            node.relay = relay.or_else(|| node.relay.take());
         }
     }
 }

@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use crrl_cluster::{RunDir, host};
 use crrl_config::ClusterConfig;
 use crrl_control::plan::Plan;
 
-use super::failure::{Coded, INTERRUPTED, quoted};
+use super::failure::{Coded, INTERRUPTED, host_error, quoted};
 use crate::display::table::Summary;
 use crate::meter::{Meter, Quiet};
 use crate::recipe;
@@ -48,6 +49,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let model = recipe::find_model()?;
     let dir = absolute(&args.run_dir.clone().unwrap_or_else(|| new_dir(args.seed)));
     let config = recipe::config(&dir, &model, args.seed, args.steps);
+    // Before the tasks are written: another one may be at it in this folder.
+    let alone = host::alone(&RunDir::new(&dir)).map_err(host_error)?;
     if !args.resume {
         make_tasks(args, &dir, &config)?;
     }
@@ -61,7 +64,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         args.steps
     );
     let run = Run { title: "crrl quickstart".into(), dir: dir.clone(), config, plan, resume };
-    let alone = run.alone()?;
     run.prepare(args.resume, &alone)?;
     match run.carry_out(alone, args.quiet)? {
         Outcome::Interrupted => Ok(ExitCode::from(INTERRUPTED)),

@@ -77,9 +77,7 @@ fn after_a_rotation_the_run_comes_up_with_new_certificates_and_old_ones_are_refu
     let mut training = world.train(&["--resume"]);
     training.until_step(reached + 2);
     assert_eq!(fingerprints(&world), after, "what was rotated is what is used");
-    training.until("every node at work", || {
-        world.crrl(&["cluster", "status"]).status.success().then_some(())
-    });
+    training.until_all_work();
     // Whoever has a copy of what was good before is sent away.
     for (path, file) in &kept {
         std::fs::write(path, file).expect("writable");

@@ -94,7 +94,7 @@ fn stands(training: &mut Training<'_>, name: &str, state: &str) {
 fn nodes_and_actors_do_as_they_are_told_and_no_episode_is_lost() {
     let world = endless();
     let mut training = world.train(&[]);
-    training.until_step(1);
+    training.until_all_work();
 
     done(&world, "drain rollout-0");
     stands(&mut training, "rollout-0", "draining");
@@ -158,7 +158,7 @@ fn nodes_and_actors_do_as_they_are_told_and_no_episode_is_lost() {
 fn processes_are_ended_and_started_and_the_log_of_orders_outlives_them() {
     let world = endless();
     let mut training = world.train(&[]);
-    training.until_step(1);
+    training.until_all_work();
     let another = |training: &mut Training<'_>, name: &str, before: Option<u32>| {
         training.until(&format!("another {name}"), || {
             world.pid(name).filter(|pid| Some(*pid) != before).map(drop)
@@ -211,7 +211,7 @@ fn processes_are_ended_and_started_and_the_log_of_orders_outlives_them() {
 fn a_viewer_of_a_name_of_its_own_looks_at_everything_and_changes_nothing() {
     let world = endless();
     let mut training = world.train(&[]);
-    training.until_step(1);
+    training.until_all_work();
     let inspect = |words: &str| {
         let words = format!("inspect {words} --run run");
         world.crrl(&words.split_whitespace().collect::<Vec<_>>())
@@ -222,6 +222,11 @@ fn a_viewer_of_a_name_of_its_own_looks_at_everything_and_changes_nothing() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(0), "{look}: {said}");
     }
+    let output = inspect("actors --sort mbox --limit 2 --json --as anna");
+    let rows: Vec<Value> = serde_json::from_slice(&output.stdout).expect("a list and nothing else");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let is_told = |line: &str| line.starts_with("2 of ") && line.ends_with("--limit prints more");
+    assert!(rows.len() == 2 && said.lines().any(is_told), "{said}");
     let output = inspect("diagnose --for 0.5 --json --as anna");
     let verdict: Value = serde_json::from_slice(&output.stdout).expect("a verdict");
     let looked_at = verdict["looked_at"].as_str().unwrap_or_default();
@@ -261,7 +266,7 @@ fn traced(world: &World, words: &str) -> (i32, Vec<Value>) {
 fn messages_and_logs_of_a_run_that_goes_on_are_seen_within_bounds() {
     let world = endless();
     let mut training = world.train(&[]);
-    training.until_step(1);
+    training.until_all_work();
     world.succeeds(&["tls", "issue", "viewer", "--role", "viewer", "--run", "run"]);
 
     let (code, lines) =

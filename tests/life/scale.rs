@@ -58,6 +58,35 @@ fn rollout_nodes_are_added_and_taken_away_while_the_others_run() {
     assert_eq!(others.iter().map(|name| world.pid(name)).collect::<Vec<_>>(), pids);
     assert_eq!(plan().0, Some(0));
 
+    // A rollout node that is to have something else of its machine is started again with that.
+    let node = |name: &str, roles: &str, more: &str| {
+        format!("[[node]]\nname = {name:?}\nroles = [{roles}]\n{more}\n")
+    };
+    let nodes = [
+        node("coordinator", "\"coordinator\", \"parameter-server\"", ""),
+        node("learner", "\"learner\"", "threads = 0"),
+        node("rollout-0", "\"rollout\"", ""),
+        node("rollout-1", "\"rollout\"", "memory_mib = 8192"),
+    ];
+    world.configure("[cluster]", &format!("{}[cluster]", nodes.concat()));
+    let (code, changes) = plan();
+    assert_eq!(code, Some(3), "{changes:#}");
+    let action = |name: &str| {
+        let nodes = changes["nodes"].as_array().expect("a list");
+        nodes.iter().find(|node| node["name"] == name).expect("is named")["action"].clone()
+    };
+    assert_eq!(others.map(action), ["keep", "keep", "keep", "restart"].map(Value::from));
+    world.succeeds(&["cluster", "up"]);
+    until("memory for the node", || {
+        let limits = world.pid("rollout-1").map(|pid| format!("/proc/{pid}/limits"));
+        let limits = limits.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+        let data = limits.lines().find(|line| line.starts_with("Max data size"));
+        data.is_some_and(|line| line.split_whitespace().nth(3) == Some("8589934592"))
+    });
+    let now: Vec<_> = others.iter().map(|name| world.pid(name)).collect();
+    assert_eq!((&now[..3], now[3] == pids[3]), (&pids[..3], false));
+    assert_eq!(plan().0, Some(0));
+
     // Anything else wants the cluster down.
     let (code, said) = world.refused(&["cluster", "up", "--set", "rollout.temperature=0.5"]);
     assert_eq!(code, 2, "{said}");

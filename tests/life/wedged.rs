@@ -7,13 +7,8 @@ use serde_json::Value;
 
 use crate::world::World;
 
-/// Long enough to be looked for on a machine that is busy.
-const HANG: &str = r#"
-[[fault]]
-kind = "hang"
-node = "rollout-1"
-duration_s = 30
-"#;
+/// Long enough to be looked for on a machine that is busy, in seconds.
+const HANG_S: u32 = 30;
 /// Longest a look may take that names an actor.
 const NAMED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -37,11 +32,21 @@ fn findings(world: &World) -> Vec<Value> {
 
 #[test]
 fn an_actor_that_hangs_is_named_with_its_node_within_seconds() {
+    hangs_and_is_named("rollout-1");
+}
+
+#[test]
+fn the_coordinators_own_actors_are_named_when_they_hang() {
+    hangs_and_is_named("coordinator");
+}
+
+fn hangs_and_is_named(node: &str) {
     let world = World::new();
     world.configure("steps = 20", "steps = 100000");
-    std::fs::write(world.folder.path().join("faults.toml"), HANG).expect("writable");
+    let hang = format!("[[fault]]\nkind = \"hang\"\nnode = \"{node}\"\nduration_s = {HANG_S}\n");
+    std::fs::write(world.folder.path().join("faults.toml"), hang).expect("writable");
     let mut training = world.train(&[]);
-    training.until_step(1);
+    training.until_all_work();
     let chaos = ["chaos", "run", "faults.toml", "--window", "0.5", "--run", "run"];
     let _chaos = Background(world.starts(&chaos, "chaos.stderr"));
     let (found, took) = training.until("an actor that hangs", || {
@@ -53,7 +58,7 @@ fn an_actor_that_hangs_is_named_with_its_node_within_seconds() {
     });
     assert!(took < NAMED_WITHIN, "it took {took:?}: {found:?}");
     for finding in &found {
-        assert_eq!(finding["node"], "rollout-1", "{found:?}");
+        assert_eq!(finding["node"], node, "{found:?}");
         assert!(finding["actor"].is_string(), "{finding}");
         assert!(finding["for_ms"].as_u64() > Some(5_000), "{finding}");
     }

@@ -222,6 +222,15 @@ impl<'a> Training<'a> {
         self.until(&format!("step {steps}"), || (world.steps() >= steps).then_some(()));
     }
 
+    /// Waits until a step is durable and every node is at work: one rollout node alone makes the first.
+    pub(crate) fn until_all_work(&mut self) {
+        let world = self.world;
+        self.until_step(1);
+        self.until("every node at work", || {
+            world.crrl(&["cluster", "status"]).status.success().then_some(())
+        });
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         end(self.child.id(), signal);
     }

@@ -17,6 +17,7 @@
 //! - [`operator`]: status, orders, traces and shutdown, for people's tools
 //! - [`order_log`]: what people have asked for, and what came of it
 //! - [`probe`]: what actors are doing
+//! - `behind`: how long messages have waited that are too many to be timed one by one
 //! - `gate`: what keeps an actor from its next message
 //! - [`tap`]: traces of messages
 //! - [`restart`]: whether and when something that ended is started again
@@ -31,6 +32,7 @@
 
 pub mod admission;
 mod aside;
+mod behind;
 pub mod board;
 pub mod bulk;
 pub mod changes;

@@ -18,12 +18,13 @@ use crrl_types::actor::{ActorReport, ActorState};
 use futures::FutureExt as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
+use crate::behind::Behind;
 use crate::gate::Gate;
 use crate::peer::lock;
 use crate::router::kind;
 use crate::tap::{Sight, Taps};
 
-/// Messages whose waiting time is known; of more than that, only the number.
+/// Messages that are timed one by one; of those behind them, runs of neighbours are.
 const WAITING_TIMED_MAX: usize = 4096;
 /// Characters of the reason an actor failed with.
 const FAILURE_CHARS_MAX: usize = 300;
@@ -117,7 +118,7 @@ struct Seen {
     since: Instant,
     waiting: VecDeque<Waiting>,
     /// Those beyond [`WAITING_TIMED_MAX`].
-    waiting_more: u32,
+    behind: Behind,
     waiting_max: u32,
     handled: u64,
     busy: Duration,
@@ -125,6 +126,12 @@ struct Seen {
     restarts: u32,
     last_failure: Option<String>,
     hang: Hang,
+}
+
+impl Seen {
+    fn waiting_now(&self) -> u32 {
+        (self.waiting.len() as u32).saturating_add(self.behind.messages)
+    }
 }
 
 impl Probes {
@@ -160,7 +167,7 @@ impl Probes {
             seen.since = Instant::now();
             // What waited for the one before is lost with it.
             seen.waiting.clear();
-            seen.waiting_more = 0;
+            seen.behind = Behind::default();
             seen.handling = None;
             drop(seen);
             return watched;
@@ -172,7 +179,7 @@ impl Probes {
             state: ActorState::Starting,
             since: Instant::now(),
             waiting: VecDeque::new(),
-            waiting_more: 0,
+            behind: Behind::default(),
             waiting_max: 0,
             handled: 0,
             busy: Duration::ZERO,
@@ -210,10 +217,9 @@ impl Watched {
         if seen.waiting.len() < WAITING_TIMED_MAX {
             seen.waiting.push_back(Waiting { at: Instant::now(), what });
         } else {
-            seen.waiting_more = seen.waiting_more.saturating_add(1);
+            seen.behind.push(Instant::now());
         }
-        let waiting = seen.waiting.len() as u32 + seen.waiting_more;
-        seen.waiting_max = seen.waiting_max.max(waiting);
+        seen.waiting_max = seen.waiting_max.max(seen.waiting_now());
     }
 
     /// The actor is at a message until what is returned is dropped.
@@ -222,10 +228,8 @@ impl Watched {
         let mut what = None;
         if from_elsewhere {
             what = seen.waiting.pop_front().and_then(|waiting| waiting.what);
-            if seen.waiting_more > 0 {
-                // Its time is not known; it waited no longer than what was timed last.
-                seen.waiting_more -= 1;
-                seen.waiting.push_back(Waiting { at: Instant::now(), what: None });
+            if let Some(at) = seen.behind.pop() {
+                seen.waiting.push_back(Waiting { at, what: None });
             }
         }
         seen.state = ActorState::Busy;
@@ -306,7 +310,7 @@ impl Watched {
             kind: seen.kind.clone(),
             parent: seen.parent.clone(),
             state,
-            waiting: seen.waiting.len() as u32 + seen.waiting_more,
+            waiting: seen.waiting_now(),
             waiting_max: seen.waiting_max,
             oldest_ms: seen.waiting.front().map_or(0, |first| ms(first.at.elapsed())),
             handled: seen.handled,
@@ -434,190 +438,5 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use tokio::sync::Notify;
-
-    use super::*;
-    use crrl_control::trace::TraceFilter;
-    use crrl_types::{Target, TraceRequest, Traced};
-
-    struct Worker(Arc<Notify>);
-
-    #[derive(Debug)]
-    enum Msg {
-        Inbound,
-        Fail,
-        Panic,
-    }
-    impl ractor::Message for Msg {}
-
-    impl Actor for Worker {
-        type Msg = Msg;
-        type State = ();
-        type Arguments = ();
-
-        async fn pre_start(&self, _: ActorRef<Msg>, (): ()) -> Result<(), ActorProcessingErr> {
-            Ok(())
-        }
-
-        async fn handle(
-            &self,
-            _: ActorRef<Msg>,
-            message: Msg,
-            (): &mut (),
-        ) -> Result<(), ActorProcessingErr> {
-            match message {
-                Msg::Inbound => {
-                    self.0.notified().await;
-                    Ok(())
-                }
-                Msg::Fail => Err("told to fail".into()),
-                Msg::Panic => panic!("told to panic"),
-            }
-        }
-    }
-
-    fn a_letter() -> Letter {
-        Letter { message: "Assign".into(), from: Some("coordinator".into()) }
-    }
-
-    async fn until(probes: &Probes, what: impl Fn(&ActorReport) -> bool) -> ActorReport {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            let report = probes.report().remove(0);
-            if what(&report) {
-                return report;
-            }
-            assert!(Instant::now() < deadline, "did not come about: {report:?}");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    }
-
-    #[tokio::test]
-    async fn an_actor_that_hangs_is_seen_with_its_message_and_what_waits_behind_it() {
-        let (probes, go) = (Probes::default(), Arc::new(Notify::new()));
-        let watched = probes.starting("worker", "Worker", Some("node"));
-        let probe = Probe::new(Worker(Arc::clone(&go)), watched.clone());
-        let (actor, _) = Actor::spawn(None, probe, ()).await.expect("starts");
-        for _ in 0..3 {
-            watched.sent(a_letter);
-            actor.cast(Msg::Inbound).expect("runs");
-        }
-        let seen = until(&probes, |seen| seen.state == ActorState::Busy).await;
-        assert_eq!(seen.handling.as_ref().map(|(kind, _)| kind.as_str()), Some("Inbound"));
-        assert_eq!((seen.waiting, seen.waiting_max, seen.handled), (2, 3, 0));
-        assert_eq!(seen.parent.as_deref(), Some("node"));
-        until(&probes, |seen| seen.oldest_ms > 20 && seen.handling.as_ref().unwrap().1 > 20).await;
-        for done in 1..=3 {
-            go.notify_one();
-            until(&probes, |seen| seen.handled == done).await;
-        }
-        let seen = until(&probes, |seen| seen.state == ActorState::Idle).await;
-        assert_eq!((seen.waiting, seen.oldest_ms), (0, 0));
-        assert!(seen.busy_ms > 0 && seen.handling.is_none());
-    }
-
-    #[tokio::test]
-    async fn an_actor_that_is_to_hang_does_for_a_time_and_loses_nothing() {
-        let (probes, go) = (Probes::default(), Arc::new(Notify::new()));
-        let watched = probes.starting("worker", "Worker", Some("node"));
-        let probe = Probe::new(Worker(Arc::clone(&go)), watched.clone());
-        let (actor, _) = Actor::spawn(None, probe, ()).await.expect("starts");
-        let (began, time) = (Instant::now(), Duration::from_millis(80));
-        probes.hang().begin(time);
-        go.notify_one();
-        watched.sent(a_letter);
-        actor.cast(Msg::Inbound).expect("runs");
-        let seen = until(&probes, |seen| seen.state == ActorState::Busy).await;
-        assert_eq!(seen.handled, 0);
-        until(&probes, |seen| seen.handled == 1).await;
-        assert!(began.elapsed() >= time);
-        assert!(probes.hang().held() == 1 && !probes.hang().goes_on());
-    }
-
-    #[tokio::test]
-    async fn a_suspended_actor_takes_no_message_until_it_is_told_to() {
-        let (probes, go) = (Probes::default(), Arc::new(Notify::new()));
-        let watched = probes.starting("worker", "Worker", Some("node"));
-        let probe = Probe::new(Worker(Arc::clone(&go)), watched.clone());
-        let (actor, _) = Actor::spawn(None, probe, ()).await.expect("starts");
-        until(&probes, |seen| seen.state == ActorState::Idle).await;
-        watched.suspend(Duration::from_secs(3600));
-        go.notify_one();
-        watched.sent(a_letter);
-        actor.cast(Msg::Inbound).expect("runs");
-        let seen = until(&probes, |seen| seen.oldest_ms > 20).await;
-        assert_eq!((seen.state, seen.handled), (ActorState::Suspended, 0));
-        assert!(watched.resume() && !watched.resume());
-        until(&probes, |seen| seen.handled == 1 && seen.state == ActorState::Idle).await;
-        // It goes on by itself when its time is over.
-        watched.suspend(Duration::from_millis(30));
-        go.notify_one();
-        actor.cast(Msg::Inbound).expect("runs");
-        until(&probes, |seen| seen.handled == 2 && seen.state == ActorState::Idle).await;
-    }
-
-    #[tokio::test]
-    async fn a_trace_sees_a_message_come_and_how_long_it_was_handled() {
-        let (probes, go) = (Probes::default(), Arc::new(Notify::new()));
-        let watched = probes.starting("worker", "Worker", Some("node"));
-        let probe = Probe::new(Worker(Arc::clone(&go)), watched.clone());
-        let (actor, _) = Actor::spawn(None, probe, ()).await.expect("starts");
-        let request = TraceRequest::of(Target::actor("rollout-0", "worker"));
-        let filter = TraceFilter::default();
-        let mut trace = probes.taps().open("rollout-0".into(), &request, filter).expect("room");
-        watched.sent(a_letter);
-        actor.cast(Msg::Inbound).expect("runs");
-        until(&probes, |seen| seen.handling.as_ref().is_some_and(|(_, ms)| *ms >= 5)).await;
-        go.notify_one();
-        let mut events = Vec::new();
-        while events.len() < 2 {
-            match trace.next().await {
-                Some(Traced::Events(more)) => events.extend(more),
-                other => panic!("{other:?}"),
-            }
-        }
-        assert!(events.iter().all(|event| event.message == "Assign"), "{events:?}");
-        assert!(events.iter().all(|event| event.from == Some("coordinator".into())));
-        assert_eq!(events[0].handled_us, None);
-        assert!(events[1].handled_us.is_some_and(|us| us >= 5_000), "{events:?}");
-    }
-
-    #[tokio::test]
-    async fn a_failure_is_kept_over_the_restart() {
-        let (probes, go) = (Probes::default(), Arc::new(Notify::new()));
-        for restarts in 0..2 {
-            let watched = probes.starting("worker", "Worker", None);
-            let probe = Probe::new(Worker(Arc::clone(&go)), watched);
-            let (actor, ended) = Actor::spawn(None, probe, ()).await.expect("starts");
-            let seen = until(&probes, |seen| seen.state == ActorState::Idle).await;
-            assert_eq!(seen.restarts, restarts);
-            actor.cast(Msg::Fail).expect("runs");
-            ended.await.expect("no panic");
-        }
-        let seen = until(&probes, |seen| seen.state != ActorState::Idle).await;
-        assert_eq!(seen.last_failure.as_deref(), Some("told to fail"));
-    }
-
-    #[tokio::test]
-    async fn a_panic_is_a_failure_with_its_words_until_the_restart_and_after_it() {
-        let (probes, go) = (Probes::default(), Arc::new(Notify::new()));
-        let watched = probes.starting("worker", "Worker", Some("node"));
-        let probe = Probe::new(Worker(Arc::clone(&go)), watched);
-        let (actor, ended) = Actor::spawn(None, probe, ()).await.expect("starts");
-        actor.cast(Msg::Panic).expect("runs");
-        ended.await.expect("the panic ends with the actor");
-        let seen = probes.report().remove(0);
-        assert_eq!((seen.state, seen.handled), (ActorState::Failed, 1));
-        assert_eq!(seen.last_failure.as_deref(), Some("panicked: told to panic"));
-        assert_eq!(seen.handling, None);
-        let watched = probes.starting("worker", "Worker", Some("node"));
-        let probe = Probe::new(Worker(Arc::clone(&go)), watched);
-        let (_actor, _) = Actor::spawn(None, probe, ()).await.expect("starts");
-        let seen = until(&probes, |seen| seen.state == ActorState::Idle).await;
-        assert_eq!(seen.restarts, 1);
-        assert_eq!(seen.last_failure.as_deref(), Some("panicked: told to panic"));
-    }
-}
+#[path = "probe_tests.rs"]
+mod tests;

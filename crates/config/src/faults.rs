@@ -9,6 +9,8 @@ use crate::sections::Role;
 
 /// Longest fault.
 const DURATION_MAX_S: f64 = 3600.0;
+/// Shortest one that lasts.
+const DURATION_MIN_S: f64 = 0.001;
 
 /// One fault, into which node, and for how long.
 #[derive(Debug, Clone, PartialEq)]
@@ -239,6 +241,9 @@ fn scenario(entry: Entry) -> Result<Scenario, String> {
     if !(0.0..=DURATION_MAX_S).contains(&duration_s) {
         return Err(format!("duration_s = {duration_s} is not between 0 and {DURATION_MAX_S}"));
     }
+    if kind.lasts() && duration_s < DURATION_MIN_S {
+        return Err(format!("duration_s = {duration_s} is less than a millisecond"));
+    }
     let fault = match kind {
         Kind::Kill => Fault::Kill,
         Kind::Pause => Fault::Pause,
@@ -309,6 +314,7 @@ mod tests {
             ("[[fault]]\nkind = \"melt\"\nnode = \"a\"", "melt"),
             ("[[fault]]\nkind = \"fork-bomb\"\nnode = \"a\"\nduration_s = 3", "has no duration_s"),
             ("[[fault]]\nkind = \"hang\"\nnode = \"a\"\nskew_s = 3", "has no skew_s"),
+            ("[[fault]]\nkind = \"hang\"\nnode = \"a\"\nduration_s = 0", "less than a millisecond"),
         ] {
             let error = parse(text).expect_err("no sense");
             assert!(error.contains(words), "{text}: {error}");

@@ -333,7 +333,7 @@ fn resources(config: &ClusterConfig, node: &Node) -> Vec<String> {
             ),
         );
         check(
-            node.roles.contains(&Role::Rollout),
+            node.roles == [Role::Rollout],
             format!("node {name:?} has a relay: only rollout nodes pass adapters on"),
         );
     }

@@ -1,12 +1,15 @@
 //! What is wrong with a cluster, in plain words. Pure: it judges a [`World`].
 
+use std::collections::BTreeMap;
+
 use crrl_types::actor::ActorState;
 use serde::Serialize;
 
 use crate::state::actors::{ActorRow, SLOW_MS};
+use crate::state::episodes::LiveRow;
 use crate::state::nodes::{NodeRow, Standing};
 use crate::state::world::World;
-use crate::units::age;
+use crate::units::{age, grouped};
 
 /// A learner, or the run, that waits for longer than this waits long, milliseconds.
 pub const WAITS_MS: u64 = 30_000;
@@ -14,6 +17,8 @@ pub const WAITS_MS: u64 = 30_000;
 pub const NOTHING_BACK_MS: u64 = 120_000;
 /// How the words of a node begin whose disk is full.
 const NO_SPACE: &str = "no space left";
+/// How the words of an episode begin that has not got what it needs yet.
+const WAITING_FOR: &str = "waiting for ";
 /// Findings that are told; more of the same say nothing new.
 pub const FINDINGS_MAX: usize = 100;
 
@@ -79,8 +84,21 @@ pub struct Verdict {
     pub healthy: bool,
     /// What is, at most [`FINDINGS_MAX`].
     pub findings: Vec<Finding>,
+    /// How much is, told or not.
+    #[serde(skip)]
+    pub found: usize,
     /// What was looked at.
     pub looked_at: String,
+}
+
+impl Verdict {
+    /// What is said of findings that are not told, if there are any.
+    #[must_use]
+    pub fn left_out(&self) -> Option<String> {
+        let (told, found) = (self.findings.len(), self.found);
+        (told < found)
+            .then(|| format!("{} of {} findings, the worst", grouped(told), grouped(found)))
+    }
 }
 
 /// Judges.
@@ -103,6 +121,7 @@ pub fn diagnose(world: &World) -> Verdict {
         findings.push(finding(Rule::FaultActive, &fault.node, None, fault.seen_ms, says));
     }
     findings.sort_by(|a, b| (a.rule, b.for_ms, &a.node).cmp(&(b.rule, a.for_ms, &b.node)));
+    let found = findings.len();
     findings.truncate(FINDINGS_MAX);
     let looked_at = format!(
         "{} nodes, {} actors, {} episodes under way",
@@ -110,7 +129,7 @@ pub fn diagnose(world: &World) -> Verdict {
         world.actors().len(),
         world.live().len()
     );
-    Verdict { healthy: findings.is_empty(), findings, looked_at }
+    Verdict { healthy: findings.is_empty(), findings, found, looked_at }
 }
 
 fn finding(rule: Rule, node: &str, actor: Option<&str>, for_ms: u64, says: String) -> Finding {
@@ -209,7 +228,10 @@ fn judge_actor(actor: &ActorRow, out: &mut Vec<Finding>) {
 }
 
 fn episodes(world: &World, out: &mut Vec<Finding>) {
-    for row in world.live().iter().filter(|row| row.hangs()) {
+    let hanging = world.live().iter().filter(|row| row.hangs());
+    let (waiting, busy): (Vec<&LiveRow>, Vec<&LiveRow>) =
+        hanging.partition(|row| row.doing.starts_with(WAITING_FOR));
+    for row in busy {
         let says = format!(
             "episode {} in {} has been at {:?} for {} (turn {}, {})",
             row.episode,
@@ -220,6 +242,27 @@ fn episodes(world: &World, out: &mut Vec<Finding>) {
             row.task
         );
         out.push(finding(Rule::EpisodeHangs, &row.node, None, row.idle_ms, says));
+    }
+    // Those of a node that wait stand in a line: whoever is first says it for all of them.
+    let mut lines: BTreeMap<&str, Vec<&LiveRow>> = BTreeMap::new();
+    for row in waiting {
+        lines.entry(row.node.as_str()).or_default().push(row);
+    }
+    for (node, line) in lines {
+        let Some(oldest) = line.iter().max_by_key(|row| row.idle_ms) else { continue };
+        let more = match line.len() - 1 {
+            0 => String::new(),
+            1 => "; 1 more waits too long".to_owned(),
+            more => format!("; {more} more wait too long"),
+        };
+        let says = format!(
+            "episode {} in {node} has been {}, for {} ({}){more}",
+            oldest.episode,
+            oldest.doing,
+            age(oldest.idle_ms),
+            oldest.task
+        );
+        out.push(finding(Rule::EpisodeHangs, node, None, oldest.idle_ms, says));
     }
 }
 

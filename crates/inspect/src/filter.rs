@@ -17,6 +17,8 @@ pub trait Fields {
     const TEXTS: &'static [&'static str];
     /// Names of its fields of numbers.
     const NUMBERS: &'static [&'static str];
+    /// Other words for fields, as they may be typed, each with the field it is.
+    const OTHER_WORDS: &'static [(&'static str, &'static str)] = &[];
 
     /// A field of [`Self::TEXTS`].
     fn text(&self, field: &str) -> String;
@@ -128,10 +130,12 @@ fn term<T: Fields>(word: &str) -> Result<Term, FilterError> {
     let Some(at) = operator else {
         return Ok(Term { negated, test: Test::Anywhere(pattern(word)?) });
     };
-    let (name, value) = (&word[..at], &word[at + 1..]);
+    let (typed, value) = (&word[..at], &word[at + 1..]);
+    let other = T::OTHER_WORDS.iter().find(|(other, _)| *other == typed);
+    let name = other.map_or(typed, |(_, field)| *field);
     let known = |names: &'static [&'static str]| {
         names.iter().copied().find(|known| *known == name).ok_or_else(|| {
-            FilterError::UnknownField { field: name.to_owned(), known: names.join(", ") }
+            FilterError::UnknownField { field: typed.to_owned(), known: names.join(", ") }
         })
     };
     let test = match &word[at..=at] {
@@ -171,6 +175,7 @@ mod tests {
     impl Fields for Row {
         const TEXTS: &'static [&'static str] = &["node", "name"];
         const NUMBERS: &'static [&'static str] = &["waiting"];
+        const OTHER_WORDS: &'static [(&'static str, &'static str)] = &[("mbox", "waiting")];
 
         fn text(&self, field: &str) -> String {
             let (node, name) = self.0.split_once('/').expect("node/name");
@@ -202,6 +207,7 @@ mod tests {
             "waiting>1.4s",
             "!learner",
             "waiting=1500",
+            "mbox>100 !mbox>1501",
             "node:roll waiting<2s !name:inbox",
             "roll.*0",
         ] {
@@ -226,7 +232,8 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         let says = |text: &str| Filter::parse::<Row>(text).expect_err(text).to_string();
-        assert!(says("mbox>3").contains("waiting"), "{}", says("mbox>3"));
+        assert!(says("inbox>3").contains("waiting"), "{}", says("inbox>3"));
+        assert!(says("mbox:3").contains("no field \"mbox\""), "{}", says("mbox:3"));
         assert!(says("type:x").contains("node, name"));
         assert!(says("waiting>many").contains("not a number"));
         assert!(says("a(").contains("not a regular expression"));

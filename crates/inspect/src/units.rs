@@ -43,6 +43,20 @@ pub fn count(value: f64) -> String {
     }
 }
 
+/// A whole number with its thousands apart: `1,240`.
+#[must_use]
+pub fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// Memory: `512 MiB`, `1.4 GiB`.
 #[must_use]
 pub fn bytes(bytes: u64) -> String {
@@ -94,6 +108,7 @@ mod tests {
             assert!(age(ms).len() <= 6);
         }
         assert_eq!([rate(0.0), rate(0.25), rate(45_600.0)], ["0", "0.25", "45.6k"]);
+        assert_eq!([7, 100, 1_240, 1_234_567].map(grouped), ["7", "100", "1,240", "1,234,567"]);
         assert_eq!([bytes(0), bytes(512 << 20), bytes(1500 << 20)], ["-", "512 MiB", "1.5 GiB"]);
         assert_eq!(clock(86_400_000 + 3_723_000), "01:02:03");
         assert_eq!([figure(0.00012), figure(f64::NAN), figure(12.34)], ["1.2e-4", "-", "12.3"]);

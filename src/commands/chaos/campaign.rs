@@ -32,6 +32,8 @@ const REACH_TIMEOUT: Duration = Duration::from_secs(30);
 const SKEWED_MS: u64 = 5_000;
 /// A node that could be reached again says within this what fired in it.
 const FIRED_TIMEOUT: Duration = Duration::from_secs(5);
+/// A node that has lifted a fault says so within this; it reports once a second.
+const LIFTED_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long saying goodbye to a coordinator may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 
@@ -259,13 +261,39 @@ impl Campaign {
             format!("cannot be lifted; it ends by itself in {left_s} s")
         } else {
             match self.lift(node, injection) {
-                Ok(()) => "was lifted".to_owned(),
+                Ok(()) if self.is_over(node, injection.id) => "was lifted".to_owned(),
+                Ok(()) => {
+                    format!("is not known to be lifted; it ends by itself in {left_s} s")
+                }
                 Err(error) => {
                     format!("was not lifted ({error}); it ends by itself in {left_s} s")
                 }
             }
         };
         interruption(format!("interrupted: the fault in {node} ({fault}) {became}"))
+    }
+
+    /// Whether the node itself says so, within a few seconds.
+    fn is_over(&self, node: &NodeName, id: u64) -> bool {
+        let deadline = Instant::now() + LIFTED_TIMEOUT;
+        while Instant::now() < deadline {
+            let snapshot = self.runtime.block_on(async {
+                let client = OperatorClient::connect_as(&self.run, CHAOS).await?;
+                let snapshot = client.status().await;
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, client.close()).await;
+                snapshot
+            });
+            let over = snapshot.is_ok_and(|snapshot| {
+                let report = snapshot.nodes.iter().find(|report| report.node == *node);
+                let seen = report.and_then(|report| report.faults.iter().find(|f| f.id == id));
+                seen.is_some_and(|seen| !seen.active)
+            });
+            if over {
+                return true;
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        false
     }
 
     /// No fault is under way any more: from now on the first signal ends the program.

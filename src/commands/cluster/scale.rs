@@ -51,7 +51,7 @@ pub(super) fn run(
 }
 
 /// The configuration with so many rollout nodes started here. Those with the highest numbers go
-/// first; a new one is like the last.
+/// first; a new one is like the last, its GPU included.
 fn scaled(config: ClusterConfig, wanted: usize) -> ClusterConfig {
     let mut nodes = config.nodes();
     let scaled = |node: &Node| node.roles == [Role::Rollout] && node.is_local();
@@ -66,7 +66,8 @@ fn scaled(config: ClusterConfig, wanted: usize) -> ClusterConfig {
         let free = (0..).map(|number| format!("rollout-{number}")).find(|name| !taken(name));
         let name = free.unwrap_or_default();
         let first = || Node { roles: vec![Role::Rollout], threads: 1, ..Node::default() };
-        nodes.push(Node { name, ..like.clone().unwrap_or_else(first) });
+        // A port is one node's.
+        nodes.push(Node { name, relay: None, ..like.clone().unwrap_or_else(first) });
     }
     ClusterConfig { node: nodes, ..config }
 }

@@ -11,7 +11,7 @@ use std::process::Stdio;
 
 use crrl_config::Node;
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 use tokio::process::{Child, Command};
@@ -27,6 +27,8 @@ pub struct Bounds {
 
 /// What a program that uses CUDA takes the GPUs it may see from.
 pub(crate) const VISIBLE_GPUS: &str = "CUDA_VISIBLE_DEVICES";
+/// In which order it numbers them: the driver's, which is not CUDA's own.
+pub(crate) const GPU_ORDER: (&str, &str) = ("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
 
 impl Bounds {
     /// Those of a node.
@@ -55,16 +57,18 @@ pub fn spawn(
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     if let Some(gpu) = bounds.gpu {
-        command.env(VISIBLE_GPUS, gpu.to_string());
+        command.env(GPU_ORDER.0, GPU_ORDER.1).env(VISIBLE_GPUS, gpu.to_string());
     }
     let memory = bounds.memory_bytes;
+    let (_, hard) = getrlimit(Resource::RLIMIT_DATA)?;
     // SAFETY: between fork and exec only async-signal-safe calls are allowed. `prctl`, `setrlimit` and
     // `getppid` are plain system calls; nothing here allocates, locks or panics.
     unsafe {
         command.pre_exec(move || {
             set_pdeathsig(Signal::SIGKILL)?;
             if memory > 0 {
-                setrlimit(Resource::RLIMIT_DATA, memory, memory)?;
+                // Only the bound that counts: a sandbox sets its own.
+                setrlimit(Resource::RLIMIT_DATA, memory.min(hard), hard)?;
             }
             // The parent may have died before the request was made.
             if getppid() == parent { Ok(()) } else { Err(nix::errno::Errno::ESRCH.into()) }

@@ -226,7 +226,8 @@ impl Host {
         }
     }
 
-    /// Takes up what the configuration says now about which rollout nodes there are. Everything else
+    /// Takes up what the configuration says now about which rollout nodes there are, and what each has of
+    /// its machine. Everything else
     /// in it is as it was when the host started: whoever writes it sees to that.
     fn reload(&mut self) {
         let config = match self.run.config() {
@@ -250,6 +251,11 @@ impl Host {
             match self.nodes.iter().position(|held| held.name == node.name) {
                 Some(index) if self.state.nodes[index].retired => self.recall(index, node),
                 Some(index) if self.is_given_up(index) => self.recall(index, node),
+                // Only a rollout node may be another; whoever writes the file sees to that.
+                Some(index) if self.nodes[index] != node => {
+                    self.nodes[index] = node;
+                    self.renew(index);
+                }
                 Some(_) => {}
                 None => self.add(node),
             }
@@ -275,7 +281,7 @@ impl Host {
         if self.state.stopping || self.state.nodes[index].retired {
             return;
         }
-        self.note(index, "is restarted on request");
+        self.note(index, "is restarted, as it was asked for or is configured otherwise");
         let Some(pid) = self.state.nodes[index].pid else {
             // One that waits to be started again is about to be.
             if !self.waiting[index] {

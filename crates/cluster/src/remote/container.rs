@@ -345,7 +345,7 @@ fn body(
             ]),
             network_mode: Some(place.network.clone()),
             memory: memory_of(bounds),
-            device_requests: bounds.gpu.map(|gpu| vec![request(gpu)]),
+            device_requests: (config.device_of(node) == "cuda").then(|| vec![request(bounds.gpu)]),
             init: Some(true),
             ..HostConfig::default()
         }),
@@ -358,11 +358,12 @@ fn memory_of(bounds: Bounds) -> Option<i64> {
     (bounds.memory_bytes > 0).then(|| i64::try_from(bounds.memory_bytes).unwrap_or(i64::MAX))
 }
 
-/// One GPU, by the driver's number; in the container it is the only one.
-fn request(gpu: u32) -> DeviceRequest {
+/// One GPU, by the driver's number: in the container it is the only one. Or all of them.
+fn request(gpu: Option<u32>) -> DeviceRequest {
     DeviceRequest {
         driver: Some("nvidia".to_owned()),
-        device_ids: Some(vec![gpu.to_string()]),
+        device_ids: gpu.map(|gpu| vec![gpu.to_string()]),
+        count: gpu.is_none().then_some(-1),
         capabilities: Some(vec![vec!["gpu".to_owned()]]),
         ..DeviceRequest::default()
     }
@@ -418,10 +419,13 @@ mod tests {
             body.host_config.expect("settings")
         };
         assert_eq!((host(&node).memory, host(&node).device_requests), (None, None));
-        (node.gpu, node.memory_mib) = (Some(2), 4096);
+        (node.gpu, node.memory_mib, node.device) = (Some(2), 4096, Some("cuda".into()));
         let bounded = host(&node);
         assert_eq!(bounded.memory, Some(4096 << 20));
         let [request] = &bounded.device_requests.expect("a GPU")[..] else { panic!("one") };
-        assert_eq!(request.device_ids, Some(vec!["2".to_owned()]));
+        assert_eq!((&request.device_ids, request.count), (&Some(vec!["2".to_owned()]), None));
+        node.gpu = None;
+        let all = host(&node).device_requests.expect("GPUs");
+        assert_eq!((&all[0].device_ids, all[0].count), (&None, Some(-1)));
     }
 }

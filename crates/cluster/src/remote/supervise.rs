@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admission;
-use crate::host::child::{Bounds, VISIBLE_GPUS};
+use crate::host::child::{Bounds, GPU_ORDER, VISIBLE_GPUS};
 use crate::remote::about::About;
 use crate::remote::container::{self, Place};
 use crate::remote::phase::Phases;
@@ -157,12 +157,12 @@ fn wrap(Bounds { gpu, memory_bytes }: Bounds) -> Option<String> {
     }
     let mut script = String::new();
     if memory_bytes > 0 {
-        script += &format!("ulimit -d {} && ", memory_bytes >> 10);
+        script += &format!("ulimit -S -d {} && ", memory_bytes >> 10);
     }
     if let Some(gpu) = gpu {
-        script += &format!("{VISIBLE_GPUS}={gpu} ");
+        let (order, by) = GPU_ORDER;
+        script += &format!("export {order}={by} {VISIBLE_GPUS}={gpu} && ");
     }
-    // `exec` behind the setting: it is the program's alone.
     Some(script + "exec \"$0\" \"$@\"")
 }
 

@@ -29,6 +29,11 @@ fn line(out: &mut dyn Write, text: &str) -> Result<bool, InspectError> {
     }
 }
 
+/// Says something to people beside the data. Nothing depends on whether it is read.
+fn remark(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 fn json(value: &impl serde::Serialize) -> Result<String, InspectError> {
     serde_json::to_string(value).map_err(|error| io::Error::other(error).into())
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use super::{line, runtime, table};
+use super::{line, remark, runtime, table};
 use crate::error::InspectError;
 use crate::feed::Session;
 use crate::filter::Filter;
@@ -17,7 +17,7 @@ use crate::state::actors::{ActorColumn, ActorRow};
 use crate::state::episodes::{LiveColumn, LiveRow, Rollout};
 use crate::state::nodes::NodeRow;
 use crate::state::tree::{self, Leaf};
-use crate::units::{age, bytes, count, rate, wait};
+use crate::units::{age, bytes, count, grouped, rate, wait};
 
 /// Rates need two reports of a second each; it is not waited longer for them.
 const RATES_TIMEOUT: Duration = Duration::from_millis(2_500);
@@ -47,7 +47,8 @@ pub enum Query {
     },
 }
 
-/// Looks once, with a certificate of the folder, and prints; without a name, with the operator's.
+/// Looks once, with a certificate of the folder, and prints; without a name, with the operator's. Rows
+/// that are not printed are counted on stderr.
 ///
 /// # Errors
 /// [`InspectError`].
@@ -62,7 +63,10 @@ pub fn run(
     answer(&World::new(), query)?;
     let needs_rates = matches!(query, Query::Actors { .. } | Query::Tree);
     let world = runtime()?.block_on(look(run, who, needs_rates))?;
-    print(&world, query, as_json, out)
+    if let Some(says) = print(&world, query, as_json, out)? {
+        remark(&says);
+    }
+    Ok(())
 }
 
 async fn look(run: &RunDir, who: Option<&str>, needs_rates: bool) -> Result<World, InspectError> {
@@ -86,7 +90,21 @@ async fn look(run: &RunDir, who: Option<&str>, needs_rates: bool) -> Result<Worl
     Ok(world)
 }
 
-/// Prints the answer to a query.
+/// What is printed.
+struct Answer {
+    value: Value,
+    lines: Vec<String>,
+    /// What is said of the rows that are not.
+    left_out: Option<String>,
+}
+
+impl Answer {
+    fn whole(value: Value, lines: Vec<String>) -> Self {
+        Self { value, lines, left_out: None }
+    }
+}
+
+/// Prints the answer to a query; gives what is to be said of the rows that were left out, if any were.
 ///
 /// # Errors
 /// The query makes no sense, or nobody reads.
@@ -95,37 +113,47 @@ pub fn print(
     query: &Query,
     as_json: bool,
     out: &mut dyn Write,
-) -> Result<(), InspectError> {
-    let (value, lines) = answer(world, query)?;
+) -> Result<Option<String>, InspectError> {
+    let Answer { value, lines, left_out } = answer(world, query)?;
     if as_json {
         line(out, &value.to_string())?;
-        return Ok(());
+        return Ok(left_out);
     }
     for text in lines {
         if !line(out, &text)? {
             break;
         }
     }
-    Ok(())
+    Ok(left_out)
 }
 
-fn answer(world: &World, query: &Query) -> Result<(Value, Vec<String>), InspectError> {
+fn answer(world: &World, query: &Query) -> Result<Answer, InspectError> {
     Ok(match query {
-        Query::Nodes => (values(world.nodes()), nodes(world.nodes())),
+        Query::Nodes => Answer::whole(values(world.nodes()), nodes(world.nodes())),
         Query::Actors { sort, limit, filter } => {
-            let rows = sorted(world, sort, *limit, filter)?;
-            (values(&rows), actors(&rows))
+            let mut rows = sorted(world, sort, filter)?;
+            let left_out = cut(&mut rows, *limit, "actors");
+            Answer { value: values(&rows), lines: actors(&rows), left_out }
         }
-        Query::Tree => (tree_value(world), tree_lines(world)),
+        Query::Tree => Answer::whole(tree_value(world), tree_lines(world)),
         Query::Episodes { limit, filter } => {
             let filter = parse::<Rollout<'_>>(filter)?;
             let mut rows: Vec<&LiveRow> = world.live().iter().collect();
             rows.retain(|row| filter.shows(&Rollout::Live(row)));
             LiveColumn::Idle.sort(true, &mut rows);
-            rows.truncate(*limit);
-            (values(&rows), episodes(&rows))
+            let left_out = cut(&mut rows, *limit, "episodes under way");
+            Answer { value: values(&rows), lines: episodes(&rows), left_out }
         }
     })
+}
+
+/// Leaves so many rows; what is said of the others.
+fn cut<T>(rows: &mut Vec<T>, limit: usize, what: &str) -> Option<String> {
+    let all = rows.len();
+    rows.truncate(limit);
+    let left = rows.len();
+    (left < all)
+        .then(|| format!("{} of {} {what}; --limit prints more", grouped(left), grouped(all)))
 }
 
 fn parse<T: crate::filter::Fields>(text: &str) -> Result<Filter, InspectError> {
@@ -139,7 +167,6 @@ fn values<T: Serialize>(rows: &[T]) -> Value {
 fn sorted<'w>(
     world: &'w World,
     sort: &str,
-    limit: usize,
     filter: &str,
 ) -> Result<Vec<&'w ActorRow>, InspectError> {
     let (name, is_turned) = match sort.strip_prefix('-') {
@@ -156,7 +183,6 @@ fn sorted<'w>(
     let filter = parse::<ActorRow>(filter)?;
     let mut rows: Vec<&ActorRow> = world.actors().iter().filter(|row| filter.shows(*row)).collect();
     column.sort(column.is_descending() != is_turned, &mut rows);
-    rows.truncate(limit);
     Ok(rows)
 }
 

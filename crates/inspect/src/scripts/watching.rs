@@ -7,7 +7,7 @@ use std::time::Duration;
 use crrl_cluster::RunDir;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{json, line, runtime};
+use super::{json, line, remark, runtime};
 use crate::diagnose::{Verdict, diagnose as judge};
 use crate::error::InspectError;
 use crate::feed::{Session, now_ms};
@@ -62,10 +62,11 @@ pub fn watch(
 pub fn summary(world: &World) -> String {
     let Some(progress) = world.progress() else { return "nothing was seen yet".to_owned() };
     let ready = world.nodes().iter().filter(|node| node.state == Standing::Ready).count();
-    let wrong = match judge(world).findings.as_slice() {
+    let verdict = judge(world);
+    let wrong = match verdict.findings.as_slice() {
         [] => "healthy".to_owned(),
         [one] => one.says.clone(),
-        [first, more @ ..] => format!("{} (and {} more)", first.says, more.len()),
+        [first, ..] => format!("{} (and {} more)", first.says, verdict.found - 1),
     };
     format!(
         "{}  {}  step {}/{}  {} out {} back  {ready}/{} nodes ready  {wrong}",
@@ -123,11 +124,14 @@ pub fn diagnose(
     })
 }
 
-/// Prints a verdict.
+/// Prints a verdict. Findings that are not told are counted on stderr.
 ///
 /// # Errors
 /// Nobody reads.
 pub fn print(verdict: &Verdict, as_json: bool, out: &mut dyn Write) -> Result<(), InspectError> {
+    if let Some(says) = verdict.left_out() {
+        remark(&says);
+    }
     if as_json {
         line(out, &json(verdict)?)?;
         return Ok(());

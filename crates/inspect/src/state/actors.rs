@@ -14,6 +14,9 @@ pub const SLOW_MS: u64 = 5_000;
 /// Characters of a name, a kind, a reason.
 const CHARS_MAX: usize = 200;
 
+/// Other words for columns and fields: what waits for an actor is its mailbox elsewhere.
+const OTHER_WORDS: &[(&str, &str)] = &[("mbox", "waiting")];
+
 /// Which actor: names are unique in their node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ActorId {
@@ -168,9 +171,11 @@ impl ActorColumn {
         (Self::Up, "up"),
     ];
 
-    /// The column of this name.
+    /// The column of this name, or of another word for it.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
+        let other = OTHER_WORDS.iter().find(|(other, _)| *other == name);
+        let name = other.map_or(name, |(_, known)| *known);
         Self::ALL.iter().find(|(_, known)| *known == name).map(|(column, _)| *column)
     }
 
@@ -221,6 +226,7 @@ impl Fields for ActorRow {
     const TEXTS: &'static [&'static str] = &["node", "name", "type", "state", "handler"];
     const NUMBERS: &'static [&'static str] =
         &["waiting", "oldest", "rate", "busy", "handling", "restarts", "up"];
+    const OTHER_WORDS: &'static [(&'static str, &'static str)] = OTHER_WORDS;
 
     fn text(&self, field: &str) -> String {
         match field {

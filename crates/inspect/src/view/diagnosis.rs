@@ -13,7 +13,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
     let palette = scene.palette;
     let verdict = diagnose(scene.world);
     let width = usize::from(area.width).saturating_sub(6);
-    let mut lines = match (scene.world.frame(), verdict.findings.len()) {
+    let mut lines = match (scene.world.frame(), verdict.found) {
         (None, 0) => vec![Line::styled(" Nothing has come from the cluster yet.", palette.warn)],
         (_, 0) => vec![Line::styled(" Healthy: no rule is broken.", palette.good)],
         (_, 1) => vec![Line::styled(" One thing is wrong.", palette.bad)],
@@ -26,6 +26,10 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
             let bullet = if at == 0 { " ✕ " } else { "   " };
             lines.push(Line::from(vec![Span::styled(bullet, palette.bad), Span::raw(text)]));
         }
+    }
+    if let Some(says) = verdict.left_out() {
+        lines.push(Line::raw(""));
+        lines.push(Line::styled(format!(" {says}."), palette.quiet));
     }
     scroll(frame, area, app, &lines);
 }

@@ -142,11 +142,12 @@ fn run_lines(progress: &Progress, scene: &Scene<'_>) -> Vec<Line<'static>> {
 
 /// The worst finding; `d` tells all.
 fn wrong(scene: &Scene<'_>) -> Span<'static> {
-    match diagnose(scene.world).findings.as_slice() {
+    let verdict = diagnose(scene.world);
+    match verdict.findings.as_slice() {
         [] => Span::styled("nothing", scene.palette.good),
         [one] => Span::styled(one.says.clone(), scene.palette.bad),
-        [first, more @ ..] => {
-            let says = format!("{} (d: {} more)", first.says, more.len());
+        [first, ..] => {
+            let says = format!("{} (d: {} more)", first.says, verdict.found - 1);
             Span::styled(says, scene.palette.bad)
         }
     }

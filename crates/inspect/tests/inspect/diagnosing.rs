@@ -2,7 +2,7 @@
 
 use crrl_cluster::Snapshot;
 use crrl_control::wire::NodeState;
-use crrl_inspect::diagnose::{Finding, Rule, diagnose};
+use crrl_inspect::diagnose::{FINDINGS_MAX, Finding, Rule, diagnose};
 use crrl_inspect::state::World;
 use crrl_types::actor::ActorState;
 
@@ -132,6 +132,27 @@ fn an_episode_that_hangs() {
 }
 
 #[test]
+fn of_episodes_that_wait_the_oldest_is_named_with_what_it_waits_for() {
+    let waits = |oldest_ms: u64| {
+        with(move |s| {
+            for (at, live) in s.nodes[2].live.iter_mut().enumerate() {
+                live.doing = "waiting for a sandbox, 8 of 8 taken".into();
+                live.idle_ms = if at < 3 { oldest_ms - 1_000 * at as u64 } else { 20 };
+            }
+        })
+    };
+    assert!(diagnose(&waits(29_000)).healthy);
+    let found = only(&waits(41_000));
+    assert_eq!((found.rule, found.node.as_str()), (Rule::EpisodeHangs, "rollout-0"));
+    assert_eq!(found.for_ms, 41_000);
+    let says = "has been waiting for a sandbox, 8 of 8 taken, for 41 s (json-decoder-";
+    assert!(found.says.contains(says), "{}", found.says);
+    assert!(found.says.ends_with("); 2 more wait too long"), "{}", found.says);
+    // The second of them is late by then, the third is not.
+    assert!(only(&waits(31_500)).says.ends_with("); 1 more waits too long"));
+}
+
+#[test]
 fn a_learner_that_waits_and_a_run_that_waits() {
     let world_of = |from| {
         world(150, 190, move |s, frame| {
@@ -176,6 +197,20 @@ fn a_coordinator_that_does_not_answer_is_said_first() {
     let verdict = diagnose(&world);
     assert_eq!(verdict.findings[0].rule, Rule::NoAnswer);
     assert_eq!(verdict.findings[0].says, "the coordinator has not answered for 12 s");
+}
+
+#[test]
+fn findings_that_are_not_told_are_counted() {
+    assert_eq!(diagnose(&with(|s| s.nodes[2].live[1].idle_ms = 95_000)).left_out(), None);
+    let world = with(|s| {
+        let live = s.nodes[2].live[1].clone();
+        s.nodes[2].live = vec![live; 1_240];
+        s.nodes[2].live.iter_mut().for_each(|live| live.idle_ms = 95_000);
+    });
+    let verdict = diagnose(&world);
+    assert_eq!((verdict.findings.len(), verdict.found), (FINDINGS_MAX, 1_240));
+    let says = verdict.left_out().expect("1,140 are not told");
+    assert_eq!(says, "100 of 1,240 findings, the worst");
 }
 
 #[test]

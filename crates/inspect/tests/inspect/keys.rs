@@ -35,7 +35,7 @@ fn a_filter_is_typed_seen_at_once_and_taken_away() {
     assert!(app.asking.is_none());
     tap(&mut app, &world, KeyCode::Esc);
     assert_eq!(app.actor_rows(&world).len(), 17);
-    press(&mut app, &world, "/mbox>3");
+    press(&mut app, &world, "/mailbox>3");
     tap(&mut app, &world, KeyCode::Enter);
     let error = app.prompt().and_then(|prompt| prompt.error.clone()).expect("is told");
     assert!(error.to_string().contains("waiting, oldest"), "{error}");

@@ -32,10 +32,44 @@ fn the_busiest_actors_come_first_and_only_so_many() {
 
 #[test]
 fn a_query_that_makes_no_sense_says_what_does() {
-    for query in [actors("mbox", 1, ""), actors("waiting", 1, "mbox>1")] {
+    for query in [actors("mailbox", 1, ""), actors("waiting", 1, "mailbox>1")] {
         let error = print(&healthy(), &query, false, &mut Vec::new()).expect_err("refused");
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("waiting"), "{error}");
+    }
+}
+
+#[test]
+fn mbox_is_another_word_for_what_waits() {
+    for as_json in [false, true] {
+        let said = printed(&actors("mbox", 2, "mbox>100"), as_json);
+        assert_eq!(said, printed(&actors("waiting", 2, "waiting>100"), as_json));
+        assert!(said.contains("engine"), "{said}");
+    }
+    let turned = printed(&actors("-mbox", 3, ""), true);
+    assert_eq!(turned, printed(&actors("-waiting", 3, ""), true));
+}
+
+#[test]
+fn a_list_that_is_cut_says_so_beside_the_data() {
+    let episodes = |limit| Query::Episodes { limit, filter: String::new() };
+    let says = |query: &Query, as_json| {
+        let mut out = Vec::new();
+        let left_out = print(&healthy(), query, as_json, &mut out).expect("it answers");
+        let out = String::from_utf8(out).expect("UTF-8");
+        assert!(!out.contains("--limit"), "{out}");
+        left_out
+    };
+    for as_json in [false, true] {
+        let few = says(&actors("name", 3, ""), as_json);
+        assert_eq!(few.as_deref(), Some("3 of 17 actors; --limit prints more"));
+        let filtered = says(&actors("name", 1, "node:^rollout name:engine"), as_json);
+        assert_eq!(filtered.as_deref(), Some("1 of 2 actors; --limit prints more"));
+        let few = says(&episodes(5), as_json);
+        assert_eq!(few.as_deref(), Some("5 of 12 episodes under way; --limit prints more"));
+        for whole in [actors("name", 17, ""), episodes(12), Query::Nodes, Query::Tree] {
+            assert_eq!(says(&whole, as_json), None, "{whole:?}");
+        }
     }
 }
 

@@ -101,6 +101,8 @@ fn start(home: &Home, limits: &Limits, cmd: &str, output: io::PipeWriter) -> io:
     let mut bounds = vec![
         (libc::RLIMIT_CPU, limits.cpu_time_max_s),
         (libc::RLIMIT_AS, limits.memory_bytes),
+        // In place of what its node may have.
+        (libc::RLIMIT_DATA, limits.memory_bytes),
         (libc::RLIMIT_FSIZE, limits.file_bytes),
         (libc::RLIMIT_NOFILE, limits.descriptors_max),
         (libc::RLIMIT_CORE, 0),

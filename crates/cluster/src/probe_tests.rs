@@ -1,0 +1,207 @@
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::*;
+use crrl_control::trace::TraceFilter;
+use crrl_types::{Target, TraceRequest, Traced};
+
+struct Worker(Arc<Notify>);
+
+#[derive(Debug)]
+enum Msg {
+    Inbound,
+    Fail,
+    Panic,
+}
+impl ractor::Message for Msg {}
+
+impl Actor for Worker {
+    type Msg = Msg;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Msg>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Msg>,
+        message: Msg,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Msg::Inbound => {
+                self.0.notified().await;
+                Ok(())
+            }
+            Msg::Fail => Err("told to fail".into()),
+            Msg::Panic => panic!("told to panic"),
+        }
+    }
+}
+
+fn a_letter() -> Letter {
+    Letter { message: "Assign".into(), from: Some("coordinator".into()) }
+}
+
+async fn until(probes: &Probes, what: impl Fn(&ActorReport) -> bool) -> ActorReport {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let report = probes.report().remove(0);
+        if what(&report) {
+            return report;
+        }
+        assert!(Instant::now() < deadline, "did not come about: {report:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_actor_that_hangs_is_seen_with_its_message_and_what_waits_behind_it() {
+    let (probes, go) = (Probes::default(), Arc::new(Notify::new()));
+    let watched = probes.starting("worker", "Worker", Some("node"));
+    let probe = Probe::new(Worker(Arc::clone(&go)), watched.clone());
+    let (actor, _) = Actor::spawn(None, probe, ()).await.expect("starts");
+    for _ in 0..3 {
+        watched.sent(a_letter);
+        actor.cast(Msg::Inbound).expect("runs");
+    }
+    let seen = until(&probes, |seen| seen.state == ActorState::Busy).await;
+    assert_eq!(seen.handling.as_ref().map(|(kind, _)| kind.as_str()), Some("Inbound"));
+    assert_eq!((seen.waiting, seen.waiting_max, seen.handled), (2, 3, 0));
+    assert_eq!(seen.parent.as_deref(), Some("node"));
+    until(&probes, |seen| seen.oldest_ms > 20 && seen.handling.as_ref().unwrap().1 > 20).await;
+    for done in 1..=3 {
+        go.notify_one();
+        until(&probes, |seen| seen.handled == done).await;
+    }
+    let seen = until(&probes, |seen| seen.state == ActorState::Idle).await;
+    assert_eq!((seen.waiting, seen.oldest_ms), (0, 0));
+    assert!(seen.busy_ms > 0 && seen.handling.is_none());
+}
+
+#[test]
+fn messages_that_were_not_timed_one_by_one_have_waited_as_long() {
+    const MESSAGES: u32 = 20_000;
+    let probes = Probes::default();
+    let watched = probes.starting("worker", "Worker", Some("node"));
+    (0..MESSAGES).for_each(|_| watched.sent(a_letter));
+    let sent = Instant::now();
+    while sent.elapsed() < Duration::from_millis(30) {
+        std::thread::yield_now();
+    }
+    for left in (0..MESSAGES).rev() {
+        drop(watched.begin("Inbound".to_owned(), true));
+        if !left.is_multiple_of(500) {
+            continue;
+        }
+        let seen = watched.report();
+        assert_eq!((seen.waiting, seen.waiting_max), (left, MESSAGES));
+        assert!(left == 0 || seen.oldest_ms >= 30, "{left}: {} ms", seen.oldest_ms);
+    }
+    assert_eq!(watched.report().oldest_ms, 0);
+}
+
+#[tokio::test]
+async fn an_actor_that_is_to_hang_does_for_a_time_and_loses_nothing() {
+    let (probes, go) = (Probes::default(), Arc::new(Notify::new()));
+    let watched = probes.starting("worker", "Worker", Some("node"));
+    let probe = Probe::new(Worker(Arc::clone(&go)), watched.clone());
+    let (actor, _) = Actor::spawn(None, probe, ()).await.expect("starts");
+    let (began, time) = (Instant::now(), Duration::from_millis(80));
+    probes.hang().begin(time);
+    go.notify_one();
+    watched.sent(a_letter);
+    actor.cast(Msg::Inbound).expect("runs");
+    let seen = until(&probes, |seen| seen.state == ActorState::Busy).await;
+    assert_eq!(seen.handled, 0);
+    until(&probes, |seen| seen.handled == 1).await;
+    assert!(began.elapsed() >= time);
+    assert!(probes.hang().held() == 1 && !probes.hang().goes_on());
+}
+
+#[tokio::test]
+async fn a_suspended_actor_takes_no_message_until_it_is_told_to() {
+    let (probes, go) = (Probes::default(), Arc::new(Notify::new()));
+    let watched = probes.starting("worker", "Worker", Some("node"));
+    let probe = Probe::new(Worker(Arc::clone(&go)), watched.clone());
+    let (actor, _) = Actor::spawn(None, probe, ()).await.expect("starts");
+    until(&probes, |seen| seen.state == ActorState::Idle).await;
+    watched.suspend(Duration::from_secs(3600));
+    go.notify_one();
+    watched.sent(a_letter);
+    actor.cast(Msg::Inbound).expect("runs");
+    let seen = until(&probes, |seen| seen.oldest_ms > 20).await;
+    assert_eq!((seen.state, seen.handled), (ActorState::Suspended, 0));
+    assert!(watched.resume() && !watched.resume());
+    until(&probes, |seen| seen.handled == 1 && seen.state == ActorState::Idle).await;
+    // It goes on by itself when its time is over.
+    watched.suspend(Duration::from_millis(30));
+    go.notify_one();
+    actor.cast(Msg::Inbound).expect("runs");
+    until(&probes, |seen| seen.handled == 2 && seen.state == ActorState::Idle).await;
+}
+
+#[tokio::test]
+async fn a_trace_sees_a_message_come_and_how_long_it_was_handled() {
+    let (probes, go) = (Probes::default(), Arc::new(Notify::new()));
+    let watched = probes.starting("worker", "Worker", Some("node"));
+    let probe = Probe::new(Worker(Arc::clone(&go)), watched.clone());
+    let (actor, _) = Actor::spawn(None, probe, ()).await.expect("starts");
+    let request = TraceRequest::of(Target::actor("rollout-0", "worker"));
+    let filter = TraceFilter::default();
+    let mut trace = probes.taps().open("rollout-0".into(), &request, filter).expect("room");
+    watched.sent(a_letter);
+    actor.cast(Msg::Inbound).expect("runs");
+    until(&probes, |seen| seen.handling.as_ref().is_some_and(|(_, ms)| *ms >= 5)).await;
+    go.notify_one();
+    let mut events = Vec::new();
+    while events.len() < 2 {
+        match trace.next().await {
+            Some(Traced::Events(more)) => events.extend(more),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(events.iter().all(|event| event.message == "Assign"), "{events:?}");
+    assert!(events.iter().all(|event| event.from == Some("coordinator".into())));
+    assert_eq!(events[0].handled_us, None);
+    assert!(events[1].handled_us.is_some_and(|us| us >= 5_000), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_failure_is_kept_over_the_restart() {
+    let (probes, go) = (Probes::default(), Arc::new(Notify::new()));
+    for restarts in 0..2 {
+        let watched = probes.starting("worker", "Worker", None);
+        let probe = Probe::new(Worker(Arc::clone(&go)), watched);
+        let (actor, ended) = Actor::spawn(None, probe, ()).await.expect("starts");
+        let seen = until(&probes, |seen| seen.state == ActorState::Idle).await;
+        assert_eq!(seen.restarts, restarts);
+        actor.cast(Msg::Fail).expect("runs");
+        ended.await.expect("no panic");
+    }
+    let seen = until(&probes, |seen| seen.state != ActorState::Idle).await;
+    assert_eq!(seen.last_failure.as_deref(), Some("told to fail"));
+}
+
+#[tokio::test]
+async fn a_panic_is_a_failure_with_its_words_until_the_restart_and_after_it() {
+    let (probes, go) = (Probes::default(), Arc::new(Notify::new()));
+    let watched = probes.starting("worker", "Worker", Some("node"));
+    let probe = Probe::new(Worker(Arc::clone(&go)), watched);
+    let (actor, ended) = Actor::spawn(None, probe, ()).await.expect("starts");
+    actor.cast(Msg::Panic).expect("runs");
+    ended.await.expect("the panic ends with the actor");
+    let seen = probes.report().remove(0);
+    assert_eq!((seen.state, seen.handled), (ActorState::Failed, 1));
+    assert_eq!(seen.last_failure.as_deref(), Some("panicked: told to panic"));
+    assert_eq!(seen.handling, None);
+    let watched = probes.starting("worker", "Worker", Some("node"));
+    let probe = Probe::new(Worker(Arc::clone(&go)), watched);
+    let (_actor, _) = Actor::spawn(None, probe, ()).await.expect("starts");
+    let seen = until(&probes, |seen| seen.state == ActorState::Idle).await;
+    assert_eq!(seen.restarts, 1);
+    assert_eq!(seen.last_failure.as_deref(), Some("panicked: told to panic"));
+}
