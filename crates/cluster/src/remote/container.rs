@@ -388,15 +388,20 @@ mod tests {
         assert_eq!(Place::of("me@box"), None);
     }
 
-    #[test]
-    fn the_token_is_in_neither_command_nor_environment_and_only_the_nodes_own_folder_is_writable() {
+    /// What the engine is asked for, of a rollout node in a container.
+    fn asked_for(change: fn(&mut Node)) -> ContainerCreateBody {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let run = RunDir::new(folder.path());
         let config = ClusterConfig::default();
         let mut node = config.nodes().remove(2);
         node.host = Some("docker://debian".into());
+        change(&mut node);
         let place = Place::of("docker://debian").expect("a container");
-        let body = body(&run, &config, &node, &place).expect("paths");
+        body(&RunDir::new(folder.path()), &config, &node, &place).expect("paths")
+    }
+
+    #[test]
+    fn the_token_is_in_neither_command_nor_environment_and_only_the_nodes_own_folder_is_writable() {
+        let body = asked_for(|_| ());
         assert_eq!(body.env, None);
         let command = body.cmd.expect("a command").join(" ");
         assert!(command.contains("node --join - --tied"), "{command}");
@@ -408,24 +413,16 @@ mod tests {
 
     #[test]
     fn a_container_has_the_memory_and_the_gpu_of_its_node() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let run = RunDir::new(folder.path());
-        let config = ClusterConfig::default();
-        let mut node = config.nodes().remove(2);
-        node.host = Some("docker://debian".into());
-        let place = Place::of("docker://debian").expect("a container");
-        let host = |node: &Node| {
-            let body = body(&run, &config, node, &place).expect("paths");
-            body.host_config.expect("settings")
-        };
-        assert_eq!((host(&node).memory, host(&node).device_requests), (None, None));
-        (node.gpu, node.memory_mib, node.device) = (Some(2), 4096, Some("cuda".into()));
-        let bounded = host(&node);
+        let host = |change: fn(&mut Node)| asked_for(change).host_config.expect("settings");
+        let free = host(|_| ());
+        assert_eq!((free.memory, free.device_requests), (None, None));
+        let bounded = host(|node| {
+            (node.gpu, node.memory_mib, node.device) = (Some(2), 4096, Some("cuda".into()));
+        });
         assert_eq!(bounded.memory, Some(4096 << 20));
         let [request] = &bounded.device_requests.expect("a GPU")[..] else { panic!("one") };
         assert_eq!((&request.device_ids, request.count), (&Some(vec!["2".to_owned()]), None));
-        node.gpu = None;
-        let all = host(&node).device_requests.expect("GPUs");
+        let all = host(|node| node.device = Some("cuda".into())).device_requests.expect("GPUs");
         assert_eq!((&all[0].device_ids, all[0].count), (&None, Some(-1)));
     }
 }
