@@ -23,12 +23,13 @@ use crrl_types::{Event, EventKind, JournalEntry, NodeName, Timing, Trajectory};
 use metrics::{counter, gauge, histogram};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
+use serde_json::{Value, json};
 
 use crate::curves::Curves;
 use crate::journals::Journals;
 use crate::leave::{Farewell, Leave};
 use crate::ledger_rows;
-use crate::run_files::{keep, read_results};
+use crate::run_files::{copier, guard, keep, read_results};
 use crate::run_under_way::Run;
 use crate::showcase::Showcase;
 use crate::task_file::TaskFile;
@@ -130,6 +131,8 @@ pub struct Words {
     pub(crate) events: Vec<Event>,
     pub(crate) results: Option<Box<Results>>,
     over: Option<Option<String>>,
+    /// The ledger is worth a copy.
+    copy: bool,
 }
 
 /// The coordinator's actor.
@@ -224,6 +227,16 @@ impl Actor for Coordinator {
 }
 
 impl State {
+    /// What it shows of itself to whoever asks: counts and names.
+    #[must_use]
+    pub fn snapshot(&self) -> Value {
+        let unsent = self.later.len();
+        match &self.run {
+            Some(run) => json!({ "unsent": unsent, "run": run.snapshot() }),
+            None => json!({ "unsent": unsent, "run": null, "early": self.early.len() }),
+        }
+    }
+
     fn show(&self) -> Showcase<'_> {
         Showcase(&self.args.board)
     }
@@ -263,6 +276,7 @@ impl State {
         let mut history = EventLog::open(&self.args.run.events(), HISTORY_SYNC)?;
         let results_path = folder.join(RESULTS_FILE);
         let results = read_results(&results_path)?;
+        guard(&self.args.run)?;
         let (actor, leave) = (myself.clone(), self.args.leave.clone());
         let writer = Writer::start(&self.args.run.store(), self.args.store.clone(), move |said| {
             let message = match said.and_then(|words| keep(words, &mut history, &results_path)) {
@@ -287,7 +301,9 @@ impl State {
         writer.submit(Vec::new(), Words { results, events: vec![started], ..Words::default() })?;
         let trajectories = BTreeMap::new();
         let curves = Curves::begin(&self.args.telemetry, &self.args.run);
-        self.run = Some(Run { machine, plan, tasks, trajectories, journals, curves, writer });
+        let copier = copier(&self.args.run, &self.args.store, &self.args.leave)?;
+        self.run =
+            Some(Run { machine, plan, tasks, trajectories, journals, curves, writer, copier });
         for input in std::mem::take(&mut self.early) {
             self.input(input, Attached::Nothing)?;
         }
@@ -396,6 +412,7 @@ impl State {
             let Some(run) = &mut self.run else { return Ok(()) };
             match effect {
                 Effect::Record(record) => {
+                    words.copy |= matches!(record, Record::Step { .. } | Record::Phase(_));
                     if let Record::Step { step, metrics, .. } = &record {
                         Showcase(&self.args.board).step(*step, metrics);
                         run.curves.step(*step, metrics);
@@ -455,6 +472,13 @@ impl State {
     fn say(&mut self, words: Words) {
         for (to, wire) in words.posts {
             self.post(to, wire);
+        }
+        // One that is begun as everything ends would only hold that up.
+        if words.copy
+            && words.over.is_none()
+            && let Some(copier) = self.run.as_ref().and_then(|run| run.copier.as_ref())
+        {
+            copier.wish();
         }
         if let Some(error) = words.over {
             match &error {

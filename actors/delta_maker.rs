@@ -39,3 +39,57 @@ pub(crate) fn measure(base: &[u8], new: &[u8], manifest: &AdapterManifest) -> Op
 fn word(manifest: &AdapterManifest) -> Option<Word> {
     manifest.tensors.first().and_then(|tensor| Word::of(&tensor.dtype))
 }
+
+#[cfg(test)]
+mod tests {
+    use crrl_model::{AdapterTensor, AdapterWeights, FileDtype, LoraConfig};
+    use crrl_types::AdapterVersion;
+    use rand::{Rng as _, SeedableRng as _};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    /// An adapter of one matrix, and the one after it: each value has moved by at most a ten thousandth.
+    fn pair() -> [AdapterWeights; 2] {
+        let seed = 5;
+        println!("seed {seed}");
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let values: Vec<f32> = (0..64 * 512).map(|_| rng.random_range(-0.04_f32..0.04)).collect();
+        let moved = values.iter().map(|value| value + rng.random_range(-1e-4_f32..1e-4)).collect();
+        [values, moved].map(|values| AdapterWeights {
+            config: LoraConfig { rank: 64, ..LoraConfig::default() },
+            tensors: vec![AdapterTensor { name: "a".into(), shape: [64, 512], values }],
+        })
+    }
+
+    fn packed(weights: &AdapterWeights, dtype: FileDtype) -> (AdapterManifest, Vec<u8>) {
+        let bytes = weights.to_bytes(dtype);
+        (weights.manifest(&bytes, dtype, AdapterVersion(1), Digest::default()), bytes)
+    }
+
+    #[test]
+    fn adapters_of_either_type_have_a_difference_and_the_one_in_bf16_is_the_smaller() {
+        let [before, after] = pair();
+        let lengths = [FileDtype::F32, FileDtype::Bf16].map(|dtype| {
+            let (_, base) = packed(&before, dtype);
+            let (manifest, new) = packed(&after, dtype);
+            let (offer, difference) = make(&base, &new, &manifest).expect("of one length");
+            assert_eq!((offer.base, offer.payload), (Digest::of(&base), Payload::of(&difference)));
+            assert_eq!(delta::decode(&base, &difference).expect("just made"), new);
+            let cost = measure(&base, &new, &manifest).expect("of one length");
+            let ratio = difference.len() as f64 / new.len() as f64;
+            assert!((cost.ratio - ratio).abs() < 1e-9 && ratio < 0.9, "{dtype:?}: {cost:?}");
+            difference.len()
+        });
+        assert!(lengths[1] * 2 < lengths[0], "{lengths:?}");
+    }
+
+    #[test]
+    fn between_two_types_there_is_no_difference() {
+        let [before, after] = pair();
+        let (_, base) = packed(&before, FileDtype::F32);
+        let (manifest, new) = packed(&after, FileDtype::Bf16);
+        assert!(make(&base, &new, &manifest).is_none());
+        assert!(measure(&base, &new, &manifest).is_none());
+    }
+}

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crrl_cluster::{Worker, WorkerThread};
 use crrl_engine::{
     AdapterLoader, Engine, LoadError, OpenError, Options, Output, Sampled, ScoreError, SeqId,
     Serving, StageError, Stats, Stop, SubmitError,
@@ -124,9 +125,36 @@ enum Command {
     Close,
 }
 
+/// What the thread does, for whoever watches it.
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    Load,
+    Submit,
+    Prefill,
+    Decode,
+    Swap,
+    Score,
+}
+
+impl Phase {
+    /// Names, in the order of the variants.
+    const NAMES: [&'static str; 6] =
+        ["load model", "submit", "prefill", "decode", "swap adapter", "score"];
+
+    fn of(command: &Command) -> Self {
+        match command {
+            Command::Open { .. } | Command::Generate { .. } | Command::Close => Self::Submit,
+            Command::Activate { .. } => Self::Swap,
+            Command::Score { .. } => Self::Score,
+        }
+    }
+}
+
 /// What the thread and the handles share.
 struct Shared {
     status: Mutex<EngineStatus>,
+    /// The thread, as others see it. Its work is commands and steps.
+    worker: Worker,
     /// Sequences dropped by their owners. Bounded by the sequences that can be open.
     closing: Mutex<Vec<SeqId>>,
     gone: Mutex<Option<EngineGone>>,
@@ -162,6 +190,9 @@ impl EngineHandle {
     /// When the model cannot be loaded.
     pub async fn start(dir: PathBuf, options: Options) -> Result<Self, LoadError> {
         let (ready, loaded) = oneshot::channel();
+        let worker = Worker::new("engine", "EngineThread", "rollout", &Phase::NAMES);
+        let thread = worker.starting();
+        thread.enter(Phase::Load as usize);
         std::thread::Builder::new()
             .name("engine".to_owned())
             .spawn(move || match Engine::load(&dir, options) {
@@ -175,6 +206,7 @@ impl EngineHandle {
                             sequences: 0,
                             at: Instant::now(),
                         }),
+                        worker,
                         closing: Mutex::new(Vec::new()),
                         gone: Mutex::new(None),
                         loader: engine.adapter_loader(),
@@ -183,7 +215,7 @@ impl EngineHandle {
                     });
                     let handle = Self { commands, shared: Arc::clone(&shared) };
                     if ready.send(Ok(handle)).is_ok() {
-                        run(engine, inbox, &shared);
+                        run(engine, inbox, &shared, &thread);
                     }
                 }
                 Err(error) => drop(ready.send(Err(error))),
@@ -263,6 +295,12 @@ impl EngineHandle {
         status
     }
 
+    /// Its thread, to be watched.
+    #[must_use]
+    pub fn worker(&self) -> &Worker {
+        &self.shared.worker
+    }
+
     /// Tokens a sequence may hold.
     #[must_use]
     pub fn context(&self) -> usize {
@@ -287,7 +325,11 @@ impl EngineHandle {
     ) -> Result<T, EngineGone> {
         let (reply, answer) = oneshot::channel();
         let gone = || self.shared.why_gone();
-        self.commands.send(command(reply)).await.map_err(|_| gone())?;
+        let command = command(reply);
+        // Counted once there is room: whoever waits for that may leave.
+        let room = self.commands.reserve().await.map_err(|_| gone())?;
+        self.shared.worker.sent();
+        room.send(command);
         answer.await.map_err(|_| gone())
     }
 }
@@ -318,7 +360,10 @@ impl Drop for EngineSequence {
     fn drop(&mut self) {
         lock(&self.engine.shared.closing).push(self.seq);
         // Wakes an idle engine. A full queue means it is awake; a closed one that it is gone.
-        let _ = self.engine.commands.try_send(Command::Close);
+        self.engine.shared.worker.sent();
+        if self.engine.commands.try_send(Command::Close).is_err() {
+            self.engine.shared.worker.unsent();
+        }
     }
 }
 
@@ -328,12 +373,16 @@ struct Pending {
     reply: oneshot::Sender<Result<Generated, GenerateError>>,
 }
 
-fn run(engine: Engine, mut inbox: mpsc::Receiver<Command>, shared: &Shared) {
-    let ended = catch_unwind(AssertUnwindSafe(|| drive(engine, &mut inbox, shared)));
-    if let Err(panic) = ended {
-        let reason = panic_text(panic.as_ref());
-        tracing::error!(%reason, "the engine panicked");
-        *lock(&shared.gone) = Some(EngineGone { reason });
+fn run(engine: Engine, mut inbox: mpsc::Receiver<Command>, shared: &Shared, thread: &WorkerThread) {
+    let ended = catch_unwind(AssertUnwindSafe(|| drive(engine, &mut inbox, shared, thread)));
+    match ended {
+        Ok(()) => thread.stopped(),
+        Err(panic) => {
+            let reason = panic_text(panic.as_ref());
+            tracing::error!(%reason, "the engine panicked");
+            thread.failed(&format!("panicked: {reason}"));
+            *lock(&shared.gone) = Some(EngineGone { reason });
+        }
     }
     // Dropping the inbox answers whoever still waits.
 }
@@ -347,9 +396,15 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     text.unwrap_or_else(|| "a panic without a message".to_owned())
 }
 
-fn drive(mut engine: Engine, inbox: &mut mpsc::Receiver<Command>, shared: &Shared) {
+fn drive(
+    mut engine: Engine,
+    inbox: &mut mpsc::Receiver<Command>,
+    shared: &Shared,
+    thread: &WorkerThread,
+) {
     let mut pending: HashMap<SeqId, Pending> = HashMap::new();
     let mut rate = Rate::new();
+    thread.idle();
     loop {
         // Between two steps: everything that waits, or, with nothing to compute, the next command.
         loop {
@@ -366,9 +421,14 @@ fn drive(mut engine: Engine, inbox: &mut mpsc::Receiver<Command>, shared: &Share
                     None => return,
                 }
             };
+            thread.taken();
+            let at_it = thread.work(Phase::of(&command) as usize);
             take(&mut engine, command, &mut pending);
             close_dropped(&mut engine, &mut pending, shared);
+            drop(at_it);
         }
+        let phase = if engine.prefills() { Phase::Prefill } else { Phase::Decode };
+        let _at_it = thread.work(phase as usize);
         for output in engine.step() {
             deliver(&mut engine, output, &mut pending);
         }

@@ -124,6 +124,7 @@ fn judge_of(
         published: published.map(|(version, digest)| Serving { version, digest }).collect(),
         checkpoints,
         adapters,
+        restored: ledger_rows::restored(&reader)?,
     });
     // Every episode, and then its transcript.
     let total = 2 * reader.counts()?.iter().map(|count| count.episodes).sum::<u64>();

@@ -11,6 +11,7 @@ use crrl_types::NodeName;
 use crrl_weights::{Offer, Report, Source};
 use metrics::{counter, histogram};
 use ractor::ActorRef;
+use serde_json::{Value, json};
 use tokio::task::AbortHandle;
 
 use crate::courier::Courier;
@@ -56,6 +57,29 @@ impl Intake {
     /// The adapter the engine serves.
     pub(crate) fn serving(&self) -> Option<Serving> {
         self.serving
+    }
+
+    /// What is shown of it to whoever asks.
+    pub(crate) fn snapshot(&self) -> Value {
+        let ms = |at: Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let incoming = self.incoming.as_ref().map(|incoming| {
+            let stage = match incoming.stage {
+                Stage::Fetching(_) => "being fetched and verified",
+                Stage::Ready(_) => "ready",
+            };
+            json!({
+                "version": incoming.serving.version,
+                "stage": stage,
+                "published": incoming.published,
+                "since_ms": ms(incoming.since),
+            })
+        });
+        json!({
+            "version": self.serving.map(|serving| serving.version),
+            "digest": self.serving.map(|serving| serving.digest),
+            "incoming": incoming,
+            "asked_ms_ago": self.asked.map(ms),
+        })
     }
 
     fn send(&self, role: NodeRole, message: Wire) {

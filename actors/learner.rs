@@ -9,17 +9,18 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crrl_cluster::{Inbound, MeshEvent, RunDir};
+use crrl_cluster::{Inbound, MeshEvent, RunDir, Worker};
 use crrl_config::ClusterConfig;
 use crrl_control::wire::{BatchRequest, NodeRole, StepMetrics, Wire};
 use crrl_learner::publish::Published;
 use crrl_types::{AdapterVersion, Digest, EpisodeId, Step, Trajectory};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use serde_json::{Value, json};
 
 use crate::chaos::Poison;
 use crate::leave::Leave;
 use crate::rollout::Outbox;
-use crate::trainer::{Job, StartTrainer, Trainer};
+use crate::trainer::{self, Job, StartTrainer, Trainer};
 
 /// Time between two looks at what has not been answered.
 const TICK: Duration = Duration::from_millis(250);
@@ -110,19 +111,35 @@ pub struct Seen {
     pub doing: String,
 }
 
-/// Where the learner says what it does. Cloning shares it.
-#[derive(Debug, Clone, Default)]
-pub struct LearnerBoard(Arc<Mutex<Seen>>);
+/// Where the learner and its thread say what they do. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct LearnerBoard {
+    seen: Arc<Mutex<Seen>>,
+    worker: Worker,
+}
+
+impl Default for LearnerBoard {
+    fn default() -> Self {
+        let worker = Worker::new("trainer", "TrainerThread", "learner", &trainer::PHASES);
+        Self { seen: Arc::default(), worker }
+    }
+}
 
 impl LearnerBoard {
     /// A copy of what it said last.
     #[must_use]
     pub fn seen(&self) -> Seen {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The thread that trains, to be watched.
+    #[must_use]
+    pub fn worker(&self) -> &Worker {
+        &self.worker
     }
 
     pub(crate) fn say(&self, change: impl FnOnce(&mut Seen)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -191,6 +208,36 @@ impl Actor for LearnerActor {
 }
 
 impl State {
+    /// What it shows of itself to whoever asks: counts, versions and ages.
+    #[must_use]
+    pub fn snapshot(&self) -> Value {
+        let ms = |at: Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let stage = match &self.stage {
+            Stage::Loading => json!({ "name": "loading the model" }),
+            Stage::Wanting { asked } => {
+                json!({ "name": "waiting for a batch", "asked_ms_ago": asked.map(ms) })
+            }
+            Stage::Training => json!({ "name": "training" }),
+            Stage::Publishing { adapter, told, offered } => json!({
+                "name": "publishing",
+                "version": adapter.manifest.version,
+                "digest": adapter.manifest.digest,
+                "bytes": adapter.manifest.bytes,
+                "of_a_step": told.is_some(),
+                "offered_ms_ago": offered.map(ms),
+            }),
+        };
+        let seen = self.args.board.seen();
+        json!({
+            "stage": stage,
+            "step": self.step,
+            "version": self.version,
+            "draft": self.draft.map(|(version, _)| version),
+            "doing": seen.doing,
+            "tokens_per_s": seen.tokens_per_s,
+        })
+    }
+
     fn send(&self, role: NodeRole, wire: Wire) {
         (self.args.outbox)(role, wire);
     }
@@ -202,7 +249,7 @@ impl State {
                 receipt.accept();
                 self.batch(step, trajectories);
             }
-            Wire::Published { version, .. } => self.published(version),
+            Wire::Published { version, digest } => self.published(version, digest),
             Wire::AdapterRefused { version, newest, reason } => {
                 self.refused(version, newest, &reason);
             }
@@ -268,10 +315,13 @@ impl State {
         self.tick();
     }
 
-    /// The parameter server has taken an adapter, or says what is newest.
-    fn published(&mut self, newest: AdapterVersion) {
+    /// The parameter server has taken an adapter, or says what is newest. Of the same version it may be
+    /// another: the one before `learner.adapter_dtype` was changed.
+    fn published(&mut self, newest: AdapterVersion, digest: Digest) {
         match &mut self.stage {
-            Stage::Publishing { adapter, told, .. } if adapter.manifest.version == newest => {
+            Stage::Publishing { adapter, told, .. }
+                if (adapter.manifest.version, adapter.manifest.digest) == (newest, digest) =>
+            {
                 self.version = newest;
                 let told = told.take();
                 self.stage = Stage::Wanting { asked: None };
@@ -281,7 +331,7 @@ impl State {
                 self.args.board.say(|seen| "waiting for a batch".clone_into(&mut seen.doing));
                 self.tick();
             }
-            Stage::Publishing { adapter, .. } if adapter.manifest.version < newest => {
+            Stage::Publishing { adapter, .. } if adapter.manifest.version <= newest => {
                 self.trainer.give(Job::Republish { version: newest.next() });
             }
             _ => {}

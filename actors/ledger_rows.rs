@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crrl_control::coordinator::{BatchRow, ROLLBACK_STEPS_MAX, Record, Recovered};
 use crrl_control::ledger::{Entry, Lease, Leases, Outcome, State, Totals};
+use crrl_control::restore::Restored;
 use crrl_control::results::Results;
 use crrl_control::wire::Serving;
 use crrl_store::{EpisodeRow, Op, Reader, StoreError};
@@ -15,6 +16,7 @@ use crate::journals::Journals;
 const PHASE: &str = "phase";
 const PINNED: &str = "pinned";
 const RESULTS: &str = "results";
+const RESTORED: &str = "restored";
 
 /// Why a run cannot be read back.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +26,9 @@ pub enum RecoverRowsError {
     Store(#[from] StoreError),
     /// A row that makes no sense.
     #[error(
-        "the run store's {what} makes no sense: {detail}; it was written by another build, or damaged"
+        "the run store's {what} makes no sense: {detail}; it was written by another build, or damaged: \
+         `crrl train --resume {last_good}` goes on from the last good copy of it",
+        last_good = crrl_store::error::LAST_GOOD
     )]
     Row {
         /// Which.
@@ -63,6 +67,25 @@ pub fn op(record: Record) -> Op {
 pub fn results(results: &Results) -> Op {
     let text = serde_json::to_string(results).expect("string keys only");
     Op::Meta(RESULTS.to_owned(), text)
+}
+
+/// The change of the store that keeps every time it was restored.
+#[must_use]
+pub fn restored_op(restored: &[Restored]) -> Op {
+    let text = serde_json::to_string(restored).expect("plain numbers and names");
+    Op::Meta(RESTORED.to_owned(), text)
+}
+
+/// Every time the store was restored from a copy, in order.
+///
+/// # Errors
+/// The store cannot be read, or makes no sense.
+pub fn restored(reader: &Reader) -> Result<Vec<Restored>, RecoverRowsError> {
+    let Some(text) = reader.meta(RESTORED)? else { return Ok(Vec::new()) };
+    serde_json::from_str(&text).map_err(|error| RecoverRowsError::Row {
+        what: RESTORED.to_owned(),
+        detail: error.to_string(),
+    })
 }
 
 fn row(entry: Entry) -> EpisodeRow {
@@ -208,6 +231,7 @@ pub fn recover(
         rows.extend(reader.episodes_of_phase(phase)?.into_iter().filter(over));
     }
     let (next_episode, next_group) = reader.next_ids()?;
+    let restored = restored(reader)?;
     Ok(Recovered {
         phase,
         pinned,
@@ -226,5 +250,7 @@ pub fn recover(
         ordinals: BTreeMap::from_iter(reader.ordinals()?),
         results,
         journals: journals.found(),
+        sealed: restored.iter().map(Restored::sealed).max().unwrap_or_default(),
+        open: restored.last().and_then(|last| last.open),
     })
 }

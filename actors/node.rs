@@ -29,6 +29,7 @@ use crate::coordinator::{self, Coordinator};
 use crate::courier::Courier;
 use crate::duty::{Duty, Roster};
 use crate::engine::EngineHandle;
+use crate::gpus::Gpus;
 use crate::learner::{self, LearnerActor, LearnerBoard};
 use crate::leave::{Farewell, Leave};
 use crate::log_level::LogLevel;
@@ -148,7 +149,8 @@ pub async fn run_on(ground: Ground, dir: &Path, name: &NodeName) -> Result<(), N
     }
     crrl_machine::disk::wait_for_room(Duration::from_secs_f64(config.cluster.disk_wait_s));
     let traces = trace_sender(&node, &config, &run)?;
-    let options = MeshOptions { net: ground.net.clone(), ..MeshOptions::for_node(&run, name)? };
+    let (net, probes) = (ground.net.clone(), Probes::default());
+    let options = MeshOptions { net, probes: probes.clone(), ..MeshOptions::for_node(&run, name)? };
     let signalled = signalled()?;
     let (router, leave) = (router(&node.roles), Leave::default());
     if !node.roles.contains(&Role::Coordinator) {
@@ -176,8 +178,10 @@ pub async fn run_on(ground: Ground, dir: &Path, name: &NodeName) -> Result<(), N
     );
     let board = StatusBoard::new();
     let mesh = Mesh::start(options, router, board.clone()).await?;
-    let probes = Probes::default();
     let chaos = Chaos::of(&mesh, probes.hang());
+    chaos
+        .heed_host(&run, name)
+        .map_err(|source| NodeError::System { what: "a signal handler", source })?;
     let takes_faults = chaos.clone();
     mesh.router().register_fn(
         "chaos",
@@ -382,6 +386,10 @@ async fn start(parts: &Parts) -> Result<(JoinHandle<()>, Reporter), NodeError> {
     let (chaos, probes) = (parts.chaos.clone(), parts.probes.clone());
     let roster = parts.roster.clone();
     let mut sources = Sources { chaos, probes, roster, ..Sources::default() };
+    let has_tensors = |role: &Role| matches!(role, Role::Learner | Role::Rollout);
+    if parts.config.model.device == "cuda" && parts.node.roles.iter().any(has_tensors) {
+        sources.gpus = Some(Gpus::watch());
+    }
     let mut children = Vec::new();
     for role in &parts.node.roles {
         children.push(match role {
@@ -389,11 +397,14 @@ async fn start(parts: &Parts) -> Result<(JoinHandle<()>, Reporter), NodeError> {
             Role::ParameterServer => parameter_server(parts),
             Role::Learner => {
                 let board = LearnerBoard::default();
+                parts.probes.add(Arc::new(board.worker().clone()));
                 sources.learner = Some(board.clone());
                 learner(parts, board)
             }
             Role::Rollout => {
                 let repairer = repairer(parts).await?;
+                parts.probes.add(Arc::new(repairer.engine().worker().clone()));
+                parts.probes.add(Arc::new(repairer.sandboxes().clone()));
                 sources.rollout = Some(repairer.clone());
                 rollout(parts, repairer)
             }
@@ -425,6 +436,8 @@ async fn start(parts: &Parts) -> Result<(JoinHandle<()>, Reporter), NodeError> {
 type FromPeer<M> = fn(Box<Inbound>) -> M;
 /// How it is made of a peer that came or went.
 type OfPeer<M> = fn(MeshEvent) -> M;
+/// What an actor shows of its state.
+type Shows<A> = fn(&<A as Actor>::State) -> serde_json::Value;
 
 /// A child that hears from peers and of them, and is watched.
 fn child<A>(
@@ -434,6 +447,7 @@ fn child<A>(
     args: impl Fn() -> A::Arguments + Send + Sync + 'static,
     takes: fn(&Wire) -> bool,
     (inbound, peer): (FromPeer<A::Msg>, OfPeer<A::Msg>),
+    shows: Shows<A>,
 ) -> ChildSpec
 where
     A: Actor,
@@ -445,7 +459,7 @@ where
         let (mesh, args) = (mesh.clone(), Arc::clone(&args));
         let watched = probes.starting(name, kind, Some(ROOT));
         async move {
-            let probe = Probe::new(actor(), watched.clone());
+            let probe = Probe::new(actor(), watched.clone()).with_snapshot(shows);
             let (actor, _) = Actor::spawn_linked(None, probe, args(), supervisor).await?;
             let (by_peers, by_mesh) = (watched.clone(), watched);
             mesh.router().register(name, &actor, takes, move |message| {
@@ -475,7 +489,8 @@ fn coordinator(parts: &Parts) -> ChildSpec {
     let (mesh, run) = (parts.mesh.clone(), parts.run.clone());
     let (board, leave) = (parts.board.clone(), parts.leave.clone());
     let telemetry = parts.config.telemetry.clone();
-    let store = parts.ground.store.clone();
+    let copies_kept = parts.config.run.ledger_copies as usize;
+    let store = crrl_store::Options { copies_kept, ..parts.ground.store.clone() };
     let args = move || coordinator::Args {
         name: mesh.name().clone(),
         run: run.clone(),
@@ -486,7 +501,8 @@ fn coordinator(parts: &Parts) -> ChildSpec {
         leave: leave.clone(),
     };
     let messages = (coordinator::Msg::Inbound as fn(_) -> _, coordinator::Msg::Peer as fn(_) -> _);
-    child(parts, "coordinator", || Coordinator, args, coordinator::takes, messages)
+    let (takes, shows) = (coordinator::takes, coordinator::State::snapshot);
+    child(parts, "coordinator", || Coordinator, args, takes, messages, shows)
 }
 
 fn parameter_server(parts: &Parts) -> ChildSpec {
@@ -502,8 +518,8 @@ fn parameter_server(parts: &Parts) -> ChildSpec {
     };
     let messages =
         (parameter_server::Msg::Inbound as fn(_) -> _, parameter_server::Msg::Peer as fn(_) -> _);
-    let name = "parameter-server";
-    child(parts, name, || ParameterServer, args, parameter_server::takes, messages)
+    let (takes, shows) = (parameter_server::takes, parameter_server::State::snapshot);
+    child(parts, "parameter-server", || ParameterServer, args, takes, messages, shows)
 }
 
 fn learner(parts: &Parts, board: LearnerBoard) -> ChildSpec {
@@ -521,7 +537,8 @@ fn learner(parts: &Parts, board: LearnerBoard) -> ChildSpec {
         trainer: Arc::clone(&trainer),
     };
     let messages = (learner::Msg::Inbound as fn(_) -> _, learner::Msg::Peer as fn(_) -> _);
-    child(parts, "learner", || LearnerActor, args, learner::takes, messages)
+    let (takes, shows) = (learner::takes, learner::State::snapshot);
+    child(parts, "learner", || LearnerActor, args, takes, messages, shows)
 }
 
 async fn repairer(parts: &Parts) -> Result<Repairer, NodeError> {
@@ -569,5 +586,6 @@ fn rollout(parts: &Parts, repairer: Repairer) -> ChildSpec {
         courier: Courier::of(&mesh),
     };
     let messages = (rollout::Msg::Inbound as fn(_) -> _, rollout::Msg::Peer as fn(_) -> _);
-    child(parts, "rollout", || Rollout, args, rollout::takes, messages)
+    let (takes, shows) = (rollout::takes, rollout::State::snapshot);
+    child(parts, "rollout", || Rollout, args, takes, messages, shows)
 }

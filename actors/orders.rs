@@ -1,15 +1,15 @@
-//! What a node does when the coordinator passes a person's order on, or wants messages traced. Each is
-//! carried out beside the actors: one that hangs can still be ended.
+//! What a node does when the coordinator passes a person's order on, wants messages traced, or an
+//! actor's snapshot. Each is done beside the actors: one that hangs can still be ended and looked at.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crrl_cluster::supervisor::OrderError;
-use crrl_cluster::{CastError, ChildOrder, Inbound, Mesh, Probes, SupervisorMsg};
+use crrl_cluster::{CastError, ChildOrder, Inbound, Mesh, Probes, Shown, SupervisorMsg};
 use crrl_control::trace::TraceFilter;
 use crrl_control::wire::{NodeRole, Wire};
-use crrl_types::actor::ActorState;
+use crrl_types::actor::{ActorState, SNAPSHOT_BYTES_MAX, SnapshotAnswer};
 use crrl_types::{
     Action, NodeName, Order, OrderAnswer, Outcome, TraceEnd, TraceRequest, TraceStop, Traced,
 };
@@ -54,7 +54,13 @@ pub struct Node {
 /// Whether a message is an order.
 #[must_use]
 pub fn takes(wire: &Wire) -> bool {
-    matches!(wire, Wire::Order { .. } | Wire::Trace { .. } | Wire::TraceOff { .. })
+    matches!(
+        wire,
+        Wire::Order { .. }
+            | Wire::Trace { .. }
+            | Wire::TraceOff { .. }
+            | Wire::SnapshotWanted { .. }
+    )
 }
 
 fn done(says: impl Into<String>) -> OrderAnswer {
@@ -102,6 +108,16 @@ impl Orders {
                 if let Some(before) = traces.insert(id, trace.abort_handle()) {
                     before.abort();
                 }
+            }
+            Wire::SnapshotWanted { id, actor } => {
+                let node = Arc::clone(&self.0);
+                // Not from within the router.
+                tokio::spawn(async move {
+                    let answer = Box::new(snapshot(node.name(), &node.probes, &actor));
+                    if let Err(error) = node.mesh.cast(&from, Wire::Snapshot { id, answer }) {
+                        tracing::debug!(%error, "a snapshot was not sent");
+                    }
+                });
             }
             Wire::TraceOff { id } => {
                 if let Some(trace) = self.0.traces().remove(&id) {
@@ -190,15 +206,19 @@ impl Node {
         }
     }
 
-    /// The names of its actors, for whoever has named none of them.
-    fn actors(&self) -> Vec<String> {
-        self.probes.report().into_iter().map(|actor| actor.name).collect()
+    fn absent(&self, actor: &str) -> OrderAnswer {
+        absent(self.name(), &self.probes, actor)
     }
 
-    fn absent(&self, actor: &str) -> OrderAnswer {
-        let names = self.actors().join(", ");
-        let says = format!("{} has no actor {actor}; there are {names}", self.name());
-        OrderAnswer::new(Outcome::Absent, says)
+    /// What is said of an order or a trace where no actor has the name: there is nothing of it, or it
+    /// is a thread or a pool, which takes no messages.
+    fn no_actor(&self, actor: &str) -> OrderAnswer {
+        let Some(row) = self.probes.row(actor) else { return self.absent(actor) };
+        let (name, works_for) = (self.name(), row.report().parent.unwrap_or_default());
+        unsupported(format!(
+            "{actor} in {name} takes no messages and no orders, it works for {works_for}: name \
+             {name}/{works_for}"
+        ))
     }
 
     fn runs(&self, actor: &str) -> bool {
@@ -215,7 +235,7 @@ impl Node {
     }
 
     async fn to_actor(&self, by: &NodeName, actor: &str, action: Action) -> OrderAnswer {
-        let Some(watched) = self.probes.get(actor) else { return self.absent(actor) };
+        let Some(watched) = self.probes.get(actor) else { return self.no_actor(actor) };
         let name = self.name();
         let is_child = watched.has_parent();
         let child = match action {
@@ -227,7 +247,7 @@ impl Node {
             }
             _ if !is_child => {
                 return unsupported(format!(
-                    "{actor} supervises the others and goes with its node: give the order to {name}"
+                    "nobody starts {actor} again, it goes with its node: give the order to {name}"
                 ));
             }
             Action::Suspend | Action::Resume if !self.runs(actor) => return self.ended(actor),
@@ -293,7 +313,13 @@ impl Node {
     async fn trace(&self, id: u64, request: TraceRequest, to: NodeName) {
         let (request, _) = request.bounded();
         let reader = match &request.target.actor {
-            Some(actor) if self.probes.get(actor).is_none() => Err(self.absent(actor)),
+            Some(actor) if self.probes.get(actor).is_none() => Err(self.no_actor(actor)),
+            Some(actor) if self.probes.get(actor).is_some_and(|watched| watched.carries()) => {
+                Err(unsupported(format!(
+                    "{actor} only passes on what others get: trace {}",
+                    request.target.node
+                )))
+            }
             _ => match TraceFilter::parse(&request.filter) {
                 Err(says) => Err(unsupported(says)),
                 Ok(filter) => self
@@ -327,10 +353,162 @@ impl Node {
     }
 }
 
+fn absent(node: &NodeName, probes: &Probes, actor: &str) -> OrderAnswer {
+    let names: Vec<String> = probes.report().into_iter().map(|actor| actor.name).collect();
+    let says = format!("{node} has no actor {actor}; there are {}", names.join(", "));
+    OrderAnswer::new(Outcome::Absent, says)
+}
+
+/// What an actor has published of its state. The actor itself is not asked.
+fn snapshot(node: &NodeName, probes: &Probes, actor: &str) -> SnapshotAnswer {
+    match probes.snapshot(actor) {
+        None => SnapshotAnswer { answer: absent(node, probes, actor), snapshot: None },
+        Some(Shown::Unsupported) => {
+            let says = format!("{actor} in {node} publishes nothing of its state");
+            SnapshotAnswer::none(Outcome::Unsupported, says)
+        }
+        Some(Shown::NotYet) => {
+            let says = format!("{actor} in {node} has published nothing yet; it is being started");
+            SnapshotAnswer::none(Outcome::Busy, says)
+        }
+        Some(Shown::Here { snapshot, is_cut }) => {
+            let answer = match is_cut {
+                false => done(""),
+                true => OrderAnswer::new(
+                    Outcome::Truncated,
+                    format!(
+                        "lists and texts are cut: at most {SNAPSHOT_BYTES_MAX} bytes are shown, and \
+                         at most so many of a list"
+                    ),
+                ),
+            };
+            SnapshotAnswer { answer, snapshot: Some(snapshot) }
+        }
+    }
+}
+
 /// Does something once the answer has had time to leave.
 fn soon(work: impl FnOnce() + Send + 'static) {
     tokio::spawn(async move {
         tokio::time::sleep(ANSWER_FIRST).await;
         work();
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use crrl_cluster::{Probe, Worker};
+    use ractor::{Actor, ActorProcessingErr};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Shows how many messages it has handled; a message with a gate is handled once that opens.
+    struct Counter;
+
+    #[derive(Default)]
+    struct Numbers(Vec<u64>);
+
+    #[derive(Debug)]
+    struct Wait(Option<tokio::sync::oneshot::Receiver<()>>);
+    impl ractor::Message for Wait {}
+
+    impl Actor for Counter {
+        type Msg = Wait;
+        type State = Numbers;
+        type Arguments = ();
+
+        async fn pre_start(
+            &self,
+            _: ActorRef<Wait>,
+            (): (),
+        ) -> Result<Numbers, ActorProcessingErr> {
+            Ok(Numbers::default())
+        }
+
+        async fn handle(
+            &self,
+            _: ActorRef<Wait>,
+            Wait(gate): Wait,
+            state: &mut Numbers,
+        ) -> Result<(), ActorProcessingErr> {
+            if let Some(gate) = gate {
+                // It opens where its other end is dropped, too.
+                let _ = gate.await;
+            }
+            state.0.extend(0..200);
+            Ok(())
+        }
+    }
+
+    fn shown(Numbers(numbers): &Numbers) -> Value {
+        json!({ "handled": numbers.len() / 200, "numbers": numbers })
+    }
+
+    fn ask(probes: &Probes, actor: &str) -> SnapshotAnswer {
+        snapshot(&"rollout-0".into(), probes, actor)
+    }
+
+    async fn until(probes: &Probes, what: impl Fn(&SnapshotAnswer) -> bool) -> SnapshotAnswer {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let answer = ask(probes, "counter");
+            if what(&answer) {
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "did not come about: {answer:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn there_is_none_in_three_ways_and_one_that_is_cut_says_so() {
+        let probes = Probes::default();
+        probes.add(Arc::new(Worker::new("engine", "EngineThread", "rollout", &["decode"])));
+        let watched = probes.starting("counter", "Counter", Some("node"));
+        let absent = ask(&probes, "nobody");
+        assert_eq!(absent.answer.outcome, Outcome::Absent);
+        assert!(absent.answer.says.ends_with("there are counter, engine"), "{absent:?}");
+        assert_eq!(ask(&probes, "engine").answer.outcome, Outcome::Unsupported);
+        assert_eq!(ask(&probes, "counter").answer.outcome, Outcome::Unsupported);
+        let probe = Probe::new(Counter, watched).with_snapshot(shown);
+        assert_eq!(ask(&probes, "counter").answer.outcome, Outcome::Busy);
+        let (actor, _) = Actor::spawn(None, probe, ()).await.expect("starts");
+        let whole = until(&probes, |seen| seen.snapshot.is_some()).await;
+        assert_eq!(whole.answer.outcome, Outcome::Done);
+        assert_eq!(whole.snapshot.expect("was published").json, r#"{"handled":0,"numbers":[]}"#);
+        // One a second: what comes after the next message waits for its turn.
+        let cut = loop {
+            actor.cast(Wait(None)).expect("runs");
+            let seen = ask(&probes, "counter");
+            if seen.answer.outcome == Outcome::Truncated {
+                break seen;
+            }
+            assert_eq!(seen.answer.outcome, Outcome::Done);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        let json = cut.snapshot.expect("was published").json;
+        assert!(json.len() <= SNAPSHOT_BYTES_MAX, "{} bytes", json.len());
+        let value: Value = serde_json::from_str(&json).expect("JSON, cut or not");
+        assert!(value["handled"].as_u64().is_some_and(|handled| handled > 0), "{value}");
+    }
+
+    #[tokio::test]
+    async fn an_actor_that_hangs_still_shows_its_last_one_with_its_age() {
+        let probes = Probes::default();
+        let watched = probes.starting("counter", "Counter", Some("node"));
+        let probe = Probe::new(Counter, watched).with_snapshot(shown);
+        let (actor, _) = Actor::spawn(None, probe, ()).await.expect("starts");
+        let (open, gate) = tokio::sync::oneshot::channel();
+        actor.cast(Wait(Some(gate))).expect("runs");
+        let is_old = |seen: &SnapshotAnswer| {
+            seen.snapshot.as_ref().is_some_and(|snapshot| snapshot.age_ms >= 1_100)
+        };
+        let old = until(&probes, is_old).await;
+        assert_eq!(old.snapshot.expect("the last").json, r#"{"handled":0,"numbers":[]}"#);
+        drop(open);
+        until(&probes, |seen| !is_old(seen) && seen.answer.outcome == Outcome::Truncated).await;
+    }
 }

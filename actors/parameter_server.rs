@@ -19,6 +19,7 @@ use crrl_weights::{DeltaCost, Offer, Report, Source};
 use metrics::{counter, histogram};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use ractor_cluster::RactorMessage;
+use serde_json::{Value, json};
 
 use crate::adapter_shelf::{AdapterShelf, ShelfError, inspect};
 use crate::coordinator::Post;
@@ -226,6 +227,31 @@ impl Actor for ParameterServer {
 }
 
 impl State {
+    /// What it shows of itself to whoever asks: counts, versions and ages.
+    #[must_use]
+    pub fn snapshot(&self) -> Value {
+        let copy = |copy: &Copy| {
+            let manifest = &copy.offer.manifest;
+            json!({
+                "version": manifest.version,
+                "digest": manifest.digest,
+                "bytes": manifest.bytes,
+                "delta_bytes": copy.offer.delta.as_ref().map(|_| copy.delta.len()),
+            })
+        };
+        let ms = |at: Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        json!({
+            "newest": self.newest.as_ref().map(copy),
+            "draft": self.draft.as_ref().map(copy),
+            "published": self.published,
+            "engines": self.machine.engines(),
+            "engines_behind": self.machine.behind(),
+            "spreading_ms": self.spreading.map(ms),
+            "copies_at_once": self.machine.copies(),
+            "delta_ratio": self.delta_cost.map(|cost| cost.ratio),
+        })
+    }
+
     fn inbound(
         &mut self,
         inbound: Inbound,

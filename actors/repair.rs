@@ -135,6 +135,12 @@ impl Repairer {
         &self.live
     }
 
+    /// The pool of their sandboxes.
+    #[must_use]
+    pub fn sandboxes(&self) -> &Sandboxes {
+        &self.sandboxes
+    }
+
     /// The engine the episodes sample from.
     #[must_use]
     pub fn engine(&self) -> &EngineHandle {

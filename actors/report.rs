@@ -1,6 +1,6 @@
 //! What a node says of itself, once a second, to the coordinator.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crrl_cluster::{Mesh, Probes};
 use crrl_control::wire::{NodeReport, NodeRole, NodeState, Wire};
@@ -9,8 +9,10 @@ use tokio::task::AbortHandle;
 
 use crate::chaos::Chaos;
 use crate::duty::{Duty, Roster};
+use crate::gpus::Gpus;
 use crate::learner::LearnerBoard;
 use crate::repair::Repairer;
+use crate::vitals::Meter;
 
 /// Time between two reports.
 const EVERY: Duration = Duration::from_secs(1);
@@ -28,6 +30,8 @@ pub struct Sources {
     pub probes: Probes,
     /// What the node does about work.
     pub roster: Roster,
+    /// GPUs its tensors may live on.
+    pub gpus: Option<Gpus>,
 }
 
 /// Reports until it is stopped or dropped.
@@ -36,7 +40,8 @@ pub struct Reporter(AbortHandle);
 impl Reporter {
     /// Begins to report.
     #[must_use]
-    pub fn start(mesh: Mesh, sources: Sources) -> Self {
+    pub fn start(mesh: Mesh, mut sources: Sources) -> Self {
+        let mut meter = Meter::new(sources.gpus.take(), Instant::now());
         let task = tokio::spawn(async move {
             let mut tick = tokio::time::interval(EVERY);
             tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -50,11 +55,13 @@ impl Reporter {
                     given.full_bytes,
                     given.delta_bytes,
                 );
-                let report = Wire::Report(report);
-                if let Some(coordinator) = mesh.of_role(NodeRole::Coordinator)
-                    && let Err(error) = mesh.cast(&coordinator, report)
-                {
-                    tracing::debug!(%error, "a report was not sent");
+                let Some(coordinator) = mesh.of_role(NodeRole::Coordinator) else { continue };
+                let round_trip = mesh.round_trip(&coordinator);
+                let vitals = meter.measure(&report.activity, round_trip, Instant::now());
+                for told in [Wire::Report(report), vitals] {
+                    if let Err(error) = mesh.cast(&coordinator, told) {
+                        tracing::debug!(%error, "a report was not sent");
+                    }
                 }
             }
         });
@@ -122,6 +129,9 @@ fn report(mesh: &Mesh, sources: &Sources) -> NodeReport {
         Duty::Works => {}
         Duty::Drains => report.state = NodeState::Draining,
         Duty::Rests => report.state = NodeState::Suspended,
+    }
+    if let Some((peer, why)) = mesh.unreached().first() {
+        report.activity = format!("cannot reach {peer}: {why}");
     }
     if let Some(path) = crrl_machine::disk::waiting() {
         report.activity = format!("no space left: waiting for room for {}", path.display());

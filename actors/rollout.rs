@@ -1,9 +1,10 @@
 //! The actor of a rollout node: takes episodes, rolls each out in a task of its own, sends the
 //! results and keeps them until they are acknowledged. Adapters are its [`Intake`]'s.
 //!
-//! Restart row: permanent. It stops with an error when the engine is gone; its supervisor starts
-//! engine and actor anew and the coordinator hands the lost episodes out again. A failed or
-//! panicking episode is reported as failed and hurts nobody else.
+//! Restart row: permanent. It stops with an error when the engine is gone, and again until its supervisor
+//! gives up: the process ends, its host starts engine and actor anew with a device nothing is left on, and
+//! the coordinator hands the lost episodes out again. A failed or panicking episode is reported as failed
+//! and hurts nobody else.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crrl_weights::Report;
 use metrics::counter;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use ractor_cluster::RactorMessage;
+use serde_json::{Value, json};
 use tokio::task::{AbortHandle, JoinError};
 
 use crate::courier::Courier;
@@ -266,6 +268,43 @@ impl State {
             stance,
             rejoin: None,
         }
+    }
+
+    /// What it shows of itself to whoever asks: counts, names and ages.
+    #[must_use]
+    pub fn snapshot(&self) -> Value {
+        let stance = match self.stance {
+            Stance::Open => "takes work",
+            Stance::Drains { .. } => "drains",
+            Stance::Rests => "rests",
+        };
+        let in_flight: Vec<Value> = self
+            .running
+            .iter()
+            .map(|(episode, running)| {
+                let entries = running.journal.len();
+                json!({ "episode": episode, "attempt": running.attempt, "entries": entries })
+            })
+            .collect();
+        let unacked: Vec<Value> = self
+            .unacked
+            .iter()
+            .map(|(episode, unacked)| {
+                let sent_ms = u64::try_from(unacked.sent.elapsed().as_millis()).unwrap_or(u64::MAX);
+                json!({ "episode": episode, "attempt": unacked.attempt, "sent_ms_ago": sent_ms })
+            })
+            .collect();
+        let running = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
+        json!({
+            "stance": stance,
+            "capacity": self.args.capacity,
+            "credit": self.room().saturating_sub(running),
+            "episodes": self.running.len(),
+            "results_unacknowledged": self.unacked.len(),
+            "adapter": self.intake.snapshot(),
+            "in_flight": in_flight,
+            "unacknowledged": unacked,
+        })
     }
 
     fn send(&self, role: NodeRole, message: Wire) {

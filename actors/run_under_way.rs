@@ -12,10 +12,12 @@ use crrl_control::wire::Assignment;
 use crrl_store::{Reader, Writer};
 use crrl_types::{EpisodeId, Sampling, Trajectory};
 use ractor::ActorProcessingErr;
+use serde_json::{Value, json};
 
 use crate::coordinator::Words;
 use crate::curves::Curves;
 use crate::journals::Journals;
+use crate::run_files::Copying;
 use crate::task_file::TaskFile;
 
 /// A run under way.
@@ -28,9 +30,51 @@ pub(crate) struct Run {
     pub(crate) journals: Journals,
     pub(crate) curves: Curves,
     pub(crate) writer: Writer<Words>,
+    /// None where no copies of the ledger are kept.
+    pub(crate) copier: Option<Copying>,
 }
 
 impl Run {
+    /// What is shown of it to whoever asks: counts and names.
+    pub(crate) fn snapshot(&self) -> Value {
+        let status = self.machine.status();
+        let capacity: u32 = status.nodes.iter().filter(|n| n.up).map(|n| n.capacity).sum();
+        let nodes: Vec<Value> = status
+            .nodes
+            .iter()
+            .map(|node| {
+                json!({
+                    "node": node.name,
+                    "up": node.up,
+                    "leases": node.leases,
+                    "credit": node.capacity.saturating_sub(node.leases),
+                    "capacity": node.capacity,
+                    "version": node.version,
+                    "proven": node.proven,
+                })
+            })
+            .collect();
+        json!({
+            "phase": format!("{} of {}, {}", status.phase, status.phases, status.label),
+            "step": status.step,
+            "steps": status.steps,
+            "version": status.version,
+            "waiting": status.waiting,
+            "queued": status.queued,
+            "leased": status.leased,
+            "capacity": capacity,
+            "groups_open": status.groups_open,
+            "groups_ready": status.groups_ready,
+            "batches_out": status.batches_out,
+            "trajectories_at_hand": self.trajectories.len(),
+            "quarantined": status.quarantined,
+            "evaluated": status.evaluated,
+            "totals": status.totals,
+            "error": status.error,
+            "nodes": nodes,
+        })
+    }
+
     /// What a node is told of an episode; none where its task is in no file any more.
     pub(crate) fn assignment(&self, assign: Assign) -> Option<Assignment> {
         let Assign { episode, attempt, group, phase, task, seed, evaluation, past, .. } = assign;

@@ -6,14 +6,21 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crrl_agent::Invocation;
+use crrl_cluster::{Row, Shown};
 use crrl_machine::disk;
 use crrl_sandbox::{LocalBackend, Sandbox, Template};
+use crrl_types::actor::{ActorReport, ActorState};
 use crrl_types::{Digest, Task};
+use serde_json::json;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+
+/// Characters of the reason a sandbox could not be had.
+const FAILURE_CHARS_MAX: usize = 300;
 
 /// A sandbox could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +64,62 @@ struct Pool {
     options: PoolOptions,
     places: Arc<Semaphore>,
     templates: Mutex<Templates>,
+    counts: Counts,
+}
+
+/// What is counted for whoever watches.
+struct Counts {
+    began: Instant,
+    waiting: AtomicU32,
+    waiting_max: AtomicU32,
+    opened: AtomicU64,
+    failed: AtomicU64,
+    last_failure: Mutex<Option<String>>,
+}
+
+impl Counts {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            waiting: AtomicU32::new(0),
+            waiting_max: AtomicU32::new(0),
+            opened: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            last_failure: Mutex::default(),
+        }
+    }
+
+    /// Somebody waits for a place until what is returned is dropped.
+    fn one_waits(&self) -> Waits<'_> {
+        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed) + 1;
+        self.waiting_max.fetch_max(waiting, Ordering::Relaxed);
+        Waits(&self.waiting)
+    }
+
+    fn note(&self, leased: &Result<Lease, LeaseError>) {
+        match leased {
+            Ok(_) => {
+                self.opened.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                let why = error.to_string().chars().take(FAILURE_CHARS_MAX).collect();
+                *self.why_not() = Some(why);
+            }
+        }
+    }
+
+    fn why_not(&self) -> MutexGuard<'_, Option<String>> {
+        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Waits<'a>(&'a AtomicU32);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Default)]
@@ -76,7 +139,8 @@ impl Sandboxes {
     #[must_use]
     pub fn new(backend: LocalBackend, options: PoolOptions) -> Self {
         let places = Arc::new(Semaphore::new(options.sandboxes_max));
-        Self(Arc::new(Pool { backend, options, places, templates: Mutex::default() }))
+        let (templates, counts) = (Mutex::default(), Counts::new());
+        Self(Arc::new(Pool { backend, options, places, templates, counts }))
     }
 
     /// Waits while all places are taken, then takes one.
@@ -85,6 +149,7 @@ impl Sandboxes {
     /// When the pool is closed.
     pub async fn place(&self) -> Result<Place, LeaseError> {
         let places = Arc::clone(&self.0.places);
+        let _waits = self.0.counts.one_waits();
         places.acquire_owned().await.map(Place).map_err(|_| LeaseError::Closed)
     }
 
@@ -92,7 +157,13 @@ impl Sandboxes {
     ///
     /// # Errors
     /// When the base cannot be laid out or the sandbox cannot be opened.
-    pub async fn lease(&self, Place(place): Place, task: &Task) -> Result<Lease, LeaseError> {
+    pub async fn lease(&self, place: Place, task: &Task) -> Result<Lease, LeaseError> {
+        let leased = self.lease_now(place, task).await;
+        self.0.counts.note(&leased);
+        leased
+    }
+
+    async fn lease_now(&self, Place(place): Place, task: &Task) -> Result<Lease, LeaseError> {
         let template = self.0.template(task).await?;
         let sandbox = self.0.backend.open(&template).await;
         let sandbox = sandbox.map_err(|error| LeaseError::Open(error.to_string()))?;
@@ -115,6 +186,44 @@ impl Sandboxes {
     #[must_use]
     pub fn templates(&self) -> usize {
         self.0.templates().kept.len()
+    }
+}
+
+/// How long the oldest has waited is not told here: whoever waits is an episode, and says so itself.
+impl Row for Sandboxes {
+    fn name(&self) -> &str {
+        "sandboxes"
+    }
+
+    fn report(&self) -> ActorReport {
+        let counts = &self.0.counts;
+        ActorReport {
+            name: self.name().to_owned(),
+            kind: "SandboxPool".to_owned(),
+            parent: Some("rollout".to_owned()),
+            state: if self.open() > 0 { ActorState::Busy } else { ActorState::Idle },
+            waiting: counts.waiting.load(Ordering::Relaxed),
+            waiting_max: counts.waiting_max.load(Ordering::Relaxed),
+            handled: counts.opened.load(Ordering::Relaxed),
+            last_failure: counts.why_not().clone(),
+            up_ms: u64::try_from(counts.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            ..ActorReport::default()
+        }
+    }
+
+    fn snapshot(&self) -> Shown {
+        let counts = &self.0.counts;
+        Shown::now(&json!({
+            "open": self.open(),
+            "open_max": self.open_max(),
+            "waiting": counts.waiting.load(Ordering::Relaxed),
+            "waiting_max": counts.waiting_max.load(Ordering::Relaxed),
+            "opened": counts.opened.load(Ordering::Relaxed),
+            "failed": counts.failed.load(Ordering::Relaxed),
+            "last_failure": *counts.why_not(),
+            "templates": self.templates(),
+            "templates_max": self.0.options.templates_max,
+        }))
     }
 }
 

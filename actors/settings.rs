@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crrl_config::{AgentSection, ClusterConfig, Node, SandboxSection};
-use crrl_model::{LoraConfig, Target};
+use crrl_config::{AdapterDtype, AgentSection, ClusterConfig, Node, SandboxSection};
+use crrl_model::{FileDtype, LoraConfig, Target};
 use crrl_rl::objective::{Importance, Objective, Surrogate};
 
 use crate::sandboxes::PoolOptions;
@@ -140,6 +140,15 @@ pub fn lora(config: &ClusterConfig) -> LoraConfig {
         alpha,
         targets: config.lora.targets.iter().filter_map(named).collect(),
         rank_stabilized: false,
+    }
+}
+
+/// The type adapters travel in.
+#[must_use]
+pub fn adapter_dtype(config: &ClusterConfig) -> FileDtype {
+    match config.learner.adapter_dtype {
+        AdapterDtype::F32 => FileDtype::F32,
+        AdapterDtype::Bf16 => FileDtype::Bf16,
     }
 }
 

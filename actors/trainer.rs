@@ -6,11 +6,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
+use crrl_cluster::WorkerThread;
 use crrl_config::{ClusterConfig, Objective};
 use crrl_learner::checkpoint::{Progress, tear_newest};
 use crrl_learner::publish::Published;
 use crrl_learner::{Checkpoints, Episode, Learner, LearnerError};
-use crrl_model::{FileDtype, peft};
+use crrl_model::peft;
 use crrl_rl::advantage::{Scale, advantages};
 use crrl_types::{AdapterVersion, Finish, GroupId, Step, Trajectory};
 use nix::sys::signal::{Signal, raise};
@@ -24,8 +25,30 @@ use crate::settings;
 /// Jobs that may wait: the actor gives one at a time, and one to pack again.
 const JOBS_MAX: usize = 4;
 
-/// Type adapters travel in.
-const TRAVEL: FileDtype = FileDtype::F32;
+/// Names of what the thread does, by number.
+pub const PHASES: [&str; 6] =
+    ["load model", "score", "forward/backward", "optimizer step", "pack adapter", "checkpoint"];
+
+/// What the thread does, for whoever watches it; numbered as [`PHASES`].
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    Load,
+    Score,
+    Pass,
+    Update,
+    Pack,
+    Checkpoint,
+}
+
+impl From<crrl_learner::Phase> for Phase {
+    fn from(part: crrl_learner::Phase) -> Self {
+        match part {
+            crrl_learner::Phase::Score => Self::Score,
+            crrl_learner::Phase::Pass => Self::Pass,
+            crrl_learner::Phase::Update => Self::Update,
+        }
+    }
+}
 
 /// What the thread may be given.
 #[derive(Debug)]
@@ -68,20 +91,30 @@ impl Trainer {
         let harm = Harm { poison: args.poison.clone(), torn: args.torn.clone() };
         let checkpoints =
             Checkpoints::new(args.run.checkpoints(), config.learner.checkpoints_kept as usize);
+        let given = args.board.worker().clone();
+        let thread = given.starting();
         std::thread::Builder::new().name("learner".into()).spawn(move || {
-            let work = || work(&config, &checkpoints, &inbox, &actor, &harm);
+            let work = || work(&config, &checkpoints, &inbox, &actor, &harm, &thread);
             let reason = match catch_unwind(AssertUnwindSafe(work)) {
-                Ok(Ok(())) => return,
+                Ok(Ok(())) => return thread.stopped(),
                 Ok(Err(error)) => {
                     leave.say_if_full(&error);
                     error.to_string()
                 }
                 Err(panic) => panic_text(&*panic),
             };
+            thread.failed(&reason);
             // An actor that is gone needs no reason.
             let _ = actor.cast(Msg::Died(reason));
         })?;
-        Ok(Self::new(move |job| jobs.try_send(job).is_ok()))
+        Ok(Self::new(move |job| {
+            given.sent();
+            let is_taken = jobs.try_send(job).is_ok();
+            if !is_taken {
+                given.unsent();
+            }
+            is_taken
+        }))
     }
 
     /// Gives a job. A thread that has ended says so itself.
@@ -98,21 +131,29 @@ fn work(
     jobs: &mpsc::Receiver<Job>,
     actor: &ActorRef<Msg>,
     harm: &Harm,
+    thread: &WorkerThread,
 ) -> Result<(), LearnerError> {
+    thread.enter(Phase::Load as usize);
     let mut learner =
         Learner::load(&config.model.path, &config.model.device, settings::learner(config))?;
+    let watching = thread.clone();
+    learner.tell_phases(move |part| watching.enter(Phase::from(part) as usize));
     let mut progress = resume(config, checkpoints, &mut learner)?;
+    let dtype = settings::adapter_dtype(config);
     let adapter = match progress.version {
         AdapterVersion(0) => None,
-        version => Some(Box::new(learner.publish(version, TRAVEL)?)),
+        version => Some(Box::new(learner.publish(version, dtype)?)),
     };
     let (step, version) = (Step(progress.step), progress.version);
     if actor.cast(Msg::Ready { step, version, adapter }).is_err() {
         return Ok(());
     }
+    thread.idle();
     while let Ok(job) = jobs.recv() {
+        thread.taken();
         let message = match job {
             Job::Train { step, version, trajectories } => {
+                let _at_it = thread.work(Phase::Score as usize);
                 progress.version = version;
                 if harm.poison.take() {
                     learner.spoil_next_update();
@@ -121,7 +162,7 @@ fn work(
                     // An actor that is gone is noticed at the end of the step.
                     let _ = actor.cast(Msg::Packed(Box::new(adapter.clone())));
                 };
-                let kept = (config, checkpoints);
+                let kept = (config, checkpoints, thread);
                 let stepped = train(kept, &mut learner, &mut progress, step, &trajectories, ahead)?;
                 if harm.torn.take() {
                     tear(checkpoints);
@@ -129,8 +170,12 @@ fn work(
                 Msg::Stepped(Box::new(stepped))
             }
             Job::Republish { version } => {
+                // No piece of work: it takes a moment, and would make a step seem to take too long.
+                thread.enter(Phase::Pack as usize);
                 progress.version = version;
-                Msg::Republished(Box::new(learner.publish(version, TRAVEL)?))
+                let adapter = learner.publish(version, dtype)?;
+                thread.idle();
+                Msg::Republished(Box::new(adapter))
             }
         };
         if actor.cast(message).is_err() {
@@ -183,7 +228,7 @@ fn resume(
 
 /// One step. `ahead` gets its adapter before the checkpoint is written.
 fn train(
-    (config, checkpoints): (&ClusterConfig, &Checkpoints),
+    (config, checkpoints, thread): (&ClusterConfig, &Checkpoints, &WorkerThread),
     learner: &mut Learner,
     progress: &mut Progress,
     step: Step,
@@ -199,10 +244,12 @@ fn train(
     progress.version = progress.version.next();
     let consumed: Vec<_> = trajectories.iter().map(|trajectory| trajectory.episode).collect();
     progress.consumed.clone_from(&consumed);
+    thread.enter(Phase::Pack as usize);
     // Packed first: values that are not finite must not be in the newest checkpoint either, or the
     // run could never be resumed.
-    let adapter = learner.publish(progress.version, TRAVEL)?;
+    let adapter = learner.publish(progress.version, settings::adapter_dtype(config))?;
     ahead(&adapter);
+    thread.enter(Phase::Checkpoint as usize);
     checkpoints.save(learner, progress)?;
     metrics::histogram!(crrl_telemetry::names::STEP_TIME).record(began.elapsed());
     Ok(Stepped { step, consumed, metrics, adapter })

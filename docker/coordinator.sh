@@ -7,6 +7,8 @@ config=$1 source=$2
 shift 2
 mkdir -p /data /invitations
 [ -f /data/tasks.jsonl ] || crrl tasks mutate "$source" -n 300 --lines-max 12 -o /data/tasks.jsonl
+# What is about to be done, for the log; 3 says that there is something to do.
+crrl cluster plan -f "$config" || [ $? -eq 3 ]
 # The guests of the configuration are not there yet: nobody waits for them.
 crrl cluster up -f "$config" --wait 60
 address=$(hostname -i | awk '{print $1}')

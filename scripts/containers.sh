@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# A cluster of three containers with addresses of their own, and what befalls it: it trains; one guest is
-# killed and started again; the other is cut off from the network and let back; then the run is judged.
+# A cluster of three containers with addresses of their own, and what befalls it: it trains; it is planned
+# and brought up a second time, which changes nothing; one guest is killed and started again; the other is
+# cut off from the network and let back; then the run is judged.
 # Needs a Docker engine; where it has no base image and cannot pull one, debootstrap makes it.
 # usage: containers.sh
 # From the environment: CRRL (a built binary; built here otherwise), BASE (debian:bookworm-slim).
@@ -68,6 +69,33 @@ more_than() {
 more_than 0 '"event":"stepped"'
 say "trains: the first step is committed"
 inside crrl cluster status -f /etc/crrl/cluster.toml || true
+
+fail() {
+    say "FAILED: $1"
+    exit 1
+}
+# Every process the host knows, with its restarts, and every container: what must stay as it is.
+processes() {
+    inside cat /data/run/host.json
+    for name in "${names[@]}"; do
+        docker inspect -f '{{.Name}} {{.Id}} {{.State.Pid}} {{.State.StartedAt}}' "$network-$name"
+    done
+}
+first=$(docker logs "$network-coordinator" 2>&1)
+for node in coordinator learner; do
+    grep -q "^start  *$node " <<<"$first" || fail "the first plan did not start $node"
+done
+before=$(processes)
+code=0
+second=$(inside crrl cluster plan -f /etc/crrl/cluster.toml --json) || code=$?
+[ "$code" -eq 0 ] || fail "the second plan ends with $code and not with 0: $second"
+grep -qF '"changes":false' <<<"$second" || fail "the second plan has changes: $second"
+again=$(inside crrl cluster up -f /etc/crrl/cluster.toml --json) || fail "the second up: $again"
+grep -qF '"did":"nothing"' <<<"$again" || fail "the second up has done something: $again"
+after=$(processes)
+[ "$before" = "$after" ] || fail "processes or containers are not what they were:
+$(diff <(echo "$before") <(echo "$after"))"
+say "planned and brought up a second time: nothing to do, and every process and container is the same"
 
 down=$(count '"node_down"' '"rollout-a"')
 docker kill "$network-rollout-a" >/dev/null

@@ -17,6 +17,9 @@ import sys
 import time
 
 ROUNDS = 50
+# I9: the share of its level that throughput has to be back at, and the faults it takes to judge that.
+SHARE_MIN = 0.95
+FAULTS_MIN = 20
 LOOK_EVERY_S = 5
 # A process that lived shorter says nothing about growth: it was still loading.
 LIFE_MIN_S = 60
@@ -93,12 +96,51 @@ def quantile(values, share):
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
+def student(freedom):
+    """The 97.5th percentile of Student's t, by the expansion of Abramowitz and Stegun 26.7.5."""
+    z = statistics.NormalDist().inv_cdf(0.975)
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+
+
+def level(tries):
+    """Whether throughput was back at its level a stated time after these faults, and in what words.
+
+    As `crrl chaos run` judges many faults: what came back in all windows after faults as a share of what
+    came back in those before, with its error over faults (Cochran, Sampling Techniques, eq. 6.13), and a 95 %
+    interval of that. Held where all of the interval is at or above 95 %, broken where all of it is below.
+    """
+    # Where a clock was wrong, so are the history's times.
+    pairs = [(o["throughput"][0], o["throughput"][2]) for o in tries if not o["fault"].startswith("clock")]
+    before = sum(b for b, _ in pairs)
+    if len(pairs) < FAULTS_MIN or before == 0:
+        return "not judged", f"{len(pairs)} faults, and it takes {FAULTS_MIN}"
+    share = sum(a for _, a in pairs) / before
+    squares = sum((a - share * b) ** 2 for b, a in pairs)
+    error = math.sqrt(len(pairs) / (len(pairs) - 1) * squares) / before
+    low, high = (share + sign * error * student(len(pairs) - 1) for sign in (-1, 1))
+    word = "held" if low >= SHARE_MIN else "BROKEN" if high < SHARE_MIN else "not judged"
+    return word, f"{share:.0%} ({max(0, low):.0%} to {high:.0%}), by {len(pairs)} faults"
+
+
+def told_level(rounds, outcomes):
+    """One line of I9. Rounds of a build that did not judge it have no windows it could be judged by."""
+    within = {round_["throughput"]["within_s"] for round_ in rounds if "throughput" in round_}
+    if len(within) != 1 or not all("throughput" in round_ for round_ in rounds):
+        return "not judged", "I9 is not judged: no single time is stated after which throughput was measured."
+    word, why = level(outcomes)
+    return word, f"I9 (episodes/s back at {SHARE_MIN:.0%} of their level {within.pop():g} s after a fault's end): {word}, {why}."
+
+
+def read_rounds(out):
+    return [json.loads(line) for line in (out / "chaos.jsonl").read_text().splitlines()]
+
+
 def resilience(out):
     out = pathlib.Path(out)
     faults = collections.OrderedDict()
-    for line in (out / "chaos.jsonl").read_text().splitlines():
-        for outcome in json.loads(line)["outcomes"]:
-            faults.setdefault(outcome["fault"], []).append(outcome)
+    rounds = read_rounds(out)
+    for outcome in (outcome for round_ in rounds for outcome in round_["outcomes"]):
+        faults.setdefault(outcome["fault"], []).append(outcome)
     audit = (out / "audit.txt").read_text()
     # I1: every episode is accounted for and ends once; I2: none counts in two steps.
     lost = 0 if all(f"held    {invariant} " in audit for invariant in ("I1", "I2")) else "see the audit"
@@ -113,14 +155,13 @@ def resilience(out):
         told = "-" if name.startswith("clock") else ", ".join(f"{rate:.1f}" for rate in rates)
         print(f"| {name} | {len(good)} of {len(tries)} | {both(missed)} | {both([o['recovered_s'] for o in good])} | {told} | {lost} |")
     tries = [o for all_of_one in faults.values() for o in all_of_one]
-    print(f"\n{len(tries)} faults of {len(faults)} kinds.")
+    print(f"\n{len(tries)} faults of {len(faults)} kinds.\n\n{told_level(rounds, tries)[1]}")
 
 
 def table(out, minutes, seed, mounts_before):
     out = pathlib.Path(out)
-    outcomes, faults = [], collections.OrderedDict()
-    for line in (out / "chaos.jsonl").read_text().splitlines():
-        outcomes += json.loads(line)["outcomes"]
+    rounds, faults = read_rounds(out), collections.OrderedDict()
+    outcomes = [outcome for round_ in rounds for outcome in round_["outcomes"]]
     for outcome in outcomes:
         faults.setdefault(outcome["fault"], []).append(outcome)
     survived = [o for o in outcomes if o["fired"] > 0 and o["recovered_s"] is not None]
@@ -142,6 +183,8 @@ def table(out, minutes, seed, mounts_before):
         times = [o["recovered_s"] for o in good]
         said = f"{statistics.median(times):.1f}, {max(times):.1f}" if times else "-"
         print(f"| {name} | {len(good)} of {len(tries)} | {said} |")
+    i9, says = told_level(rounds, outcomes)
+    print(f"\n{says}")
     print("\n| process | lives | resident, MiB (first minute, last, most) | growth, MiB/h | descriptors (most) | growth, 1/h |")
     print("|---|---|---|---|---|---|")
     for node, by_pid in sorted(lives(out).items()):
@@ -163,7 +206,7 @@ def table(out, minutes, seed, mounts_before):
     print(f"Left over: {len(left)} processes, {mounts} mounts.")
     for line in left:
         print(f"- {line}")
-    clean = len(survived) == len(outcomes) and outcomes and not left and mounts <= 0
+    clean = len(survived) == len(outcomes) and outcomes and not left and mounts <= 0 and i9 != "BROKEN"
     sys.exit(0 if clean else 1)
 
 

@@ -11,6 +11,7 @@ mod colour;
 mod commands;
 mod display;
 mod interrupt;
+mod ledger;
 mod meter;
 mod recipe;
 mod run;

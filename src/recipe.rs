@@ -129,7 +129,7 @@ fn no_leak(train: &[Task], held_out: &[Task]) -> anyhow::Result<()> {
 /// Every option of the quickstart.
 pub(crate) fn config(dir: &Path, model: &Path, seed: u64, steps: u64) -> ClusterConfig {
     ClusterConfig {
-        run: RunSection { dir: dir.to_owned(), steps, seed, sync: false },
+        run: RunSection { dir: dir.to_owned(), steps, seed, ..RunSection::default() },
         model: ModelSection { path: model.to_owned(), ..ModelSection::default() },
         tasks: TasksSection {
             train: dir.join("train.jsonl"),

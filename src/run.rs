@@ -13,6 +13,7 @@ use crrl_config::{ClusterConfig, Role};
 use crrl_control::plan::{Evaluate, PLAN_FILE, Phase, Plan, Train};
 use crrl_control::results::{RESULTS_FILE, Results};
 use crrl_store::Environment;
+use crrl_store::error::LAST_GOOD;
 use crrl_types::Sampling;
 
 use crate::colour;
@@ -49,8 +50,17 @@ pub(crate) enum Outcome {
     Interrupted,
 }
 
+/// The plan of a training run, the same whichever command starts or continues it.
+pub(crate) fn plan_of(config: &ClusterConfig, greedy_tasks: u32) -> Plan {
+    let mut plan = Plan::new(config.run.seed, phases(config, greedy_tasks));
+    plan.limits.lease_ms = (config.rollout.lease_s * 1e3) as u64;
+    plan.limits.on_loss = config.rollout.on_loss;
+    plan.limits.kills_max = config.rollout.quarantine_after;
+    plan
+}
+
 /// The phases of a training run with an evaluation on each side.
-pub(crate) fn phases(config: &ClusterConfig, greedy_tasks: u32) -> Vec<Phase> {
+fn phases(config: &ClusterConfig, greedy_tasks: u32) -> Vec<Phase> {
     let sampling = Sampling {
         temperature: config.rollout.temperature,
         top_p: config.rollout.top_p,
@@ -166,7 +176,7 @@ impl Run {
         };
         let run_dir = RunDir::new(&self.dir);
         let starting = Meter::start(quiet, "starting the cluster", "", 0);
-        let (_, tie) = host::up_tied_alone(&run_dir, &alone).map_err(host_error)?;
+        let (_, tie) = host::up_tied(&run_dir, &alone).map_err(host_error)?;
         drop(alone);
         drop(starting);
         let outcome = runtime.block_on(async {
@@ -189,11 +199,18 @@ impl Run {
                 down.map_err(host_error)?;
                 Ok(outcome)
             }
-            Err(error) => Err(anyhow::anyhow!(
-                "{}\n  once that is mended, to continue: {}",
-                describe(&error),
-                self.resume
-            )),
+            Err(error) => {
+                let said = describe(&error);
+                // Nodes say in words alone that it is the ledger.
+                Err(if said.contains(LAST_GOOD) {
+                    anyhow::anyhow!(
+                        "{said}\n  to continue from its last good copy: {} {LAST_GOOD}",
+                        self.resume
+                    )
+                } else {
+                    anyhow::anyhow!("{said}\n  once that is mended, to continue: {}", self.resume)
+                })
+            }
         }
     }
 
@@ -397,6 +414,20 @@ fn role_name(role: &Role) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plan_is_as_patient_as_the_configuration_says() {
+        let mut config = ClusterConfig::default();
+        let usual = plan_of(&config, 0);
+        assert_eq!(usual.limits, crrl_control::plan::Limits::default());
+        config.run.seed = 7;
+        config.rollout.lease_s = 30.5;
+        config.rollout.on_loss = crrl_types::OnLoss::Restart;
+        config.rollout.quarantine_after = 9;
+        let Plan { seed, limits, .. } = plan_of(&config, 0);
+        let said = (seed, limits.lease_ms, limits.on_loss, limits.kills_max);
+        assert_eq!(said, (7, 30_500, crrl_types::OnLoss::Restart, 9));
+    }
 
     #[test]
     fn a_phase_with_a_count_is_taken_apart() {

@@ -12,7 +12,7 @@ use crrl_cluster::{Inbound, MeshEvent, Receipt, RunDir, StatusBoard};
 use crrl_control::plan::{Evaluate, PLAN_FILE, Phase, Plan, StalePolicy, Train};
 use crrl_control::results::{RESULTS_FILE, Results};
 use crrl_control::wire::{BatchRequest, NodeRole, Serving, Wire};
-use crrl_store::{Options, Reader};
+use crrl_store::{Copies, Options, Reader, Stop, StoreError, Writer};
 use crrl_types::{
     AdapterVersion, Digest, EpisodeId, Finish, NodeName, Reward, Sampling, Step, TokenSpan,
     Trajectory,
@@ -33,9 +33,9 @@ fn serving(version: u64) -> Serving {
 }
 
 impl Stage {
-    async fn start(&self) -> (ActorRef<Msg>, JoinHandle<()>) {
+    fn args(&self) -> Args {
         let post = self.post.clone();
-        let args = Args {
+        Args {
             name: "coordinator".into(),
             run: self.run.clone(),
             board: self.board.clone(),
@@ -48,8 +48,11 @@ impl Stage {
             telemetry: Default::default(),
             store: Options::default(),
             leave: self.leave.clone(),
-        };
-        Actor::spawn(None, Coordinator, args).await.expect("a plan and an empty folder")
+        }
+    }
+
+    async fn start(&self) -> (ActorRef<Msg>, JoinHandle<()>) {
+        Actor::spawn(None, Coordinator, self.args()).await.expect("a plan and an empty folder")
     }
 
     fn next(&self) -> (NodeName, Wire) {
@@ -120,8 +123,8 @@ fn plan() -> Plan {
     Plan::new(1, vec![evaluate("before"), train, evaluate("after")])
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_plan_is_carried_out_through_a_restart() {
+/// A run's folder with tasks and no plan yet.
+fn stage() -> (tempfile::TempDir, Stage) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let task =
         |i| format!(r#"{{"instance_id": "task-{i}", "problem_statement": "p", "patch": "x"}}"#);
@@ -135,6 +138,36 @@ async fn a_plan_is_carried_out_through_a_restart() {
         post: Arc::new(Mutex::new(sender)),
         leave: Leave::default(),
     };
+    (folder, stage)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ledger_that_is_missing_or_empty_is_not_begun_anew_over_its_copies() {
+    for is_there in [false, true] {
+        let (folder, stage) = stage();
+        std::fs::write(folder.path().join(PLAN_FILE), plan().to_json()).expect("writable");
+        let store = stage.run.store();
+        drop(Writer::start(&store, Options::default(), |_: Result<(), StoreError>| ()));
+        let copies = Copies::new(stage.run.ledger_copies(), 1);
+        copies.make(&store, &Stop::default()).expect("a copy");
+        std::fs::remove_file(&store).expect("is there");
+        if is_there {
+            std::fs::write(&store, b"").expect("writable");
+        }
+        let spawned = Actor::spawn(None, Coordinator, stage.args()).await;
+        assert!(spawned.is_err(), "it was begun anew");
+        let Some(Farewell::Hopeless(why)) = stage.leave.heard() else {
+            panic!("{:?}", stage.leave.heard())
+        };
+        assert!(why.contains("missing or empty"), "{why}");
+        assert!(why.contains("--resume --ledger last-good"), "{why}");
+        assert_eq!(std::fs::metadata(&store).map_or(0, |file| file.len()), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_is_carried_out_through_a_restart() {
+    let (folder, stage) = stage();
     // The plan comes after the node: the node is asked again.
     let (mut actor, mut ended) = stage.start().await;
     let up = |actor: &ActorRef<Msg>| {

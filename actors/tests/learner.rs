@@ -2,17 +2,18 @@
 //! and news of it, in that order. Parameter server and coordinator are played here.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crrl_actors::chaos::Poison;
 use crrl_actors::learner::{Args, LearnerActor, LearnerBoard, Msg};
 use crrl_actors::leave::Leave;
 use crrl_actors::trainer::Trainer;
-use crrl_cluster::{Inbound, Receipt, RunDir};
-use crrl_config::ClusterConfig;
+use crrl_cluster::{Inbound, Receipt, Row, RunDir};
+use crrl_config::{AdapterDtype, ClusterConfig};
 use crrl_control::wire::{BatchRequest, NodeRole, Wire};
 use crrl_learner::Checkpoints;
-use crrl_model::{Architecture, Cpu, Decoder, FileDtype, ModelConfig, RopeScaling};
+use crrl_model::{Architecture, Cpu, Decoder, FileDtype, ModelConfig, RopeScaling, peft};
+use crrl_types::actor::{ActorReport, ActorState};
 use crrl_types::{
     AdapterManifest, AdapterVersion, Digest, EpisodeId, Finish, GroupId, Reward, Step, TokenSpan,
     Trajectory,
@@ -27,6 +28,7 @@ const WAIT: Duration = Duration::from_secs(60);
 struct Stage {
     folder: tempfile::TempDir,
     config: ClusterConfig,
+    board: LearnerBoard,
     actor: ActorRef<Msg>,
     ended: JoinHandle<()>,
     sent: mpsc::UnboundedReceiver<(NodeRole, Wire)>,
@@ -45,13 +47,14 @@ impl Stage {
         config.lora.alpha = 4.0;
         config.learner.warmup_steps = 0;
         change(&mut config);
-        let (actor, ended, sent) = start(&folder, &config).await;
-        Self { folder, config, actor, ended, sent }
+        let board = LearnerBoard::default();
+        let (actor, ended, sent) = start(&folder, &config, &board).await;
+        Self { folder, config, board, actor, ended, sent }
     }
 
     async fn restart(&mut self) {
         self.actor.stop_and_wait(None, None).await.expect("it stops");
-        (self.actor, self.ended, self.sent) = start(&self.folder, &self.config).await;
+        (self.actor, self.ended, self.sent) = start(&self.folder, &self.config, &self.board).await;
     }
 
     fn run(&self) -> RunDir {
@@ -125,6 +128,19 @@ impl Stage {
         }
     }
 
+    /// The row of the thread that trains, once it is as is wanted.
+    async fn trainer(&self, what: impl Fn(&ActorReport) -> bool) -> ActorReport {
+        let deadline = Instant::now() + WAIT;
+        loop {
+            let seen = self.board.worker().report();
+            if what(&seen) {
+                return seen;
+            }
+            assert!(Instant::now() < deadline, "did not come about: {seen:?}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     fn batch(&self, step: u64, rewards: &[f64]) {
         let trajectories = rewards.iter().zip(1..).map(|(reward, at)| trajectory(at, *reward));
         let trajectories = trajectories.collect();
@@ -140,6 +156,7 @@ impl Stage {
 async fn start(
     folder: &tempfile::TempDir,
     config: &ClusterConfig,
+    board: &LearnerBoard,
 ) -> (ActorRef<Msg>, JoinHandle<()>, mpsc::UnboundedReceiver<(NodeRole, Wire)>) {
     let (sender, sent) = mpsc::unbounded_channel();
     let args = Args {
@@ -149,7 +166,7 @@ async fn start(
             // At the end the test listens no more.
             let _ = sender.send((role, wire));
         }),
-        board: LearnerBoard::default(),
+        board: board.clone(),
         poison: Poison::default(),
         torn: Poison::default(),
         leave: Leave::default(),
@@ -234,6 +251,75 @@ async fn a_batch_is_on_disk_then_published_then_told_and_survives_a_restart() {
     let manifest = stage.offers(2).await;
     stage.published(&manifest);
     assert_eq!(committed(stage.tells().await), (2, 2, vec![1, 2]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_thread_that_trains_is_a_row_of_its_own() {
+    let mut stage = Stage::new(|_| {}).await;
+    stage.wants(1, 0).await;
+    let seen = stage.trainer(|seen| seen.state == ActorState::Idle).await;
+    assert_eq!((seen.name.as_str(), seen.kind.as_str()), ("trainer", "TrainerThread"));
+    assert_eq!((seen.parent.as_deref(), seen.handled), (Some("learner"), 0));
+    stage.batch(1, &[0.0, 1.0]);
+    let first = stage.offers(1).await;
+    let seen = stage.trainer(|seen| seen.handled == 1 && seen.state == ActorState::Idle).await;
+    assert_eq!((seen.waiting, seen.waiting_max, seen.restarts), (0, 1, 0));
+    stage.published(&first);
+    stage.tells().await;
+
+    stage.restart().await;
+    stage.offers(1).await;
+    let seen = stage.trainer(|seen| seen.state == ActorState::Idle).await;
+    assert_eq!((seen.restarts, seen.last_failure), (1, None));
+    // A batch that fits no model ends the thread, and its row says why.
+    stage.published(&first);
+    stage.wants(2, 1).await;
+    let broken = Trajectory { temperature: 0.0, ..trajectory(1, 1.0) };
+    let trajectories = vec![broken, trajectory(2, 0.0)];
+    stage.say(NodeRole::Coordinator, Wire::Batch { step: Step(2), trajectories });
+    let seen = stage.trainer(|seen| seen.state == ActorState::Failed).await;
+    assert!(seen.last_failure.is_some_and(|why| why.contains("temperature")));
+}
+
+fn all_are(manifest: &AdapterManifest, dtype: &str) -> bool {
+    manifest.tensors.iter().all(|tensor| tensor.dtype == dtype)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_adapter_travels_in_bf16_and_its_checkpoint_stays_in_f32() {
+    let bf16 = |config: &mut ClusterConfig| config.learner.adapter_dtype = AdapterDtype::Bf16;
+    let mut stage = Stage::new(bf16).await;
+    stage.wants(1, 0).await;
+    stage.batch(1, &[0.0, 1.0]);
+    let first = stage.offers(1).await;
+    assert!(first.finite && all_are(&first, "BF16"), "{first:?}");
+    let found = Checkpoints::new(stage.run().checkpoints(), 3).newest().expect("readable");
+    let kept = found.checkpoint.expect("saved before it is offered").path().join("adapter");
+    let masters = peft::load(&kept).expect("a PEFT folder");
+    let rounded = masters.to_bytes(FileDtype::Bf16);
+    assert_eq!(Digest::of(&rounded), first.digest, "not the checkpoint's weights, rounded once");
+    let file = std::fs::read(kept.join("adapter_model.safetensors")).expect("readable");
+    assert_eq!(file, masters.to_bytes(FileDtype::F32));
+    stage.published(&first);
+    assert_eq!(committed(stage.tells().await), (1, 1, vec![1, 2]));
+    stage.wants(2, 1).await;
+
+    // A new life rounds the same weights to the same bytes.
+    stage.restart().await;
+    assert_eq!(stage.offers(1).await, first);
+    stage.published(&first);
+    stage.wants(2, 1).await;
+
+    // Resumed in another type, the same weights are other bytes: a version of their own.
+    stage.config.learner.adapter_dtype = AdapterDtype::F32;
+    stage.restart().await;
+    let whole = stage.offers(1).await;
+    assert!(all_are(&whole, "F32") && whole.bytes > first.bytes, "{whole:?}");
+    stage.published(&first);
+    let again = stage.offers(2).await;
+    assert_eq!(again.digest, whole.digest);
+    stage.published(&again);
+    stage.wants(2, 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

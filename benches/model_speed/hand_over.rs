@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crrl_engine::{Engine, Output};
 use crrl_learner::Learner;
-use crrl_model::FileDtype;
+use crrl_model::{AdapterWeights, FileDtype};
 use crrl_types::{AdapterVersion, Sampling};
 
 use crate::lora_step::{batch, learner};
@@ -22,8 +22,8 @@ struct Legs {
     total: Vec<f64>,
 }
 
-/// Publishes (to bf16 bytes and their digest), verifies and stages, and steps until a token carries
-/// the version, while `--sequences` generate.
+/// Publishes (to bytes of `--adapter-dtype` and their digest), verifies and stages, and steps until a
+/// token carries the version, while `--sequences` generate.
 pub(crate) fn run(options: &Options) -> Result<Outcome, Fault> {
     let (count, tokens) = (options.sequences.unwrap_or(4), options.tokens.unwrap_or(128));
     let vocab = vocabulary(&options.model)?;
@@ -43,6 +43,7 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, Fault> {
             ..crrl_engine::Options::default()
         },
     )?;
+    let dtype = options.adapter_dtype.of_file();
     let mut legs = Legs::default();
     let mut bytes = 0;
     let mut open = Vec::new();
@@ -65,7 +66,7 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, Fault> {
             continue;
         }
         let version = AdapterVersion(round as u64 + 1);
-        bytes = hand_over(&learner, &mut engine, version, &mut legs)?;
+        bytes = hand_over(&learner, dtype, &mut engine, version, &mut legs)?;
     }
     if legs.total.len() < 2 {
         return Err("every sequence ended its turn at once; nothing was measured".into());
@@ -76,16 +77,36 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, Fault> {
     Ok(Outcome::new("hand-over", options)
         .with("sequences", count)
         .with("rank", options.rank)
+        .with("adapter_dtype", dtype.file_name())
         .with("adapter_bytes", bytes)
+        .with("rounding", rounding(&learner, dtype)?)
         .with("publish_ms", median(legs.publish))
         .with("verify_and_stage_ms", median(legs.verify))
         .with("first_token_ms", median(legs.token))
         .with("hand_over_p50_ms", median(legs.total)))
 }
 
+/// How far the published adapter is from the learner's, over the learner's (Euclidean norms).
+fn rounding(learner: &Learner, dtype: FileDtype) -> Result<f64, Fault> {
+    let exact = learner.adapter().ok_or("nothing is published where every weight is trained")?;
+    let published = AdapterWeights::from_bytes(&learner.publish(AdapterVersion(1), dtype)?.bytes)?;
+    let of = |weights: &AdapterWeights| -> Vec<f64> {
+        let values = weights.tensors.iter().flat_map(|tensor| &tensor.values);
+        values.map(|&value| f64::from(value)).collect()
+    };
+    let (exact, published) = (of(&exact), of(&published));
+    let off = norm(exact.iter().zip(&published).map(|(a, b)| a - b));
+    Ok(off / norm(exact.iter().copied()))
+}
+
+fn norm(values: impl Iterator<Item = f64>) -> f64 {
+    values.map(|value| value * value).sum::<f64>().sqrt()
+}
+
 /// One hand-over; the adapter's size.
 fn hand_over(
     learner: &Learner,
+    dtype: FileDtype,
     engine: &mut Engine,
     version: AdapterVersion,
     legs: &mut Legs,
@@ -93,7 +114,7 @@ fn hand_over(
     let loader = engine.adapter_loader();
     let started = Instant::now();
     let ms = |since: Instant| since.elapsed().as_secs_f64() * 1e3;
-    let published = learner.publish(version, FileDtype::Bf16)?;
+    let published = learner.publish(version, dtype)?;
     legs.publish.push(ms(started));
     let arrived = Instant::now();
     engine.stage_verified(loader.load(&published.manifest, &published.bytes)?)?;

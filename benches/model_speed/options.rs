@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 use crrl_engine::Device;
-use crrl_model::{Precision, precision};
+use crrl_model::{FileDtype, Precision, precision};
 
 /// Anything that ends a benchmark.
 pub(crate) type Fault = Box<dyn Error>;
@@ -42,6 +42,9 @@ pub(crate) struct Options {
     /// Rank of the adapter, on all seven projections.
     #[arg(long, default_value_t = 16)]
     pub(crate) rank: usize,
+    /// Type an adapter is handed over in.
+    #[arg(long, value_enum, default_value = "bf16")]
+    pub(crate) adapter_dtype: Number,
     /// A LoRA step keeps each layer's input only and computes the rest again.
     #[arg(long)]
     pub(crate) checkpoint: bool,
@@ -75,13 +78,23 @@ pub(crate) enum Place {
     Cuda,
 }
 
-/// Type computed in.
+/// Type of numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Number {
     /// 32 bits.
     F32,
     /// bfloat16.
     Bf16,
+}
+
+impl Number {
+    /// As files name it.
+    pub(crate) fn of_file(self) -> FileDtype {
+        match self {
+            Self::F32 => FileDtype::F32,
+            Self::Bf16 => FileDtype::Bf16,
+        }
+    }
 }
 
 impl Place {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crrl_cluster::{Progress, Snapshot};
+use crrl_cluster::Snapshot;
 use crrl_inspect::frame::{Frame, Link};
 use crrl_inspect::state::{App, Screen, World};
 use crrl_inspect::view::{self, Palette, Scene};
@@ -34,7 +34,7 @@ pub(crate) struct Args {
 
 fn frame(args: &Args, beat: u64) -> Frame {
     let nodes = (0..args.nodes).map(|at| report(&worker(at), beat, args.actors, args.actors));
-    let snapshot = Snapshot { nodes: nodes.collect(), progress: Progress::default() };
+    let snapshot = Snapshot { nodes: nodes.collect(), ..Snapshot::default() };
     Frame { at_ms: 1_000_000 + beat * 1000, snapshot, processes: Vec::new() }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use crrl_actors::coordinator::{Args, Coordinator, Msg, Post};
+use crrl_actors::coordinator::{Args, Coordinator, Msg, Post, State};
 use crrl_actors::leave::Leave;
 use crrl_cluster::{Inbound, Probe, Probes, Receipt, RunDir, StatusBoard};
 use crrl_control::plan::PLAN_FILE;
@@ -37,7 +37,8 @@ pub(crate) async fn coordinator(
         None => Actor::spawn(None, Coordinator, args).await?,
         Some(probes) => {
             let watched = probes.starting("coordinator", "Coordinator", None);
-            Actor::spawn(None, Probe::new(Coordinator, watched), args).await?
+            let probe = Probe::new(Coordinator, watched).with_snapshot(State::snapshot);
+            Actor::spawn(None, probe, args).await?
         }
     };
     Ok(actor)

@@ -2,7 +2,7 @@
 # Every fault scenario, several times each, against a cluster that trains the shipped policy on this
 # machine: one Markdown table of what was survived, how soon it was noticed and got over, and the audit
 # of the run.
-# usage: resilience.sh [TIMES]        TIMES each scenario is tried (3); about ten minutes a round
+# usage: resilience.sh [TIMES]        TIMES each scenario is tried (3); about a quarter of an hour a round
 # From the environment: CRRL (a built binary; built here otherwise), SCENARIOS (all), OUT (a folder for
 # the run; a temporary one, kept if something was not survived).
 set -euo pipefail

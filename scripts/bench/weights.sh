@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # How weights travel, on this machine: fan-out to eight nodes, 10 MB until four nodes have it, 100 MB beside
-# plain TCP, control messages beside 100 MB (crates/cluster/benches/weights), and each leg of the hand-over
-# of real adapters in a training run.
+# plain TCP, control messages beside 100 MB, an adapter in f32 and in bf16 (crates/cluster/benches/weights), and
+# each leg of the hand-over of real adapters in a training run.
 # usage: weights.sh [ROUNDS [STEPS]]        5 rounds, 12 optimizer steps
 # From the environment: CRRL and WEIGHTS (built binary and bench; built here otherwise), OUT (a folder for the
 # run, kept; a temporary one otherwise).

@@ -48,6 +48,8 @@ struct Line<'a> {
     digest: String,
     base_digest: String,
     bytes: u64,
+    /// `F32` or `BF16`.
+    dtype: &'a str,
     path: &'a Path,
 }
 
@@ -137,13 +139,14 @@ fn write(
 
 fn print(manifest: &AdapterManifest, path: &Path, json: bool) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    let AdapterManifest { version, digest, base_digest, bytes, .. } = manifest;
+    let AdapterManifest { version, digest, base_digest, bytes, tensors, .. } = manifest;
     if json {
         let line = Line {
             version: version.0,
             digest: digest.to_string(),
             base_digest: base_digest.to_string(),
             bytes: *bytes,
+            dtype: tensors.first().map_or("", |tensor| tensor.dtype.as_str()),
             path,
         };
         writeln!(out, "{}", serde_json::to_string(&line)?)?;
@@ -176,17 +179,18 @@ mod tests {
         let config =
             LoraConfig { rank: 2, targets: vec![Target::Q, Target::Down], ..LoraConfig::default() };
         let weights = Lora::<Cpu>::init(&config, &model, 7, &Default::default()).to_weights();
-        let bytes = weights.to_bytes(FileDtype::F32);
-        let manifest =
-            weights.manifest(&bytes, FileDtype::F32, AdapterVersion(3), Digest::default());
         let out = tempfile::tempdir().expect("a temporary folder");
-        for _ in 0..2 {
+        for dtype in [FileDtype::F32, FileDtype::Bf16] {
+            let bytes = weights.to_bytes(dtype);
+            let manifest = weights.manifest(&bytes, dtype, AdapterVersion(3), Digest::default());
             let path = write(&manifest, &bytes, Path::new("base"), out.path()).expect("writable");
             assert_eq!(path, out.path().join("v3"));
+            let file = std::fs::read(path.join("adapter_model.safetensors")).expect("readable");
+            assert_eq!(file, bytes);
+            let read = peft::load(&out.path().join("latest")).expect("a PEFT folder");
+            assert_eq!(read.config.targets, weights.config.targets);
+            assert_eq!(read.to_bytes(dtype), bytes);
         }
-        let read = peft::load(&out.path().join("latest")).expect("a PEFT folder");
-        assert_eq!(read.config.targets, weights.config.targets);
-        assert_eq!(read.to_bytes(FileDtype::F32), bytes);
         let left: Vec<_> = std::fs::read_dir(out.path()).expect("there").flatten().collect();
         assert_eq!(left.len(), 2, "{left:?}");
     }

@@ -1,7 +1,9 @@
 //! `crrl chaos`: make things go wrong in a running cluster, and see what became of it.
 
 mod campaign;
+mod level;
 mod scenario;
+mod targets;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -14,6 +16,8 @@ use crrl_config::faults::{SCENARIOS, Scenario};
 use crrl_control::audit::Verdict;
 
 use self::campaign::{Campaign, Options, Outcome};
+use self::level::{Judgement, Level, SHARE_MIN, judge};
+use super::failure::describe;
 use super::place::Place;
 use crate::meter::{Meter, Quiet};
 
@@ -36,8 +40,10 @@ enum Action {
         json: bool,
     },
     /// Inject faults one after the other into a cluster that trains, measure how it got over each,
-    /// and audit the run. Exit code 0 if it got over all of them and the audit is clean. Ctrl-C ends
-    /// the fault that is under way, with exit code 130.
+    /// and audit the run. Exit code 0 if it got over all of them, the audit is clean, and throughput
+    /// was not found to stay below its level (I9). Ctrl-C ends the fault that is under way, with exit
+    /// code 130. Where a fault cannot be injected it ends as well; what became of those before is
+    /// printed all the same.
     Run(RunArgs),
 }
 
@@ -57,6 +63,9 @@ struct RunArgs {
     /// Seconds throughput is measured over, before and after each fault.
     #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
     window: f64,
+    /// Seconds after a fault's end by which throughput has to be back at 95 % of its level.
+    #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
+    within: f64,
     /// Seconds the cluster may take to get over a fault.
     #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
     patience: f64,
@@ -103,6 +112,7 @@ fn inject(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let options = Options {
         seed: args.seed,
         window: seconds(args.window),
+        within: seconds(args.within),
         patience: seconds(args.patience),
         wait: seconds(args.wait),
     };
@@ -115,36 +125,99 @@ fn inject(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let total = u64::from(rounds) * scenarios.len() as u64;
     let meter = Meter::start(args.quiet, "injecting", "faults", total);
     let count = meter.count();
-    let mut outcomes = Vec::new();
-    for round in 1..=rounds {
+    let (mut outcomes, mut trouble) = (Vec::new(), None);
+    'all: for round in 1..=rounds {
         for scenario in &scenarios {
             count.say(scenario.name.as_str());
-            let outcome = campaign.inject(scenario)?;
-            count.one();
-            meter.note(&format!("{round}/{rounds} {}", line(&outcome)));
-            outcomes.push(outcome);
+            match campaign.inject(scenario) {
+                Ok(outcome) => {
+                    count.one();
+                    meter.note(&format!("{round}/{rounds} {}", line(&outcome)));
+                    outcomes.push(outcome);
+                }
+                Err(error) if outcomes.is_empty() => return Err(error),
+                // What became of those before is told all the same.
+                Err(error) => {
+                    trouble = Some(error);
+                    break 'all;
+                }
+            }
         }
     }
     campaign.ends();
     drop(meter);
     let auditing = Meter::start(args.quiet, "auditing", "", 0);
-    let verdict = evidence::judge(&run)?;
+    let verdict = match evidence::judge(&run) {
+        Ok(verdict) => Some(verdict),
+        Err(error) => {
+            // The exit code is by what came first.
+            trouble = Some(match trouble {
+                Some(first) => first.context(format!("the run cannot be audited: {error}")),
+                None => error.into(),
+            });
+            None
+        }
+    };
     drop(auditing);
-    let survived = outcomes.iter().all(Outcome::survived);
+    let throughput = Throughput::of(&outcomes, options.within);
+    let is_ok = trouble.is_none()
+        && outcomes.iter().all(Outcome::survived)
+        && verdict.as_ref().is_some_and(|verdict| verdict.ok)
+        && throughput.all.judgement != Judgement::Broken;
     let mut out = std::io::stdout().lock();
     if args.json {
         let value = serde_json::json!({
-            "ok": survived && verdict.ok, "outcomes": outcomes, "audit": verdict,
+            "ok": is_ok, "outcomes": outcomes, "throughput": throughput, "audit": verdict,
+            "error": trouble.as_ref().map(describe),
         });
         writeln!(out, "{value}")?;
     } else {
-        print(&mut out, &outcomes, &verdict)?;
+        print(&mut out, &outcomes, &throughput, verdict.as_ref())?;
     }
-    Ok(ExitCode::from(if survived && verdict.ok { 0 } else { NOT_SURVIVED }))
+    match trouble {
+        Some(error) => Err(error),
+        None => Ok(ExitCode::from(if is_ok { 0 } else { NOT_SURVIVED })),
+    }
+}
+
+/// I9: whether throughput was back at its level a stated time after the faults' ends.
+#[derive(Debug, serde::Serialize)]
+struct Throughput {
+    /// The stated time, in seconds.
+    within_s: f64,
+    /// The share of its level it has to be back at.
+    share_min: f64,
+    /// All faults together; the exit code goes by this.
+    all: Level,
+    /// Those of each scenario.
+    by_fault: BTreeMap<String, Level>,
+}
+
+impl Throughput {
+    fn of(outcomes: &[Outcome], within: Duration) -> Self {
+        let mut by_fault: BTreeMap<String, Vec<&Outcome>> = BTreeMap::new();
+        for outcome in outcomes {
+            by_fault.entry(outcome.fault.clone()).or_default().push(outcome);
+        }
+        Self {
+            within_s: within.as_secs_f64(),
+            share_min: SHARE_MIN,
+            all: together(outcomes.iter()),
+            by_fault: by_fault
+                .into_iter()
+                .map(|(fault, tries)| (fault, together(tries.into_iter())))
+                .collect(),
+        }
+    }
+}
+
+fn together<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> Level {
+    judge(&outcomes.filter_map(|outcome| outcome.pair.as_ref()).collect::<Vec<_>>())
 }
 
 fn line(outcome: &Outcome) -> String {
-    let Outcome { fault, node, fired, noticed_s, recovered_s, .. } = outcome;
+    let Outcome { fault, node, fired, noticed_s, recovered_s, throughput, .. } = outcome;
+    let [before, during, after] = throughput;
     let noticed = noticed_s.map_or("not missed".to_owned(), |s| format!("missed after {s:.1} s"));
     let recovered =
         recovered_s.map_or("NOT RECOVERED".to_owned(), |s| format!("at work again after {s:.1} s"));
@@ -152,7 +225,10 @@ fn line(outcome: &Outcome) -> String {
         0 => "NOTHING HAPPENED".to_owned(),
         fired => format!("fired {fired}"),
     };
-    format!("{fault} in {node}: {fired}, {noticed}, {recovered}")
+    format!(
+        "{fault} in {node}: {fired}, {noticed}, {recovered}; {before:.1}, {during:.1}, {after:.1} \
+         episodes/s before, during, after"
+    )
 }
 
 /// Median and 99th percentile, by nearest rank.
@@ -173,7 +249,8 @@ fn quantiles(values: impl Iterator<Item = f64>) -> String {
 fn print(
     out: &mut impl std::io::Write,
     outcomes: &[Outcome],
-    verdict: &Verdict,
+    throughput: &Throughput,
+    verdict: Option<&Verdict>,
 ) -> std::io::Result<()> {
     let mut faults: Vec<&str> = Vec::new();
     let mut by_fault: BTreeMap<&str, Vec<&Outcome>> = BTreeMap::new();
@@ -186,9 +263,9 @@ fn print(
     writeln!(
         out,
         "| fault | survived | missed after, s (p50 / p99) | at work again after its end, s (p50 / \
-         p99) | episodes/s before, during, after |"
+         p99) | episodes/s before, during, after | I9 |"
     )?;
-    writeln!(out, "|---|---|---|---|---|")?;
+    writeln!(out, "|---|---|---|---|---|---|")?;
     for fault in faults {
         let tries = by_fault.get(fault).map(Vec::as_slice).unwrap_or_default();
         let survived = tries.iter().filter(|outcome| outcome.survived()).count();
@@ -197,15 +274,24 @@ fn print(
         };
         writeln!(
             out,
-            "| {fault} | {survived} of {} | {} | {} | {:.1}, {:.1}, {:.1} |",
+            "| {fault} | {survived} of {} | {} | {} | {:.1}, {:.1}, {:.1} | {} |",
             tries.len(),
             quantiles(tries.iter().filter_map(|o| o.noticed_s)),
             quantiles(tries.iter().filter_map(|o| o.recovered_s)),
             mean(0),
             mean(1),
             mean(2),
+            throughput.by_fault.get(fault).map(Level::cell).unwrap_or_default(),
         )?;
     }
+    let Throughput { within_s, share_min, all, .. } = throughput;
+    let word = all.judgement.text();
     writeln!(out)?;
-    super::audit::print(out, verdict)
+    writeln!(
+        out,
+        "{word:<7} I9   throughput is back at {:.0} % of its level {within_s} s after a fault's end",
+        100.0 * share_min
+    )?;
+    writeln!(out, "             {}", all.line())?;
+    verdict.map_or(Ok(()), |verdict| super::audit::print(out, verdict))
 }

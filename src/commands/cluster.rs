@@ -1,5 +1,6 @@
 //! `crrl cluster`: the nodes of a cluster.toml as processes of this machine.
 
+mod down;
 mod invite;
 mod logs;
 mod plan;
@@ -15,13 +16,11 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use crrl_cluster::RunDir;
-use crrl_cluster::host::{self, Down};
 use crrl_config::ClusterConfig;
 
 use super::config::Source;
-use super::failure::host_error;
 use super::place::Place;
-use crate::meter::{Meter, Quiet};
+use crate::meter::Quiet;
 use crate::run::absolute;
 
 /// Exit code of a cluster that is not as it should be.
@@ -61,9 +60,14 @@ enum Action {
         /// Do only what the plan of this id says; refuse if it would be another by now.
         #[arg(long, value_name = "ID")]
         plan: Option<String>,
+        /// Print what was done and every node as JSON, also where not all of them became ready.
+        #[arg(long)]
+        json: bool,
     },
-    /// Change the number of rollout nodes of a cluster that is up: `crrl cluster scale rollout=4`.
-    /// What a node that leaves was working on is handed to others.
+    /// Change the number of rollout nodes of this machine, its containers included, while the cluster
+    /// is up: `crrl cluster scale rollout=4`. What a node that leaves was working on is handed to
+    /// others. Nodes on other machines are not counted and stay as they are: which machines there are
+    /// the configuration says. Add or remove their [[node]] and say `up`.
     Scale {
         /// `rollout=N`.
         #[arg(value_parser = scale::wanted)]
@@ -73,6 +77,9 @@ enum Action {
         /// Seconds to wait for the nodes to be ready; 0 does not wait.
         #[arg(long, default_value_t = 120, value_name = "SECONDS")]
         wait: u64,
+        /// Print what was done and every node as JSON, also where not all of them became ready.
+        #[arg(long)]
+        json: bool,
     },
     /// One line for each node: process, state, adapter. Exit code 0 if all are ready.
     Status {
@@ -135,12 +142,26 @@ enum Action {
         wait: u64,
         #[command(flatten)]
         place: Place,
+        /// Print what became of each node as JSON, also where one did not come back.
+        #[arg(long)]
+        json: bool,
     },
     /// Stop every node: asked first, then by signal. Nothing is left behind.
     Down {
         #[command(flatten)]
         place: Place,
+        /// Print how they were stopped as JSON.
+        #[arg(long)]
+        json: bool,
     },
+}
+
+/// How long nodes are waited for, and how it is told.
+#[derive(Debug, Clone, Copy)]
+struct How {
+    wait: Duration,
+    quiet: Quiet,
+    json: bool,
 }
 
 fn run_dir(config: &ClusterConfig) -> RunDir {
@@ -151,11 +172,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let quiet = Quiet { quiet: args.quiet };
     match args.action {
         Action::Plan { source, json } => plan::run(&source.load()?, json),
-        Action::Up { source, wait, plan } => {
-            up::run(source.load()?, plan.as_deref(), Duration::from_secs(wait), quiet)
+        Action::Up { source, wait, plan, json } => {
+            let how = How { wait: Duration::from_secs(wait), quiet, json };
+            up::run(source.load()?, plan.as_deref(), how)
         }
-        Action::Scale { wanted, place, wait } => {
-            scale::run(&place.run_dir()?, wanted, Duration::from_secs(wait), quiet)
+        Action::Scale { wanted, place, wait, json } => {
+            let how = How { wait: Duration::from_secs(wait), quiet, json };
+            scale::run(&place.run_dir()?, wanted, how)
         }
         Action::Status { place, json } => status::run(&place.run_dir()?, json),
         Action::Logs { nodes, follow, file, run } => {
@@ -165,22 +188,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             quarantine::run(&place.run_dir()?, &release, release_all, json)
         }
         Action::Invite { guest, place } => invite::run(&place.run_dir()?, guest),
-        Action::Restart { nodes, rolling: _, drain, wait, place } => {
-            let (drain, wait) = (Duration::from_secs(drain), Duration::from_secs(wait));
-            restart::run(&place.run_dir()?, &nodes, drain, wait, quiet)
+        Action::Restart { nodes, rolling: _, drain, wait, place, json } => {
+            let how = How { wait: Duration::from_secs(wait), quiet, json };
+            restart::run(&place.run_dir()?, &nodes, Duration::from_secs(drain), how)
         }
-        Action::Down { place } => down(&place.run_dir()?, quiet),
+        Action::Down { place, json } => down::run(&place.run_dir()?, quiet, json),
     }
-}
-
-fn down(run: &RunDir, quiet: Quiet) -> anyhow::Result<ExitCode> {
-    let meter = Meter::start(quiet, "waiting for nodes to leave", "", 0);
-    let what = match host::down(run).map_err(host_error)? {
-        Down::NotRunning => "nothing is running",
-        Down::Asked => "every node has left",
-        Down::Terminated => "every node was terminated",
-        Down::Killed => "the host hung and was killed, and its nodes with it",
-    };
-    meter.note(what);
-    Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,6 @@
 //! `crrl doctor`: whether a run can be started here, and what to do where it cannot.
 
+mod facts;
 mod hosts;
 mod machine;
 mod run;
@@ -11,13 +12,15 @@ use std::process::ExitCode;
 use crrl_config::{ClusterConfig, Overrides};
 use serde::Serialize;
 
+use self::facts::Facts;
 use super::failure::PREFLIGHT;
 use crate::meter::{Meter, Quiet};
+use crate::run::absolute;
 
 /// Looks at what a run needs: programs, isolation, memory, disk, limits, ports, and, with a
 /// configuration, its model, tasks, certificates, GPU, and the machines nodes are started on over
-/// ssh: host keys, program, clock, UDP both ways. Every check that fails prints what to do.
-/// Exit code 0 if a run can be started, 4 if not.
+/// ssh: host keys, program, clock, UDP both ways, and the same of each of them as of this one. Every
+/// check that fails prints what to do. Exit code 0 if a run can be started, 4 if not.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Configuration file; without it cluster.toml, if there is one, else the defaults.
@@ -26,6 +29,12 @@ pub(crate) struct Args {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// Print what this machine has, and nothing else, for a doctor elsewhere.
+    #[arg(long, hide = true, conflicts_with_all = ["file", "json"])]
+    this_machine: bool,
+    /// With --this-machine: a folder whose disk is looked at.
+    #[arg(long, hide = true, value_name = "DIR", requires = "this_machine")]
+    folder: Vec<PathBuf>,
     #[command(flatten)]
     quiet: Quiet,
 }
@@ -45,7 +54,10 @@ enum Verdict {
 /// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Check {
-    name: &'static str,
+    name: String,
+    /// The machine that was looked at, as its nodes' `host` names it; none is this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    machine: Option<String>,
     verdict: Verdict,
     /// What was found.
     found: String,
@@ -55,29 +67,49 @@ struct Check {
 }
 
 impl Check {
-    fn good(name: &'static str, found: impl Into<String>) -> Self {
-        Self { name, verdict: Verdict::Good, found: found.into(), fix: None }
+    fn of(name: &str, verdict: Verdict, found: String, fix: Option<String>) -> Self {
+        Self { name: name.to_owned(), machine: None, verdict, found, fix }
     }
 
-    fn warning(name: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
-        let (found, fix) = (found.into(), Some(fix.into()));
-        Self { name, verdict: Verdict::Warning, found, fix }
+    fn good(name: &str, found: impl Into<String>) -> Self {
+        Self::of(name, Verdict::Good, found.into(), None)
     }
 
-    fn bad(name: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
-        let (found, fix) = (found.into(), Some(fix.into()));
-        Self { name, verdict: Verdict::Bad, found, fix }
+    fn warning(name: &str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self::of(name, Verdict::Warning, found.into(), Some(fix.into()))
+    }
+
+    fn bad(name: &str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self::of(name, Verdict::Bad, found.into(), Some(fix.into()))
+    }
+
+    /// The same of another machine.
+    fn there(self, host: &str) -> Self {
+        let name = format!("{} there", self.name);
+        Self { name, found: format!("{host}: {}", self.found), ..self }.on(host)
+    }
+
+    /// Of another machine; it says so itself.
+    fn on(self, host: &str) -> Self {
+        Self { machine: Some(host.to_owned()), ..self }
     }
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.this_machine {
+        let facts = Facts::here(&ClusterConfig::default(), &args.folder);
+        let facts = Facts { docker: facts::docker(), ..facts };
+        writeln!(std::io::stdout(), "{}", serde_json::to_string(&facts)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let (config, mut checks) = config(args.file.as_deref());
     let looking = Meter::start(args.quiet, "looking", "", 0);
     let doing = looking.count();
     doing.say("at this machine");
-    checks.extend(machine::checks(&config));
+    let facts = Facts::here(&config, &[absolute(&config.run.dir)]);
+    checks.extend(machine::here(&config, &facts));
     doing.say("at the run");
-    checks.extend(run::checks(&config));
+    checks.extend(run::checks(&config, facts.free_bytes()));
     doing.say("at the machines of its nodes");
     checks.extend(hosts::checks(&config));
     drop(looking);
@@ -112,15 +144,15 @@ fn config(file: Option<&Path>) -> (ClusterConfig, Vec<Check>) {
 }
 
 fn print(out: &mut impl std::io::Write, checks: &[Check]) -> std::io::Result<()> {
-    for Check { name, verdict, found, fix } in checks {
+    for Check { name, machine: _, verdict, found, fix } in checks {
         let word = match verdict {
             Verdict::Good => "good",
             Verdict::Warning => "WARN",
             Verdict::Bad => "BAD",
         };
-        writeln!(out, "{word:<5} {name:<16} {found}")?;
+        writeln!(out, "{word:<5} {name:<19} {found}")?;
         if let Some(fix) = fix {
-            writeln!(out, "{:<22} -> {fix}", "")?;
+            writeln!(out, "{:<25} -> {fix}", "")?;
         }
     }
     let count = |wanted| checks.iter().filter(|check| check.verdict == wanted).count();

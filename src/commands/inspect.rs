@@ -10,7 +10,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use crrl_cluster::RunDir;
 use crrl_inspect::scripts::query::{self, Query};
 use crrl_inspect::scripts::tracing::Ended;
-use crrl_inspect::scripts::{orders, schema, tracing, watching};
+use crrl_inspect::scripts::{actor, orders, schema, tracing, watching};
 use crrl_inspect::{InspectError, tui};
 use crrl_types::{Action as Act, Order, Target, TraceRequest, trace};
 
@@ -46,8 +46,8 @@ enum Action {
     },
     /// Print actors: what each is at, and what waits for it.
     Actors {
-        /// Column to sort by: trouble, node, name, type, state, waiting, oldest, rate, busy, handler,
-        /// restarts, up; `-` in front turns the order around.
+        /// Column to sort by: trouble, node, name, type, state, waiting, growth, oldest, rate, busy,
+        /// handler, restarts, up; `-` in front turns the order around.
         #[arg(long, default_value = "trouble", value_name = "COLUMN", allow_hyphen_values = true)]
         sort: String,
         /// Print so many at most.
@@ -56,6 +56,17 @@ enum Action {
         /// Only those that pass, as typed behind `/` on the terminal: `node:rollout waiting>100 !idle`.
         #[arg(long, default_value = "", value_name = "FILTER", hide_default_value = true)]
         filter: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what an actor has published of its state: credit, leases, versions, ages; never tokens,
+    /// prompts or keys. One that hangs still shows its last one, with its age. Exit code 0 if there is
+    /// one, 1 if it publishes none, 2 if there is no such actor, 5 if it was cut, 6 if there may be one
+    /// later.
+    Actor {
+        /// NODE/ACTOR, by its exact name.
+        target: String,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -96,7 +107,8 @@ enum Action {
         #[command(flatten)]
         quiet: Quiet,
     },
-    /// Write what is seen to a new file, until Ctrl-C or the end of the run.
+    /// Write what is seen to a new file, until Ctrl-C or the end of the run: the cluster, and where the
+    /// run's store is on this machine its history, curves and episodes. 1 GiB at most.
     Record {
         /// The file.
         #[arg(value_name = "FILE")]
@@ -264,6 +276,12 @@ fn inspect(
             let ended: Ended = tracing::trace(run, who, &request, *jsonl, &mut out)?;
             say(&ended.says());
             return Ok(ExitCode::from(ended.exit_code()));
+        }
+        Some(Action::Actor { target, json }) => {
+            let target = named(target)?;
+            let answer = actor::ask(run, who, &target)?;
+            actor::print(&target, &answer, *json, &mut out)?;
+            return Ok(ExitCode::from(orders::exit_code(answer.answer.outcome)));
         }
         Some(Action::Orders { limit, json }) => {
             orders::list(run, *limit, *json, &mut out)?;

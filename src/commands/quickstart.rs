@@ -9,13 +9,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use crrl_cluster::{RunDir, host};
 use crrl_config::ClusterConfig;
-use crrl_control::plan::Plan;
 
 use super::failure::{Coded, INTERRUPTED, host_error, quoted};
 use crate::display::table::Summary;
+use crate::ledger::Ledger;
 use crate::meter::{Meter, Quiet};
 use crate::recipe;
-use crate::run::{Outcome, Run, absolute, phases};
+use crate::run::{Outcome, Run, absolute, plan_of};
 
 /// Arguments of `crrl quickstart`.
 #[derive(Debug, clap::Args)]
@@ -36,6 +36,8 @@ pub(crate) struct Args {
     /// Continue an interrupted quickstart in --run-dir.
     #[arg(long, requires = "run_dir")]
     resume: bool,
+    #[command(flatten)]
+    ledger: Ledger,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -54,9 +56,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if !args.resume {
         make_tasks(args, &dir, &config)?;
     }
-    let mut plan = Plan::new(args.seed, phases(&config, recipe::GREEDY_TASKS));
-    plan.limits.lease_ms = (config.rollout.lease_s * 1e3) as u64;
-    plan.limits.on_loss = config.rollout.on_loss;
+    let plan = plan_of(&config, recipe::GREEDY_TASKS);
     let resume = format!(
         "crrl quickstart --resume --run-dir {} --seed {} --steps {}",
         quoted(&dir.display().to_string()),
@@ -65,6 +65,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     );
     let run = Run { title: "crrl quickstart".into(), dir: dir.clone(), config, plan, resume };
     run.prepare(args.resume, &alone)?;
+    args.ledger.choose(&run, args.quiet, &alone)?;
     match run.carry_out(alone, args.quiet)? {
         Outcome::Interrupted => Ok(ExitCode::from(INTERRUPTED)),
         Outcome::Complete(results) => {

@@ -9,8 +9,9 @@ use crrl_types::Base;
 use super::config::Source;
 use super::failure::{Coded, INTERRUPTED, quoted};
 use crate::display::table::Summary;
+use crate::ledger::Ledger;
 use crate::meter::{Count, Meter, Quiet};
-use crate::run::{Outcome, Run, absolute, phases};
+use crate::run::{Outcome, Run, absolute, plan_of};
 
 /// Arguments of `crrl train`.
 #[derive(Debug, clap::Args)]
@@ -20,6 +21,8 @@ pub(crate) struct Args {
     /// Continue the run in `run.dir`.
     #[arg(long)]
     resume: bool,
+    #[command(flatten)]
+    ledger: Ledger,
     /// Also evaluate this many held-out tasks taking the most likely token each time.
     #[arg(long, default_value_t = 0, value_name = "TASKS")]
     greedy: u32,
@@ -58,14 +61,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         check_tasks(file, &checking.count())?;
     }
     drop(checking);
-    let phases = phases(&config, args.greedy);
-    let mut plan = crrl_control::plan::Plan::new(config.run.seed, phases);
-    plan.limits.lease_ms = (config.rollout.lease_s * 1e3) as u64;
-    plan.limits.on_loss = config.rollout.on_loss;
+    let plan = plan_of(&config, args.greedy);
     let (title, dir) = ("crrl train".into(), absolute(&config.run.dir));
     let run = Run { title, dir, config, plan, resume: resume(args) };
     let alone = run.alone()?;
     run.prepare(args.resume, &alone)?;
+    args.ledger.choose(&run, args.quiet, &alone)?;
     let started = Instant::now();
     match run.carry_out(alone, args.quiet)? {
         Outcome::Interrupted => Ok(ExitCode::from(INTERRUPTED)),

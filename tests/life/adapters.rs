@@ -62,7 +62,8 @@ fn nodes_fetch_from_each_other_and_one_that_damages_what_it_passes_on_is_left() 
         .collect();
     std::fs::write(world.folder.path().join("fault.toml"), faults).expect("writable");
     // One fault after the other; the first to befall a relay is enough.
-    let chaos = ["chaos", "run", "fault.toml", "-f", "cluster.toml", "--window", "1"];
+    let chaos = "chaos run fault.toml -f cluster.toml --window 1 --within 1";
+    let chaos: Vec<&str> = chaos.split_whitespace().collect();
     let mut injecting = world.starts(&chaos, "chaos.stderr");
     training.until("a node that was left for another source", || {
         let left = |n: u32| {

@@ -73,6 +73,46 @@ fn a_guest_whose_certificate_is_revoked_is_cut_off_within_seconds() {
 }
 
 #[test]
+fn a_second_guest_of_a_name_is_refused_while_the_first_works_and_let_in_after_it() {
+    let world = World::new();
+    world.configure("steps = 20", "steps = 100000");
+    let mut training = world.train(&[]);
+    training.until_step(1);
+    world.succeeds(&["cluster", "invite", "guest-1"]);
+    let join =
+        |dir: &'static str| ["node", "--join", "guest-1.join", "--dir", dir, "--threads", "1"];
+    let count = |what: fn(&EventKind) -> bool| {
+        world.history().iter().filter(|event| what(&event.kind)).count()
+    };
+    let up: fn(&EventKind) -> bool =
+        |kind| matches!(kind, EventKind::NodeUp { peer, .. } if peer.as_str() == "guest-1");
+    let down: fn(&EventKind) -> bool =
+        |kind| matches!(kind, EventKind::NodeDown { peer, .. } if peer.as_str() == "guest-1");
+    let work: fn(&EventKind) -> bool =
+        |kind| matches!(kind, EventKind::Dispatched { to, .. } if to.as_str() == "guest-1");
+    let mut first = world.starts(&join("elsewhere"), "first.stderr");
+    training.until("the first", || (count(up) == 1).then_some(()));
+    // The same file in another folder: another process of the same name, and in the same life.
+    let mut second = world.starts(&join("another"), "second.stderr");
+    let heard = world.folder.path().join("second.stderr");
+    let said = training.until("a refusal", || {
+        let said = std::fs::read_to_string(&heard).ok()?;
+        said.contains("another guest-1 is connected").then_some(said)
+    });
+    assert!(said.contains("no two nodes may have one name"), "{said}");
+    // The first holds four: more than that come to it as it brings them back.
+    let before = count(work);
+    training.until("work for the first", || (count(work) > before + 8).then_some(()));
+    assert_eq!((count(up), count(down)), (1, 0), "it was dropped for the other");
+    end(first.id(), Signal::SIGTERM);
+    assert!(first.wait().expect("is ours").success(), "did not leave in peace");
+    training.until("the second", || (count(up) == 2).then_some(()));
+    end(second.id(), Signal::SIGTERM);
+    assert!(second.wait().expect("is ours").success(), "did not leave in peace");
+    training.until_step(world.steps() + 1);
+}
+
+#[test]
 fn an_invitation_that_is_none_is_named() {
     let world = World::new();
     std::fs::write(world.folder.path().join("no.join"), "hello").expect("writable");

@@ -73,7 +73,8 @@ fn whoever_does_not_belong_or_speaks_otherwise_is_refused_and_the_run_goes_on() 
     let mut training = world.train(&[]);
     training.until_step(1);
     let (pids, foreign) = (world.pids(), world.folder.path().join("foreign"));
-    let at = world.run.dialled().expect("was started")[&NodeName::from("coordinator")];
+    let dialled = world.run.dialled().expect("was started");
+    let at = dialled[&NodeName::from("coordinator")].socket_addr().expect("no name");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         // A certificate of another authority, which trusts ours.

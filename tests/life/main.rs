@@ -110,6 +110,9 @@ fn a_cluster_that_was_brought_up_stays_until_it_is_taken_down() {
     let exits = world.exits();
     assert!(exits.iter().all(|(_, how)| how == "exit code 0"), "{exits:?}");
     until_gone(&pids);
+    // It was planned as `train` plans it, with what the configuration says of leases and quarantine.
+    let reached = world.steps();
+    world.train(&["--resume"]).until_step(reached + 1);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Orders to nodes and actors of a run that goes on, traces of its messages, and the log of who asked for
 //! what.
 
+use std::time::{Duration, Instant};
+
 use crrl_types::EventKind;
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -50,6 +52,13 @@ fn node(world: &World, name: &str) -> Option<Value> {
 fn actor(world: &World, node: &str, name: &str) -> Option<Value> {
     let is_it = |actor: &Value| actor["node"] == node && actor["name"] == name;
     seen(world, "actors").into_iter().find(is_it)
+}
+
+/// What an actor has published of its state: the exit code, and what is printed.
+fn published(world: &World, words: &str) -> (Option<i32>, Value) {
+    let words = format!("inspect actor {words} --json --run run");
+    let output = world.crrl(&words.split_whitespace().collect::<Vec<_>>());
+    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or_default())
 }
 
 /// Waits until an actor was started so many times again and works.
@@ -124,6 +133,10 @@ fn nodes_and_actors_do_as_they_are_told_and_no_episode_is_lost() {
     let output = world.crrl(&["inspect", "diagnose", "--for", "3", "--run", "run"]);
     let says = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(says.contains("actor learner in learner is suspended"), "{says}");
+    // It publishes nothing more; the last it has published is there, and old.
+    let (code, last) = published(&world, "learner/learner");
+    assert_eq!((code, &last["outcome"]), (Some(0), &"done".into()), "{last}");
+    assert!(last["age_ms"].as_u64() > Some(2_000) && !last["snapshot"].is_null(), "{last}");
     done(&world, "resume learner/learner");
     let reached = world.steps();
     training.until_step(reached + 1);
@@ -187,7 +200,15 @@ fn processes_are_ended_and_started_and_the_log_of_orders_outlives_them() {
     }
     let before = world.pid("learner");
     done(&world, "kill learner");
+    // Its connection is not known to be dead yet; an order over it ends with it.
+    let asked = Instant::now();
+    let (_, answer) = give(&world, "drain learner");
+    assert!(asked.elapsed() < Duration::from_secs(8), "{answer}");
     another(&mut training, "learner", before);
+    training.until("the learner again", || {
+        let learner = node(&world, "learner")?;
+        (learner["state"] == "ready" && learner["pid"] != Value::from(before)).then_some(())
+    });
 
     world.succeeds(&["tls", "issue", "anna", "--role", "viewer", "--run", "run"]);
     let (code, answer) = give(&world, "kill rollout-0 --as anna");
@@ -231,6 +252,34 @@ fn a_viewer_of_a_name_of_its_own_looks_at_everything_and_changes_nothing() {
     let verdict: Value = serde_json::from_slice(&output.stdout).expect("a verdict");
     let looked_at = verdict["looked_at"].as_str().unwrap_or_default();
     assert!(looked_at.starts_with("4 nodes"), "{verdict}");
+    for (target, field) in [
+        ("coordinator/coordinator", "run"),
+        ("coordinator/parameter-server", "engines"),
+        ("learner/learner", "stage"),
+        ("rollout-0/rollout", "credit"),
+        ("rollout-0/sandboxes", "open_max"),
+    ] {
+        let (code, shown) = published(&world, &format!("{target} --as anna"));
+        assert_eq!((code, &shown["outcome"]), (Some(0), &"done".into()), "{target}: {shown}");
+        assert!(!shown["snapshot"][field].is_null(), "{target}: {shown}");
+    }
+    let (code, shown) = published(&world, "rollout-0/engine --as anna");
+    assert_eq!((code, &shown["outcome"]), (Some(1), &"unsupported".into()), "{shown}");
+    let (code, shown) = published(&world, "rollout-0/nobody --as anna");
+    assert_eq!((code, &shown["outcome"]), (Some(2), &"absent".into()), "{shown}");
+    for (of, name, kind) in [
+        ("learner", "trainer", "TrainerThread"),
+        ("rollout-0", "engine", "EngineThread"),
+        ("rollout-0", "sandboxes", "SandboxPool"),
+        ("rollout-0", "inbox", "Inbox"),
+        ("rollout-0", "sessions", "Sessions"),
+    ] {
+        let row = actor(&world, of, name).unwrap_or_else(|| panic!("no row {name} of {of}"));
+        assert_eq!(row["kind"], kind, "{row}");
+        assert!(row["handled"].as_u64() > Some(0), "{row}");
+    }
+    let (code, answer) = give(&world, "kill rollout-0/engine");
+    assert_eq!((code, &answer["outcome"]), (1, &Value::from("unsupported")), "{answer}");
     let (code, answer) = give(&world, "drain rollout-0 --as anna");
     assert_eq!((code, &answer["outcome"]), (7, &Value::from("denied")), "{answer}");
     works(&mut training, "rollout-0");

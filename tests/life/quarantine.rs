@@ -33,7 +33,7 @@ fn at_work_on(history: &[Event], poison: &TaskId) -> Option<(usize, NodeName)> {
 fn a_task_that_kills_whoever_works_on_it_is_quarantined_and_the_others_go_on() {
     let world = World::new();
     world.configure("steps = 20", "steps = 100000");
-    world.configure("concurrency = 4", "concurrency = 1");
+    world.configure("concurrency = 4", "concurrency = 1\nquarantine_after = 4");
     world.configure("idle_timeout_ms = 1500", "idle_timeout_ms = 1500\nrestarts_max = 1000");
     let path = world.folder.path().join("tasks.jsonl");
     let tasks = std::fs::read_to_string(&path).expect("was written");
@@ -45,14 +45,16 @@ fn a_task_that_kills_whoever_works_on_it_is_quarantined_and_the_others_go_on() {
     training.until_step(1);
     // Whoever is at it dies of it. A node that was done a moment before dies for nothing.
     let out = |history: &[Event]| {
-        let quarantined = |kind: &EventKind| matches!(kind, EventKind::Quarantined { task, .. } if *task == poison);
-        history.iter().any(|event| quarantined(&event.kind))
+        history.iter().find_map(|event| match &event.kind {
+            EventKind::Quarantined { task, reason } if *task == poison => Some(reason.clone()),
+            _ => None,
+        })
     };
     let killed = RefCell::new(BTreeSet::new());
-    training.until("its quarantine", || {
+    let reason = training.until("its quarantine", || {
         let history = world.history();
-        if out(&history) {
-            return Some(());
+        if let Some(reason) = out(&history) {
+            return Some(reason);
         }
         let (at, node) = at_work_on(&history, &poison)?;
         if killed.borrow_mut().insert(at) {
@@ -60,6 +62,7 @@ fn a_task_that_kills_whoever_works_on_it_is_quarantined_and_the_others_go_on() {
         }
         None
     });
+    assert!(reason.starts_with("4 nodes died"), "{reason}");
     let reached = world.steps();
     training.until_step(reached + 2);
     training.signal(Signal::SIGINT);

@@ -39,6 +39,11 @@ fn keygen(path: &Path) -> Result<(), String> {
 impl Sshd {
     /// Why not, where it cannot be had.
     fn start() -> Result<Self, String> {
+        Self::start_after("")
+    }
+
+    /// After commands of a shell, which may take things away from whoever is let in.
+    fn start_after(commands: &str) -> Result<Self, String> {
         if !Path::new(SSHD).exists() {
             return Err(format!("there is no {SSHD} (package openssh-server)"));
         }
@@ -65,8 +70,8 @@ impl Sshd {
         );
         std::fs::write(at("ssh_config"), config).expect("writable");
         let log = std::fs::File::create(at("sshd.log")).expect("writable");
-        let mut child = Command::new(SSHD)
-            .args(["-D", "-e", "-f"])
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("{commands}\nexec \"$0\" \"$@\""), SSHD, "-D", "-e", "-f"])
             .arg(at("sshd_config"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -238,10 +243,65 @@ fn a_node_is_started_over_ssh_works_comes_back_and_goes_with_the_cluster() {
 
 /// What the doctor finds.
 fn doctor(world: &World, name: &str) -> Value {
+    named(&checks(world), name)
+}
+
+fn checks(world: &World) -> Vec<Value> {
     let output = world.crrl(&["doctor", "--json"]);
     let value: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let checks = value["checks"].as_array().cloned().unwrap_or_default();
-    checks.into_iter().find(|check| check["name"] == name).unwrap_or_default()
+    value["checks"].as_array().cloned().unwrap_or_default()
+}
+
+fn named(checks: &[Value], name: &str) -> Value {
+    checks.iter().find(|check| check["name"] == name).cloned().unwrap_or_default()
+}
+
+#[test]
+fn the_doctor_looks_at_a_machine_over_ssh_as_at_this_one() {
+    // Whoever is let in has fewer open files than a node may need: that is not so here.
+    let sshd = match Sshd::start_after("ulimit -S -n 512") {
+        Ok(sshd) => sshd,
+        Err(why) => return eprintln!("skipped: no sshd of the test's own: {why}"),
+    };
+    sshd.is_known();
+    let world = world(&sshd, "box");
+    let there = world.folder.path().join("there");
+    let same = ["git", "bash", "grep", "open files", "processes", "locked memory"];
+    let more = ["isolation", "control group", "cores", "disk", "memory"];
+    let look = || {
+        let checks = checks(&world);
+        for name in same.iter().chain(&more) {
+            let far = named(&checks, &format!("{name} there"));
+            assert_eq!(far["machine"], "box", "{name}: {checks:#?}");
+            assert!(far["found"].as_str().is_some_and(|found| found.starts_with("box: ")), "{far}");
+            assert_eq!(far["fix"].is_null(), far["verdict"] == "good", "{far}");
+            assert!(named(&checks, name)["machine"].is_null(), "{name} of this machine");
+        }
+        let files = named(&checks, "open files there");
+        assert_eq!(files["found"], "box: 512 allowed, 1024 may be needed");
+        assert!(files["fix"].as_str().is_some_and(|fix| fix.contains("nofile")), "{files}");
+        let path = there.display().to_string();
+        let disk = named(&checks, "disk there");
+        assert!(disk["found"].as_str().is_some_and(|found| found.contains(&path)), "{disk}");
+        checks
+    };
+    // The program is not there yet: the machine's own shell is asked.
+    let checks = look();
+    assert_eq!(named(&checks, "program there")["verdict"], "warning");
+    assert!(!there.exists(), "the doctor has left something behind");
+    let printed = world.crrl(&["doctor"]);
+    let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
+    assert!(printed.contains("WARN  open files there    box: 512 allowed"), "{printed}");
+
+    // Once it is, it looks itself, and tries what a sandbox needs.
+    std::fs::create_dir_all(there.join("bin")).expect("writable");
+    std::fs::copy(env!("CARGO_BIN_EXE_crrl"), there.join("bin/crrl")).expect("writable");
+    let checks = look();
+    assert_eq!(named(&checks, "program there")["verdict"], "good");
+    let (here, far) = (named(&checks, "isolation"), named(&checks, "isolation there"));
+    assert_eq!(far["verdict"], here["verdict"], "{far}");
+    let found = format!("box: {}", here["found"].as_str().expect("a text"));
+    assert_eq!(far["found"], found);
 }
 
 #[test]
@@ -252,11 +312,16 @@ fn a_machine_that_does_not_answer_is_named_with_what_to_do() {
     };
     let world = world(&sshd, "dead");
     world.configure("[cluster]\n", "[cluster]\nrestarts_max = 1\n");
-    let (code, said) = world.refused(&["cluster", "up"]);
-    assert_eq!(code, 1, "{said}");
+    let output = world.crrl(&["cluster", "up", "--json"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
     for part in ["far", "dead cannot be reached by ssh", "Connection refused", "ssh dead true"] {
         assert!(said.contains(part), "{part}: {said}");
     }
+    // A program is told as well.
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&told["did"], &told["ready"]), (&Value::from("started"), &Value::Bool(false)));
+    assert!(told["error"].as_str().is_some_and(|error| error.contains("far failed too often")));
     // The others do without it.
     until(&world, "the others", || (line(&world, "rollout-0")["state"] == "ready").then_some(()));
     world.succeeds(&["cluster", "down"]);

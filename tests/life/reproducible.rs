@@ -1,6 +1,8 @@
 //! With `run.sync = true` a seed decides everything: neither the number of rollout nodes nor their
 //! deaths change a bit of what is learnt.
 
+use crrl_actors::adapter_shelf::AdapterShelf;
+use crrl_model::{FileDtype, peft};
 use crrl_store::{EpisodeRow, Reader};
 use crrl_types::{EpisodeId, Event, EventKind};
 use nix::sys::signal::Signal;
@@ -122,4 +124,35 @@ fn neither_more_nodes_nor_their_deaths_change_what_is_learnt() {
     ledger::check(&more.run, STEPS);
     assert_eq!(first_difference(&alone, &more), None);
     assert!(learnt(&alone) == learnt(&more), "another adapter was learnt from the same episodes");
+}
+
+#[test]
+fn adapters_in_bf16_are_learnt_from_alike_on_one_node_and_on_two_and_beyond_the_learners_death() {
+    let halved = |rollouts| {
+        let world = world(rollouts);
+        world.configure("warmup_steps = 0", "warmup_steps = 0\nadapter_dtype = \"bf16\"");
+        world
+    };
+    let alone = halved(1);
+    alone.train(&[]).completes();
+
+    let more = halved(2);
+    let mut training = more.train(&[]);
+    training.until_step(2);
+    end(more.pid("learner").expect("runs"), Signal::SIGKILL);
+    assert!(more.steps() < STEPS, "killed too late to tell anything");
+    training.completes();
+    ledger::check(&more.run, STEPS);
+    assert_eq!(first_difference(&alone, &more), None);
+    assert!(learnt(&alone) == learnt(&more), "another adapter was learnt from the same episodes");
+
+    // The checkpoint keeps f32; what was published last is that, rounded.
+    let folder = more.run.path().join(format!("checkpoints/step-{STEPS:08}/adapter"));
+    let masters = peft::load(&folder).expect("a PEFT folder");
+    let (manifest, bytes) =
+        AdapterShelf::new(more.run.path()).newest().expect("whole").expect("was published");
+    assert!(manifest.tensors.iter().all(|tensor| tensor.dtype == "BF16"), "{manifest:?}");
+    assert!(bytes == masters.to_bytes(FileDtype::Bf16), "not the checkpoint's weights");
+    let kept = std::fs::read(folder.join("adapter_model.safetensors")).expect("readable");
+    assert!(kept == masters.to_bytes(FileDtype::F32), "the checkpoint was rounded");
 }

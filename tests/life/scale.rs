@@ -99,6 +99,64 @@ fn rollout_nodes_are_added_and_taken_away_while_the_others_run() {
 }
 
 #[test]
+fn what_was_done_is_told_as_json_and_nothing_else_on_stdout() {
+    let world = World::new();
+    world.configure("steps = 20", "steps = 100000");
+    let told = |arguments: &[&str]| -> Value {
+        let output = world.crrl(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        serde_json::from_slice(&output.stdout).expect("one object of JSON and nothing else")
+    };
+    // Every node by name, with one thing that is said of it.
+    let each = |list: &Value, key: &str| -> Vec<(String, Value)> {
+        let list = list.as_array().expect("a list").iter();
+        list.map(|node| (node["name"].as_str().expect("a name").to_owned(), node[key].clone()))
+            .collect()
+    };
+    let all = |names: &[&str], value: &str| -> Vec<(String, Value)> {
+        names.iter().map(|name| ((*name).to_owned(), value.into())).collect()
+    };
+    let nodes = ["coordinator", "learner", "rollout-0", "rollout-1"];
+    let up = told(&["cluster", "up", "--json"]);
+    assert_eq!(up["did"], "started", "{up:#}");
+    assert_eq!((&up["ready"], &up["error"]), (&Value::Bool(true), &Value::Null));
+    assert_eq!(each(&up["nodes"], "state"), all(&nodes, "ready"));
+    assert_eq!(each(&up["changes"], "action"), all(&nodes, "start"));
+    let pids: Vec<Value> = nodes.iter().map(|name| world.pid(name).into()).collect();
+    let told_pids: Vec<Value> = each(&up["nodes"], "pid").into_iter().map(|(_, pid)| pid).collect();
+    assert_eq!(told_pids, pids);
+
+    let again = told(&["cluster", "up", "--json"]);
+    assert_eq!(again["did"], "nothing", "{again:#}");
+    assert_eq!(again["nodes"][0]["pid"], pids[0]);
+    assert_eq!(each(&again["changes"], "action"), all(&nodes, "keep"));
+    assert_eq!(again["plan"], told(&["cluster", "plan", "--json"])["id"]);
+
+    let scaled = told(&["cluster", "scale", "rollout=3", "--json"]);
+    assert_eq!(scaled["did"], "changed", "{scaled:#}");
+    assert!(each(&scaled["changes"], "action").contains(&("rollout-2".into(), "start".into())));
+    assert!(each(&scaled["nodes"], "state").contains(&("rollout-2".into(), "ready".into())));
+
+    let before = world.pid("rollout-2");
+    let restarted = told(&["cluster", "restart", "--rolling", "--json", "rollout-2"]);
+    assert_eq!(each(&restarted["restarted"], "did"), all(&["rollout-2"], "drained"));
+    assert_eq!(restarted["left"], Value::Array(Vec::new()));
+    assert_ne!(world.pid("rollout-2"), before);
+
+    // Where nothing was begun nothing is told but the reason.
+    let refused = |arguments: &[&str]| {
+        let output = world.crrl(arguments);
+        (output.status.code(), output.stdout.len(), output.stderr.is_empty())
+    };
+    let nobody = refused(&["cluster", "restart", "--rolling", "--json", "rollout-9"]);
+    assert_eq!(nobody, (Some(2), 0, false));
+    assert_eq!(told(&["cluster", "down", "--json"])["did"], "asked");
+    assert_eq!(told(&["cluster", "down", "--json"])["did"], "nothing");
+    assert_eq!(refused(&["cluster", "scale", "rollout=3", "--json"]), (Some(6), 0, false));
+}
+
+#[test]
 fn a_second_up_of_one_run_is_told_of_the_first() {
     let world = World::new();
     world.configure("steps = 20", "steps = 100000");

@@ -59,7 +59,7 @@ fn a_person_looks_round_orders_a_restart_and_leaves_and_the_run_goes_on() {
     pane.types(":sort act wai");
     pane.until(&["COMMANDS", "› sort actors by waiting"]);
     pane.keys(&["Enter"]);
-    pane.until(&["[2 Actors]", "WAIT▾", "parameter-server"]);
+    pane.until(&["[2 Actors]", "MBOX▾", "parameter-server"]);
     // An episode under way, turn by turn.
     pane.types(":screen rollouts");
     pane.keys(&["Enter"]);

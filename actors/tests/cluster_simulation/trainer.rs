@@ -8,6 +8,7 @@ use std::time::Duration;
 use crrl_actors::learner::{Args, Msg, Stepped};
 use crrl_actors::trainer::{Job, StartTrainer, Trainer};
 use crrl_cluster::run_dir::write_atomic;
+use crrl_config::AdapterDtype;
 use crrl_control::audit::{CheckpointFact, Held};
 use crrl_learner::publish::Published;
 use crrl_sim::Rng;
@@ -23,6 +24,35 @@ use crate::truth::Truth;
 const KEPT: usize = 3;
 /// Longest a step takes.
 const STEP_MAX_MS: u64 = 600;
+
+/// What adapters are made of.
+#[derive(Debug, Clone, Copy)]
+struct Numbers {
+    count: usize,
+    dtype: AdapterDtype,
+}
+
+impl Numbers {
+    /// A safetensors file of numbers in 0 to 1.
+    fn file(self, rng: &mut Rng) -> Vec<u8> {
+        let Self { count, dtype } = self;
+        let (name, size) = match dtype {
+            AdapterDtype::F32 => ("F32", 4),
+            AdapterDtype::Bf16 => ("BF16", 2),
+        };
+        let header = format!(
+            r#"{{"a":{{"dtype":"{name}","shape":[{count}],"data_offsets":[0,{}]}}}}"#,
+            size * count
+        );
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        for _ in 0..count {
+            // bf16 is the upper half.
+            bytes.extend(&rng.random::<f32>().to_le_bytes()[4 - size..]);
+        }
+        bytes
+    }
+}
 
 /// A checkpoint. The weights are a number.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -50,17 +80,8 @@ impl Checkpoint {
     }
 
     /// The adapter these weights are, under a version.
-    fn publish(&self, version: AdapterVersion, floats: usize) -> Published {
-        let mut rng = Rng::seed_from_u64(self.weights);
-        let header = format!(
-            r#"{{"a":{{"dtype":"F32","shape":[{floats}],"data_offsets":[0,{}]}}}}"#,
-            4 * floats
-        );
-        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
-        bytes.extend(header.as_bytes());
-        for _ in 0..floats {
-            bytes.extend(rng.random::<f32>().to_le_bytes());
-        }
+    fn publish(&self, version: AdapterVersion, numbers: Numbers) -> Published {
+        let bytes = numbers.file(&mut Rng::seed_from_u64(self.weights));
         let manifest = AdapterManifest {
             version,
             digest: Digest::of(&bytes),
@@ -115,14 +136,15 @@ pub(crate) fn start(seed: u64, floats: usize, truth: Truth) -> StartTrainer {
         let (sender, jobs) = mpsc::unbounded_channel();
         let folder = args.run.checkpoints();
         let rng = Rng::seed_from_u64(seed);
-        tokio::spawn(work(folder, floats, rng, truth.clone(), jobs, actor));
+        let numbers = Numbers { count: floats, dtype: args.config.learner.adapter_dtype };
+        tokio::spawn(work(folder, numbers, rng, truth.clone(), jobs, actor));
         Ok(Trainer::new(move |job| sender.send(job).is_ok()))
     })
 }
 
 async fn work(
     folder: PathBuf,
-    floats: usize,
+    numbers: Numbers,
     mut rng: Rng,
     truth: Truth,
     mut jobs: mpsc::UnboundedReceiver<Job>,
@@ -132,7 +154,7 @@ async fn work(
     let newest = files(&folder).into_iter().rev().find_map(|path| Checkpoint::load(&path).ok());
     let mut held = newest.unwrap_or_default();
     let (step, version) = (Step(held.step), AdapterVersion(held.version));
-    let adapter = (held.version > 0).then(|| Box::new(held.publish(version, floats)));
+    let adapter = (held.version > 0).then(|| Box::new(held.publish(version, numbers)));
     // An actor that has ended asks for nothing more.
     let _ = actor.cast(Msg::Ready { step, version, adapter });
     while let Some(job) = jobs.recv().await {
@@ -154,13 +176,13 @@ async fn work(
                     let _ = actor.cast(Msg::Died(error));
                     return;
                 }
-                let adapter = held.publish(AdapterVersion(held.version), floats);
+                let adapter = held.publish(AdapterVersion(held.version), numbers);
                 let metrics = vec![("loss".to_owned(), 0.5)];
                 Msg::Stepped(Box::new(Stepped { step, consumed, metrics, adapter }))
             }
             Job::Republish { version } => {
                 held.version = version.0;
-                Msg::Republished(Box::new(held.publish(version, floats)))
+                Msg::Republished(Box::new(held.publish(version, numbers)))
             }
         };
         if actor.cast(message).is_err() {

@@ -4,11 +4,13 @@
 
 mod world;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crrl_actors::duty::Duty;
 use crrl_actors::slow_tools::SlowTools;
+use crrl_cluster::{Row, Shown};
 use crrl_control::wire::{Held, NodeRole, Wire};
+use crrl_types::actor::ActorState;
 use crrl_types::fault::{Fault, Injection};
 use crrl_types::{AdapterVersion, EpisodeId, JournalEntry, Sampled, Stop, Timing, Work};
 use futures::FutureExt;
@@ -55,6 +57,7 @@ fn main() {
         the_working_copy_is_as_it_was_for_whoever_goes_on,
         what_comes_out_otherwise_is_not_gone_on_with,
         slow_tools_take_their_time,
+        the_engine_and_the_sandboxes_are_rows_of_their_own,
     );
     if failed > 0 {
         println!("{failed} failed");
@@ -370,7 +373,7 @@ async fn an_episode_keeps_to_its_time() {
     world.assign(1, 1, "the answer is wrong", 60_000);
     world.next(NodeRole::Coordinator).await;
     world.send(Wire::Ack { episode: EpisodeId(1), attempt: 1 });
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     world.assign(2, 1, "the answer is wrong", 1);
     let next = world.next(NodeRole::Coordinator).await;
     assert!(matches!(next, Wire::Failed { .. } | Wire::Finished { .. }), "{next:?}");
@@ -463,7 +466,7 @@ async fn slow_tools_take_their_time() {
     // Draws the same.
     let twin = SlowTools::default();
     twin.begin(injection);
-    let late = twin.next(std::time::Instant::now());
+    let late = twin.next(Instant::now());
     assert!(late > Duration::from_millis(100), "another seed is wanted: {late:?}");
     world.slow.begin(injection);
     let mut assignment = world.assignment(1, 2, "the answer is wrong", 60_000);
@@ -480,4 +483,37 @@ async fn slow_tools_take_their_time() {
     assert!(u128::from(call.took_us) >= late.as_micros(), "{call:?} where {late:?} were drawn");
     assert_eq!(world.slow.seen().iter().map(|seen| seen.fired).sum::<u64>(), 1);
     world.all_given_back().await;
+}
+
+async fn the_engine_and_the_sandboxes_are_rows_of_their_own() {
+    let mut world = World::new(2).await;
+    world.assign(7, 1, "the answer is wrong", 60_000);
+    let result = world.next(NodeRole::Coordinator).await;
+    assert!(matches!(result, Wire::Finished { .. }), "{result:?}");
+    world.all_given_back().await;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let engine = loop {
+        let seen = world.engine.worker().report();
+        if seen.state == ActorState::Idle && seen.waiting == 0 {
+            break seen;
+        }
+        assert!(Instant::now() < deadline, "did not come about: {seen:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    };
+    assert_eq!((engine.name.as_str(), engine.kind.as_str()), ("engine", "EngineThread"));
+    assert_eq!(engine.parent.as_deref(), Some("rollout"));
+    // Opened, two turns, closed; and every step.
+    let steps = world.engine.status().stats.steps;
+    assert!(engine.handled >= steps + 4, "{} after {steps} steps", engine.handled);
+    let pool = world.sandboxes.report();
+    assert_eq!((pool.name.as_str(), pool.state), ("sandboxes", ActorState::Idle));
+    assert_eq!((pool.handled, pool.waiting, pool.last_failure), (1, 0, None));
+    let Shown::Here { snapshot, is_cut: false } = world.sandboxes.snapshot() else {
+        panic!("shows nothing")
+    };
+    let value: serde_json::Value = serde_json::from_str(&snapshot.json).expect("JSON");
+    assert_eq!(
+        (&value["opened"], &value["open"], &value["open_max"]),
+        (&1.into(), &0.into(), &2.into())
+    );
 }

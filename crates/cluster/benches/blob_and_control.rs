@@ -35,7 +35,7 @@ async fn node(dir: &Path, name: &str, role: &str, hub: Option<SocketAddr>) -> No
         options.transport.bulk_bytes_per_s = mib_per_s << 20;
     }
     match hub {
-        Some(address) => options.dial = vec![("hub".into(), address)],
+        Some(address) => options.dial = vec![("hub".into(), address.into())],
         None => options.listen = Some(SocketAddr::from(([127, 0, 0, 1], 0))),
     }
     let router = Router::new();

@@ -4,7 +4,6 @@
 //! served at once, how long each may take, how much each may say and how many wrong tokens a minute
 //! are looked at. What is said is JSON in one frame each way.
 
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use crrl_control::wire::NodeRole;
 use crrl_transport::{
     Authority, Door, KnockError, NetThread, Pending, Stranger, Validity, read_frame, write_frame,
 };
-use crrl_types::{Digest, NodeName};
+use crrl_types::{Digest, Host, NodeName};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
@@ -85,7 +84,7 @@ pub enum JoinError {
 pub fn token(
     run: &RunDir,
     name: &NodeName,
-    address: Option<IpAddr>,
+    address: Option<&Host>,
     hours: u32,
     good_for: Duration,
 ) -> Result<Token, InvitationError> {
@@ -95,7 +94,7 @@ pub fn token(
     let good_s = i64::try_from(good_for.as_secs()).unwrap_or(i64::MAX);
     let ticket = Ticket {
         name: name.clone(),
-        address: door.ip(),
+        address: door.host(),
         hours,
         good_until_s: now_s.saturating_add(good_s),
     };
@@ -228,7 +227,7 @@ fn admit(run: &RunDir, question: &Question) -> Result<Invitation, Refusal> {
 pub async fn knock(token: &Token, pending: &Pending) -> Result<Invitation, JoinError> {
     let broken = |error: &dyn std::fmt::Display| JoinError::Broken(error.to_string());
     let net = NetThread::start("join").map_err(JoinError::Thread)?;
-    let door = Door::knock(&net, token.address, token.pin, KNOCK_TIMEOUT).await?;
+    let door = Door::knock_host(&net, &token.at, token.pin, KNOCK_TIMEOUT).await?;
     if !roles_of(&door.host.roles).contains(&NodeRole::Coordinator) {
         return Err(JoinError::NotCoordinator(door.host.name.clone()));
     }

@@ -1,13 +1,18 @@
 //! What a run looks like right now: the coordinator writes it, people's tools read it.
 //!
-//! Putting a report up costs the same however many nodes there are.
+//! Putting a report up costs the same however many nodes there are. The board knows since when things are
+//! as they are, so that their ages are true whoever looks, and whenever.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crrl_control::wire::{NodeReport, NodeState, StepMetrics};
-use crrl_types::NodeName;
+use crrl_machine::clock;
+use crrl_types::{NodeName, Vitals};
 use serde::{Deserialize, Serialize};
+
+use crate::clock_offset::ClockOffset;
 
 /// Points of the reward history that are kept; older ones are in the run store.
 pub const HISTORY_MAX: usize = 512;
@@ -85,6 +90,13 @@ impl Progress {
         }
     }
 
+    /// Whether the run is in the phase it was in then, however far: `evaluating before (3/300)` and
+    /// `evaluating before (9/300)` are the same.
+    #[must_use]
+    pub fn is_in_phase_of(&self, then: &Self) -> bool {
+        phase_name(&self.phase) == phase_name(&then.phase)
+    }
+
     /// Adds a point to the history; the oldest goes when it is full.
     pub fn push_point(&mut self, point: RewardPoint) {
         self.history.push_back(point);
@@ -102,6 +114,12 @@ impl Progress {
     }
 }
 
+/// A phase without how far it is.
+fn phase_name(phase: &str) -> (&str, &str) {
+    let Some((name, rest)) = phase.split_once(" (") else { return (phase, "") };
+    (name, rest.split_once(')').map_or("", |(_, after)| after))
+}
+
 /// Everything the board shows.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
@@ -110,6 +128,30 @@ pub struct Snapshot {
     pub nodes: Vec<NodeReport>,
     /// How far the run is.
     pub progress: Progress,
+    /// Since when the run has been in its phase, milliseconds since the Unix epoch on the clock of
+    /// whoever looks; none where the coordinator is of a build that does not tell.
+    pub phase_since_ms: Option<u64>,
+    /// When each node was heard, by name; empty where the coordinator is of a build that does not tell.
+    /// Not limited by what a viewer may be sent: it is there before a node's report is.
+    pub seen: Vec<NodeSeen>,
+}
+
+/// When a node was heard, and what it measures. Times are on the clock of whoever looks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct NodeSeen {
+    /// Who.
+    pub node: NodeName,
+    /// When it last reported to the coordinator, milliseconds since the Unix epoch.
+    pub reported_at_ms: u64,
+    /// Since when it has been saying what it is doing, milliseconds since the Unix epoch.
+    pub activity_since_ms: u64,
+    /// How far its clock is ahead of the coordinator's, microseconds, less than 0 where it is behind;
+    /// `None` where that cannot be told.
+    #[serde(default)]
+    pub clock_ahead_us: Option<i64>,
+    /// What it measures; `None` from a node of a build that does not tell.
+    #[serde(default)]
+    pub vitals: Option<Vitals>,
 }
 
 /// The board. Cloning gives another handle to the same board.
@@ -122,6 +164,31 @@ pub(crate) struct Place {
     pub(crate) report: NodeReport,
     /// When the report was put up, in reports: larger is later.
     pub(crate) revision: u64,
+    /// What the node measures.
+    pub(crate) vitals: Option<Vitals>,
+    /// When the node itself last reported.
+    reported: Instant,
+    /// Since when it says what it is doing.
+    activity_since: Instant,
+    offset: ClockOffset,
+}
+
+impl Place {
+    /// Since the node itself last reported.
+    pub(crate) fn silent(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.reported)
+    }
+
+    /// Since it says what it is doing.
+    pub(crate) fn doing(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.activity_since)
+    }
+
+    /// How far its clock is ahead of this one, microseconds.
+    pub(crate) fn clock_ahead_us(&self) -> Option<i64> {
+        let round_trip = self.vitals.as_ref()?.round_trip?;
+        self.offset.us(round_trip.p50_us)
+    }
 }
 
 /// What is on the board.
@@ -133,25 +200,75 @@ pub(crate) struct Board {
     revision: u64,
     /// How often everything on it was replaced.
     pub(crate) replaced: u64,
+    /// Since when the run is in its phase; none before anything was said of it.
+    phase_since: Option<Instant>,
 }
 
 impl Board {
-    fn put(&mut self, report: NodeReport) {
+    /// Puts up a report, which the node itself has sent or somebody else made of its last one.
+    fn put(&mut self, report: NodeReport, is_its_own: bool, now: Instant) {
         self.revision += 1;
         let revision = self.revision;
-        match self.by_name.get(&report.node) {
-            Some(at) => self.places[*at] = Place { report, revision },
-            None => {
-                self.by_name.insert(report.node.clone(), self.places.len());
-                self.places.push(Place { report, revision });
-            }
+        let Some(at) = self.by_name.get(&report.node).copied() else {
+            self.by_name.insert(report.node.clone(), self.places.len());
+            return self.places.push(Place {
+                report,
+                revision,
+                vitals: None,
+                reported: now,
+                activity_since: now,
+                offset: ClockOffset::default(),
+            });
+        };
+        let place = &mut self.places[at];
+        if place.report.activity != report.activity {
+            place.activity_since = now;
+        }
+        if place.report.incarnation != report.incarnation {
+            (place.vitals, place.offset) = (None, ClockOffset::default());
+        }
+        if is_its_own {
+            place.reported = now;
+        }
+        (place.report, place.revision) = (report, revision);
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Progress), now: Instant) {
+        let before = Progress { phase: self.progress.phase.clone(), ..Progress::default() };
+        change(&mut self.progress);
+        if self.phase_since.is_none() || !self.progress.is_in_phase_of(&before) {
+            self.phase_since = Some(now);
         }
     }
 
-    fn snapshot(&self) -> Snapshot {
-        let nodes = self.by_name.values().map(|at| self.places[*at].report.clone()).collect();
-        Snapshot { nodes, progress: self.progress.clone() }
+    /// For how long the run has been in its phase.
+    pub(crate) fn phase_for(&self, now: Instant) -> Option<Duration> {
+        self.phase_since.map(|since| now.saturating_duration_since(since))
     }
+
+    /// As it is `now`, which is `now_ms` milliseconds since the Unix epoch.
+    fn snapshot(&self, now: Instant, now_ms: u64) -> Snapshot {
+        let ago = |time: Duration| now_ms.saturating_sub(ms(time));
+        let places: Vec<&Place> = self.by_name.values().map(|at| &self.places[*at]).collect();
+        let seen = |place: &&Place| NodeSeen {
+            node: place.report.node.clone(),
+            reported_at_ms: ago(place.silent(now)),
+            activity_since_ms: ago(place.doing(now)),
+            clock_ahead_us: place.clock_ahead_us(),
+            vitals: place.vitals.clone(),
+        };
+        Snapshot {
+            nodes: places.iter().map(|place| place.report.clone()).collect(),
+            progress: self.progress.clone(),
+            phase_since_ms: self.phase_for(now).map(ago),
+            seen: places.iter().map(seen).collect(),
+        }
+    }
+}
+
+/// In whole milliseconds.
+pub(crate) fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl StatusBoard {
@@ -171,23 +288,66 @@ impl StatusBoard {
 
     /// Puts up what a node says of itself.
     pub fn report(&self, report: NodeReport) {
-        self.write().put(report);
+        self.report_at(report, Instant::now());
+    }
+
+    pub(crate) fn report_at(&self, report: NodeReport, now: Instant) {
+        self.write().put(report, true, now);
+    }
+
+    /// Puts up what a node measures of itself. It sent that at `sent_us` of its own clock (microseconds
+    /// since the Unix epoch), and had been saying what it is doing for `activity_ms`. Of a node that has
+    /// not reported yet, or was lost, nothing is kept.
+    pub fn vitals(&self, node: &NodeName, sent_us: u64, activity_ms: u64, vitals: Vitals) {
+        let came = clock::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let came_us = u64::try_from(came.as_micros()).unwrap_or(u64::MAX);
+        self.vitals_at(node, (sent_us, came_us), activity_ms, vitals, Instant::now());
+    }
+
+    pub(crate) fn vitals_at(
+        &self,
+        node: &NodeName,
+        (sent_us, came_us): (u64, u64),
+        activity_ms: u64,
+        vitals: Vitals,
+        now: Instant,
+    ) {
+        let mut board = self.write();
+        let Some(at) = board.by_name.get(node).copied() else { return };
+        let place = &mut board.places[at];
+        if place.report.state == NodeState::Stopped {
+            return;
+        }
+        // The node has known it for longer than a coordinator that was started again.
+        let since = now.checked_sub(Duration::from_millis(activity_ms));
+        place.activity_since = since.unwrap_or(place.activity_since);
+        place.offset.take(sent_us, came_us);
+        place.vitals = Some(vitals.bounded());
     }
 
     /// A node was lost: what it said last is no longer so.
     pub fn lost(&self, node: &NodeName, reason: &str) {
+        self.lost_at(node, reason, Instant::now());
+    }
+
+    pub(crate) fn lost_at(&self, node: &NodeName, reason: &str, now: Instant) {
         let mut board = self.write();
         let Some(at) = board.by_name.get(node).copied() else { return };
         let mut report = board.places[at].report.clone();
         report.state = NodeState::Stopped;
         report.tokens_per_s = 0.0;
         report.activity = format!("lost: {reason}");
-        board.put(report);
+        board.places[at].vitals = None;
+        board.put(report, false, now);
     }
 
     /// Changes how far the run is. Short work only: readers wait.
     pub fn progress(&self, change: impl FnOnce(&mut Progress)) {
-        change(&mut self.write().progress);
+        self.progress_at(change, Instant::now());
+    }
+
+    pub(crate) fn progress_at(&self, change: impl FnOnce(&mut Progress), now: Instant) {
+        self.write().change(change, now);
     }
 
     /// How far the run is; the history of rewards and the lines are left out.
@@ -197,27 +357,69 @@ impl StatusBoard {
     }
 
     /// Changes everything that is on it, at the cost of everything that is on it: viewers begin anew.
+    /// When nodes were heard is not changed with it: they are heard now.
     pub fn update(&self, change: impl FnOnce(&mut Snapshot)) {
+        let now = Instant::now();
         let mut board = self.write();
-        let mut snapshot = board.snapshot();
+        let mut snapshot = board.snapshot(now, clock::unix_ms());
         change(&mut snapshot);
-        let replaced = board.replaced + 1;
-        *board = Board { progress: snapshot.progress, replaced, ..Board::default() };
+        let held = std::mem::take(&mut *board);
+        board.replaced = held.replaced + 1;
+        (board.progress, board.phase_since) = (held.progress, held.phase_since);
+        board.change(|progress| *progress = snapshot.progress, now);
         for report in snapshot.nodes {
-            board.put(report);
+            board.put(report, true, now);
+        }
+        for place in &mut board.places {
+            let before = held.by_name.get(&place.report.node).map(|at| &held.places[*at]);
+            if let Some(before) = before.filter(|b| b.report.activity == place.report.activity) {
+                place.activity_since = before.activity_since;
+            }
         }
     }
 
     /// A copy of the board.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        self.read().snapshot()
+        self.read().snapshot(Instant::now(), clock::unix_ms())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use crrl_control::wire::NodeRole;
+    use crrl_types::{AdapterVersion, Digest, RoundTrip};
+
     use super::*;
+
+    /// Of some day.
+    const NOW_MS: u64 = 1_700_000_000_000;
+
+    fn report(activity: &str) -> NodeReport {
+        NodeReport {
+            node: "learner".into(),
+            roles: vec![NodeRole::Learner],
+            pid: 7,
+            incarnation: 1,
+            state: NodeState::Ready,
+            adapter_version: AdapterVersion(0),
+            adapter_digest: Digest::default(),
+            tokens_per_s: 0.0,
+            episodes: 0,
+            rss_bytes: 0,
+            activity: activity.to_owned(),
+            faults: Vec::new(),
+            actors: Vec::new(),
+            live: Vec::new(),
+        }
+    }
+
+    /// The node's ages on the board after so many seconds: since it reported, since it does what it does.
+    fn ages(board: &StatusBoard, begin: Instant, s: u64) -> (u64, u64) {
+        let snapshot = board.read().snapshot(begin + Duration::from_secs(s), NOW_MS);
+        let seen = snapshot.seen.first().expect("it has reported");
+        (NOW_MS - seen.reported_at_ms, NOW_MS - seen.activity_since_ms)
+    }
 
     #[test]
     fn the_history_keeps_the_newest_points() {
@@ -227,5 +429,59 @@ mod tests {
         }
         let history = board.snapshot().progress.history;
         assert_eq!((history.len(), history[0].step), (HISTORY_MAX, 5));
+    }
+
+    #[test]
+    fn ages_count_from_when_the_node_said_so_and_not_from_when_somebody_looks() {
+        let (board, begin) = (StatusBoard::new(), Instant::now());
+        let after = |s| begin + Duration::from_secs(s);
+        for s in 0..=40 {
+            board.report_at(report("waiting for a batch"), after(s));
+        }
+        assert_eq!(ages(&board, begin, 41), (1_000, 41_000));
+        board.report_at(report("step 3: 64 episodes"), after(42));
+        assert_eq!(ages(&board, begin, 42), (0, 0));
+        // Somebody else says that it was lost: that is new, and makes no report young.
+        board.lost_at(&"learner".into(), "timed out", after(50));
+        assert_eq!(ages(&board, begin, 53), (11_000, 3_000));
+    }
+
+    #[test]
+    fn a_phase_is_as_old_as_it_is_however_far_it_has_come() {
+        let (board, begin) = (StatusBoard::new(), Instant::now());
+        let after = |s| begin + Duration::from_secs(s);
+        let since = |s| board.read().snapshot(after(s), NOW_MS).phase_since_ms;
+        assert_eq!(since(1), None, "nothing was said of it");
+        for s in 1..30 {
+            let phase = format!("evaluating before ({s}/300)");
+            board.progress_at(|progress| progress.phase = phase, after(s));
+        }
+        assert_eq!(since(31), Some(NOW_MS - 30_000));
+        board.progress_at(|progress| progress.phase = "training".into(), after(32));
+        board.progress_at(|progress| progress.step += 1, after(40));
+        assert_eq!(since(45), Some(NOW_MS - 13_000));
+    }
+
+    #[test]
+    fn a_node_knows_since_when_better_than_a_board_that_has_just_begun() {
+        let (board, begin) = (StatusBoard::new(), Instant::now() + Duration::from_secs(3_600));
+        let vitals = || Vitals {
+            build: "0.1.0".into(),
+            round_trip: Some(RoundTrip { p50_us: 4_000, p99_us: 9_000, samples: 60 }),
+            ..Vitals::default()
+        };
+        let (sent_us, came_us) = (5_000_000, 7_002_500);
+        board.vitals_at(&"learner".into(), (sent_us, came_us), 90_000, vitals(), begin);
+        assert!(board.snapshot().seen.is_empty(), "it has not reported");
+        board.report_at(report("waiting for a batch"), begin);
+        board.vitals_at(&"learner".into(), (sent_us, came_us), 90_000, vitals(), begin);
+        assert_eq!(ages(&board, begin, 1), (1_000, 91_000));
+        let seen = board.snapshot().seen.remove(0);
+        // It travelled for 2 ms of the 2.0025 s by which the two clocks differ.
+        assert_eq!((seen.clock_ahead_us, seen.vitals), (Some(-2_000_500), Some(vitals())));
+        // What another life of the node measured says nothing of this one.
+        board.report_at(NodeReport { incarnation: 2, ..report("waiting for a batch") }, begin);
+        let seen = board.snapshot().seen.remove(0);
+        assert_eq!((seen.clock_ahead_us, seen.vitals), (None, None));
     }
 }

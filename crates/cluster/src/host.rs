@@ -15,14 +15,14 @@ pub mod process;
 pub mod state;
 
 use std::fs::OpenOptions;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crrl_config::{ClusterConfig, Node};
-use nix::fcntl::{Flock, FlockArg};
+use crrl_machine::Lock;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -30,7 +30,7 @@ use crate::operator::OperatorClient;
 use crate::run_dir::{RunDir, RunDirError};
 
 pub use prepare::PrepareError;
-pub use process::{RESTART_SIGNAL, run};
+pub use process::{LIFT_SIGNAL, RESTART_SIGNAL, run};
 pub use state::{HostState, NodeProcess, state};
 
 /// The binary's hidden subcommand for [`run`]; called with `--run-dir DIR`, and with [`TIED`] where
@@ -46,6 +46,8 @@ const UP_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the host may take to see to another configuration. A node that fails at once looks as if
 /// it never had.
 const TAKEN_UP_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a node may take to end a fault once its host has told it to.
+const LIFT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long nodes may take to leave once they were asked to.
 const ASKED_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the host may take to end nodes once it got SIGTERM: longer than it gives them.
@@ -160,26 +162,22 @@ pub struct Tie(#[expect(dead_code, reason = "held open until it is dropped")] Ch
 ///
 /// # Errors
 /// [`HostError`], with what to do about it.
-pub fn up(run: &RunDir) -> Result<Up, HostError> {
-    up_alone(run, &alone(run)?)
-}
-
-/// As [`up`], by whoever is alone already.
-///
-/// # Errors
-/// As [`up`].
-pub fn up_alone(run: &RunDir, alone: &Alone) -> Result<Up, HostError> {
+pub fn up(run: &RunDir, alone: &Alone) -> Result<Up, HostError> {
     Ok(start(run, alone, false)?.0)
 }
 
-/// Nobody else brings a run up or changes its nodes as long as this is held.
-pub struct Alone(Lock);
-
-impl std::fmt::Debug for Alone {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Alone").finish_non_exhaustive()
-    }
+/// As [`up`], but the host goes away with the caller. No tie where a host was running already: that
+/// one belongs to whoever started it.
+///
+/// # Errors
+/// [`HostError`], with what to do about it.
+pub fn up_tied(run: &RunDir, alone: &Alone) -> Result<(Up, Option<Tie>), HostError> {
+    start(run, alone, true)
 }
+
+/// Nobody else brings a run up or changes its nodes as long as this is held.
+#[derive(Debug)]
+pub struct Alone(Lock);
 
 /// Makes sure that nobody else brings this run up or changes its nodes meanwhile. Whoever writes into
 /// the run folder first for that takes this before. Makes the folder.
@@ -189,27 +187,10 @@ impl std::fmt::Debug for Alone {
 pub fn alone(run: &RunDir) -> Result<Alone, HostError> {
     let path = run.path();
     std::fs::create_dir_all(path).map_err(system(format!("make {}", path.display())))?;
-    match Lock::take(&path.join("up.lock"))? {
+    match lock(&path.join("up.lock"))? {
         Ok(lock) => Ok(Alone(lock)),
         Err(pid) => Err(HostError::UpRuns { run: path.to_owned(), pid }),
     }
-}
-
-/// As [`up`], but the host goes away with the caller. No tie where a host was running already: that
-/// one belongs to whoever started it.
-///
-/// # Errors
-/// [`HostError`], with what to do about it.
-pub fn up_tied(run: &RunDir) -> Result<(Up, Option<Tie>), HostError> {
-    up_tied_alone(run, &alone(run)?)
-}
-
-/// As [`up_tied`], by whoever is alone already.
-///
-/// # Errors
-/// As [`up_tied`].
-pub fn up_tied_alone(run: &RunDir, alone: &Alone) -> Result<(Up, Option<Tie>), HostError> {
-    start(run, alone, true)
 }
 
 fn start(run: &RunDir, Alone(_held): &Alone, tied: bool) -> Result<(Up, Option<Tie>), HostError> {
@@ -312,6 +293,34 @@ pub fn restart(run: &RunDir, node: &str) -> Result<bool, HostError> {
     Ok(true)
 }
 
+/// Has the host of a running cluster tell a node that the fault of this number is over, whatever keeps
+/// the node from hearing others: it may stand still or be cut off. `false` where no host is running, or
+/// the node is not a process of this machine. Returns when the node has heard it: whether it had such a fault
+/// its reports say.
+///
+/// # Errors
+/// [`HostError`]; [`HostError::Deaf`] where neither host nor node has done so in time.
+pub fn lift(run: &RunDir, node: &str, id: u64) -> Result<bool, HostError> {
+    let Some(pid) = host_pid(run)? else { return Ok(false) };
+    let is_here = |held: &NodeProcess| held.name == node && held.host.is_none();
+    let state = state(run).unwrap_or_default();
+    if !state.nodes.iter().any(|held| is_here(held) && held.pid.is_some()) {
+        return Ok(false);
+    }
+    let wanted = run.lift_wanted(node, id);
+    crate::run_dir::write_atomic(&wanted, b"")?;
+    end(pid, Signal::SIGHUP);
+    let deadline = Instant::now() + LIFT_TIMEOUT;
+    while wanted.exists() {
+        if Instant::now() > deadline || host_pid(run)? != Some(pid) {
+            let _ = std::fs::remove_file(&wanted);
+            return Err(HostError::Deaf { pid });
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Ok(true)
+}
+
 /// Takes the cluster of a run folder down: asks, then SIGTERM, then SIGKILL, each with a deadline.
 /// When it returns, no process of the run is left.
 ///
@@ -362,57 +371,22 @@ fn gone(run: &RunDir, within: Duration) -> Result<bool, HostError> {
 /// # Errors
 /// The lock cannot be looked at.
 pub fn host_pid(run: &RunDir) -> Result<Option<u32>, HostError> {
-    Lock::holder(&run.host_lock())
+    let path = run.host_lock();
+    Lock::holder(&path).map_err(system(format!("look at {}", path.display())))
 }
 
+/// Sends a signal to a process; to none where the lock's holder has not written its number yet: 0 would be
+/// this process's own group.
 fn end(pid: u32, signal: Signal) {
-    if let Ok(pid) = i32::try_from(pid) {
+    if let Ok(pid @ 1..) = i32::try_from(pid) {
         // Already gone is what is wanted.
         let _ = kill(Pid::from_raw(pid), signal);
     }
 }
 
-/// A lock file that names its holder; the system releases it when the holder ends, however it does.
-pub(crate) struct Lock(
-    #[expect(dead_code, reason = "held until it is dropped")] Flock<std::fs::File>,
-);
-
-impl Lock {
-    /// Takes the lock, or says who has it.
-    pub(crate) fn take(path: &Path) -> Result<Result<Self, u32>, HostError> {
-        let what = || system(format!("open {}", path.display()));
-        let file =
-            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
-        match Flock::lock(file.map_err(what())?, FlockArg::LockExclusiveNonblock) {
-            Ok(mut file) => {
-                let pid = std::process::id().to_string();
-                file.set_len(0).and_then(|()| file.write_all(pid.as_bytes())).map_err(what())?;
-                Ok(Ok(Self(file)))
-            }
-            Err((file, nix::errno::Errno::EWOULDBLOCK)) => Ok(Err(pid_in(file).map_err(what())?)),
-            Err((_, errno)) => Err(what()(errno.into())),
-        }
-    }
-
-    /// Who has the lock, if anybody. Writes nothing: looking works on a full disk.
-    fn holder(path: &Path) -> Result<Option<u32>, HostError> {
-        let what = || system(format!("open {}", path.display()));
-        let file = match std::fs::File::open(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(what())?,
-        };
-        match Flock::lock(file, FlockArg::LockSharedNonblock) {
-            Ok(_) => Ok(None),
-            Err((file, nix::errno::Errno::EWOULDBLOCK)) => Ok(Some(pid_in(file).map_err(what())?)),
-            Err((_, errno)) => Err(what()(errno.into())),
-        }
-    }
-}
-
-fn pid_in(mut file: std::fs::File) -> std::io::Result<u32> {
-    let mut text = String::new();
-    file.read_to_string(&mut text)?;
-    Ok(text.trim().parse().unwrap_or_default())
+/// Takes a lock, or says which process has it.
+fn lock(path: &Path) -> Result<Result<Lock, u32>, HostError> {
+    Lock::take(path).map_err(system(format!("lock {}", path.display())))
 }
 
 /// How a process ended, in words.
@@ -437,4 +411,27 @@ fn tail(path: &Path) -> String {
         Ok(bytes)
     };
     String::from_utf8_lossy(&read().unwrap_or_default()).trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::signal::raise;
+    use tokio::signal::unix::{SignalKind, signal};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_host_whose_number_is_not_known_yet_costs_nobody_else_a_signal() {
+        let mut wrong = signal(SignalKind::window_change()).expect("can be listened to");
+        let mut later = signal(SignalKind::user_defined2()).expect("can be listened to");
+        end(0, Signal::SIGWINCH);
+        raise(Signal::SIGUSR2).expect("is a signal");
+        // What was sent before has come by then.
+        later.recv().await;
+        tokio::select! {
+            biased;
+            _ = wrong.recv() => panic!("this process's own group was told"),
+            () = std::future::ready(()) => {}
+        }
+    }
 }

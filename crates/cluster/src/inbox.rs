@@ -3,6 +3,7 @@
 //! Every serializable actor is advertised to every peer, so there is exactly one. Which peer a
 //! packet is from is decided by its token, which only that peer's verified connection has seen.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Weak};
 
 use crrl_control::wire::Wire;
@@ -13,6 +14,7 @@ use ractor_cluster::RactorClusterMessage;
 
 use crate::mesh::PeerInfo;
 use crate::peer::{Packet, Peer, Shared};
+use crate::probe::Probe;
 use crate::router::{Inbound, Receipt};
 
 /// Scope of the process groups inboxes are found by.
@@ -35,7 +37,10 @@ struct State {
 
 /// Starts the inbox of a node on the calling runtime.
 pub(crate) async fn spawn(shared: &Arc<Shared>) -> Result<ActorRef<InboxMsg>, SpawnErr> {
-    let (actor, _) = Actor::spawn(None, Inbox, Arc::downgrade(shared)).await?;
+    let watched = shared.options.probes.carrying("inbox", "Inbox");
+    // What it is given says nothing before it is decoded.
+    let probe = Probe::naming(Inbox, watched, |_| Cow::Borrowed("Frame"));
+    let (actor, _) = Actor::spawn(None, probe, Arc::downgrade(shared)).await?;
     pg::join_scoped(
         SCOPE.into(),
         group(&shared.options.name, shared.options.incarnation),

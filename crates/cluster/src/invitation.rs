@@ -4,16 +4,17 @@
 //! It holds the node's own key and certificate, the authority to trust, where to dial, and the
 //! run's configuration. Whoever has it is that node until its certificate expires or is revoked.
 
+mod older;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crrl_config::{ClusterConfig, ConfigError, Node, Role};
 use crrl_transport::{Authority, AuthorityError, Credentials, Facts, Pending, Validity};
-use crrl_types::{Digest, NodeName};
+use crrl_types::{Digest, Host, HostPort, NodeName};
 use serde::{Deserialize, Serialize};
 
 use crate::admission::digest_of_key;
@@ -33,8 +34,8 @@ pub struct Invitation {
     format: u32,
     /// Name of the node.
     pub name: NodeName,
-    /// Where the nodes it dials listen.
-    pub addresses: BTreeMap<NodeName, SocketAddr>,
+    /// Where the nodes it dials listen. An earlier build reads IP addresses only.
+    pub addresses: BTreeMap<NodeName, HostPort>,
     /// Last second its certificate is valid, since the Unix epoch.
     pub valid_until_s: i64,
     config: String,
@@ -84,9 +85,9 @@ fn file(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Invit
 pub struct Guest {
     /// Its name: of a node the configuration calls external, or a new one.
     pub name: NodeName,
-    /// The address others reach this machine at, where nodes listen on every address or on
-    /// loopback.
-    pub address: Option<IpAddr>,
+    /// This machine as the guest reaches it, where nodes listen on every address or on loopback. A
+    /// name is looked up by the guest, whenever it dials.
+    pub address: Option<Host>,
     /// How long its certificate is valid.
     pub validity: Validity,
 }
@@ -128,7 +129,7 @@ impl Invitation {
         let refused = |error: &dyn std::fmt::Display| InvitationError::Refused(error.to_string());
         let mut config = run.config()?;
         let node = guest_node(&mut config, &guest.name)?;
-        let addresses = addresses(run, guest.address)?;
+        let addresses = addresses(run, guest.address.as_ref())?;
         let authority = Authority::open_or_create(&run.tls())?;
         let certificate = certificate(&authority, &role_texts(&node))?;
         let facts = Facts::from_pem(certificate.as_bytes()).map_err(|error| refused(&error))?;
@@ -137,7 +138,7 @@ impl Invitation {
             name: guest.name.clone(),
             addresses,
             valid_until_s: facts.valid_until_s,
-            config: toml::to_string(&config).map_err(|error| refused(&error))?,
+            config: older::written(&config, &node).map_err(|error| refused(&error))?,
             authority: String::from_utf8_lossy(&read_tls(run, "ca.pem")?).into_owned(),
             certificate,
             key: String::new(),
@@ -160,14 +161,14 @@ impl Invitation {
     pub fn door(
         run: &RunDir,
         name: &NodeName,
-        address: Option<IpAddr>,
-    ) -> Result<SocketAddr, InvitationError> {
+        address: Option<&Host>,
+    ) -> Result<HostPort, InvitationError> {
         let mut config = run.config()?;
         guest_node(&mut config, name)?;
         let coordinator = config.nodes().into_iter().find(|n| n.roles.contains(&Role::Coordinator));
         let coordinator = coordinator.map(|node| NodeName::from(node.name.as_str()));
-        let addresses = addresses(run, address)?;
-        let found = coordinator.and_then(|name| addresses.get(&name).copied());
+        let mut addresses = addresses(run, address)?;
+        let found = coordinator.and_then(|name| addresses.remove(&name));
         found.ok_or_else(|| InvitationError::Refused("nobody knows where to knock".into()))
     }
 
@@ -286,12 +287,7 @@ impl Invitation {
         write_tls(run, "ca.pem", self.authority.as_bytes())?;
         let json = serde_json::to_vec_pretty(&self.addresses).expect("plain data has a text");
         write_atomic(&run.addresses_path(), &json)?;
-        let mut config: ClusterConfig = toml::from_str(&self.config).map_err(|error| {
-            InvitationError::Refused(format!(
-                "the configuration in the invitation cannot be read: {error}; use the same build \
-                 on both machines"
-            ))
-        })?;
+        let mut config = older::read(&self.config).map_err(InvitationError::Refused)?;
         run.path().clone_into(&mut config.run.dir);
         change(&mut config);
         let text = toml::to_string(&config)
@@ -354,8 +350,8 @@ fn guest_node(config: &mut ClusterConfig, name: &NodeName) -> Result<Node, Invit
 /// Where the nodes that are dialled can be reached from elsewhere.
 fn addresses(
     run: &RunDir,
-    address: Option<IpAddr>,
-) -> Result<BTreeMap<NodeName, SocketAddr>, InvitationError> {
+    address: Option<&Host>,
+) -> Result<BTreeMap<NodeName, HostPort>, InvitationError> {
     let mut addresses = run.addresses()?;
     if addresses.is_empty() {
         return Err(InvitationError::Refused(format!(
@@ -365,8 +361,8 @@ fn addresses(
     }
     for (node, at) in &mut addresses {
         match address {
-            Some(ip) => at.set_ip(ip),
-            None if at.ip().is_unspecified() => {
+            Some(host) => *at = host.clone().with_port(at.port()),
+            None if at.is_unspecified() => {
                 return Err(InvitationError::Refused(format!(
                     "{node} listens on every address of this machine: say with --address which of \
                      them the guest can reach"
@@ -425,8 +421,23 @@ mod tests {
             crate::MeshOptions::for_node(&theirs, &"gpu-box".into()).expect("can be joined");
         let [(name, address)] = &options.dial[..] else { panic!("{options:?}") };
         assert_eq!(name.as_str(), "coordinator");
-        assert_eq!(address.ip().to_string(), "10.0.0.7");
+        assert_eq!(address.host().to_string(), "10.0.0.7");
         assert_eq!(address.port(), run.addresses().expect("prepared")[name].port());
+    }
+
+    #[test]
+    fn a_guest_may_be_told_a_name_that_it_looks_up_itself() {
+        let (folder, run) = prepared("0.0.0.0:0");
+        let invitation =
+            Invitation::issue(&run, &guest("gpu-box", Some("trainer.lan"))).expect("can be issued");
+        let theirs = RunDir::new(folder.path().join("elsewhere"));
+        invitation.unpack(&theirs, 0, |_| {}).expect("fits");
+        let options =
+            crate::MeshOptions::for_node(&theirs, &"gpu-box".into()).expect("can be joined");
+        let [(name, at)] = &options.dial[..] else { panic!("{options:?}") };
+        let port = run.addresses().expect("prepared")[name].port();
+        assert_eq!(at.to_string(), format!("trainer.lan:{port}"));
+        assert_eq!(options.relay, None, "as for an address that is no loopback address");
     }
 
     #[test]

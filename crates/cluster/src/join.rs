@@ -1,8 +1,9 @@
 //! Dialling, accepting and greeting peers.
 //!
 //! The dialler opens the control connection, sends a hello, gets a welcome (or a reason), then opens
-//! the bulk connection with the token of the welcome. Of two connections of one name the one of the
-//! newer life wins, and of the same life the newer one.
+//! the bulk connection with the token of the welcome. A name belongs to whoever has it: another node that
+//! comes with it is refused for as long as the first one answers, whichever of them is in a later life. Of
+//! several that come for the name of one that does not, the first to have both its connections gets it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crrl_transport::{
     Arrival, Connection, Handshake, Purpose, QuicStream, decode, encode_as, random_bytes,
     read_frame, why, write_frame,
 };
-use crrl_types::NodeName;
+use crrl_types::{HostPort, NodeName};
 use quinn::{RecvStream, SendStream};
 use ractor_cluster::NodeServerMessage;
 use rand::Rng;
@@ -46,6 +47,8 @@ const READY_TIMEOUT: Duration = Duration::from_secs(10);
 const REFUSED: &str = "refused: ";
 /// Time between two looks at whose certificate was revoked.
 const REVOKED_EVERY: Duration = Duration::from_secs(1);
+/// Time between two looks at whether it has.
+const ANSWER_LOOK: Duration = Duration::from_millis(10);
 
 /// Makes labels unique in the process.
 static LABELS: AtomicU64 = AtomicU64::new(1);
@@ -75,8 +78,8 @@ pub(crate) fn start(shared: &Arc<Shared>) {
         tokio::spawn(accept_all(Arc::clone(shared)));
     }
     tokio::spawn(cut_revoked(Arc::clone(shared)));
-    for (name, address) in shared.options.dial.clone() {
-        tokio::spawn(dial_forever(Arc::clone(shared), name, address));
+    for (name, at) in shared.options.dial.clone() {
+        tokio::spawn(dial_forever(Arc::clone(shared), name, at));
     }
 }
 
@@ -97,23 +100,24 @@ async fn cut_revoked(shared: Arc<Shared>) {
     }
 }
 
-async fn dial_forever(shared: Arc<Shared>, name: NodeName, address: SocketAddr) {
+async fn dial_forever(shared: Arc<Shared>, name: NodeName, at: HostPort) {
     let backoff = Backoff { min: shared.options.redial_min, max: shared.options.redial_max };
     let mut rng = StdRng::from_seed(random_bytes().unwrap_or_default());
     let mut failures = 0;
     let mut last = String::new();
     while !shared.is_stopping() {
         let ended = tokio::select! {
-            ended = dial(&shared, &name, address) => ended,
+            ended = dial(&shared, &name, &at) => ended,
             () = shared.stopped() => return,
         };
         match ended {
             Ok(_) => (failures, last) = (0, String::new()),
             Err(error) => {
                 failures += 1;
+                shared.missed(&name, &error);
                 // The same failure over and over is one line.
                 if error != last {
-                    tracing::info!(peer = %name, %address, error, "not connected; trying on");
+                    tracing::info!(peer = %name, address = %at, error, "not connected; trying on");
                     last = error;
                 }
             }
@@ -126,12 +130,12 @@ async fn dial_forever(shared: Arc<Shared>, name: NodeName, address: SocketAddr) 
 }
 
 /// One connection, from dialling to its end. The reason it ended, or why it did not come about.
-async fn dial(
-    shared: &Arc<Shared>,
-    name: &NodeName,
-    address: SocketAddr,
-) -> Result<String, String> {
-    let control = shared.endpoint.dial(name, address, Purpose::Control).await.map_err(text)?;
+async fn dial(shared: &Arc<Shared>, name: &NodeName, at: &HostPort) -> Result<String, String> {
+    let dialling = shared.endpoint.dial_host(name, at, Purpose::Control);
+    let (control, address) = dialling.await.map_err(text)?;
+    if at.socket_addr().is_none() {
+        tracing::info!(peer = %name, host = %at, %address, "found by its name");
+    }
     let greeted = within(greet(shared, name, address, &control)).await;
     match greeted {
         Ok((peer, stream)) => attend(shared, peer, stream, false).await,
@@ -175,7 +179,17 @@ async fn greet(
     }
     let info = PeerInfo { name: name.clone(), roles: roles_of(&control.peer.roles), incarnation };
     let peer = Peer::new(info, control.clone(), bulk, token, their_token, &shared.options);
+    admit(shared, &peer, shared.holder(name).as_ref())?;
     Ok((peer, (send, recv)))
+}
+
+/// Gives a peer its name, if nobody has it but one that is `dead`.
+fn admit(shared: &Shared, peer: &Arc<Peer>, dead: Option<&Arc<Peer>>) -> Result<(), String> {
+    shared.admit(peer, dead).map_err(|held| {
+        let reason = name_is_taken(&held, peer.info.incarnation);
+        peer.end(&reason);
+        reason
+    })
 }
 
 async fn accept_all(shared: Arc<Shared>) {
@@ -250,24 +264,79 @@ async fn welcome(
     let (mut send, mut recv) = control.quic.accept_bi().await.map_err(text)?;
     let hello: Hello = hear(&mut recv).await?;
     if let Err(reason) = judge(shared, control, &hello) {
-        say(&mut send, control.protocol, &Answer::Refused(reason.clone())).await?;
-        let _ = send.finish();
-        // Wait until the peer has read it; closing at once would take it back.
-        let _ = tokio::time::timeout(Duration::from_secs(1), send.stopped()).await;
-        return Err(format!("{} was refused: {reason}", control.peer.name));
+        return Err(refuse(&mut send, control, &reason).await);
     }
     let token: Token = random_bytes().map_err(text)?;
     let (hand_over, bulk) = oneshot::channel();
     let _awaited = Awaited::new(shared, token, control.peer.name.clone(), hand_over);
-    let incarnation = shared.options.incarnation;
-    say(&mut send, control.protocol, &Answer::Welcome { incarnation, token }).await?;
     // The bulk connection needs one itself: were all of them held here, none would come.
     drop(slot);
+    let held = shared.holder(&control.peer.name);
+    if let Some(held) = &held
+        && answers(held, shared.options.answers_within).await
+    {
+        let reason = name_is_taken(held, hello.incarnation);
+        return Err(refuse(&mut send, control, &reason).await);
+    }
+    let incarnation = shared.options.incarnation;
+    say(&mut send, control.protocol, &Answer::Welcome { incarnation, token }).await?;
     let bulk = bulk.await.map_err(|_| "its bulk connection did not come".to_owned())?;
     let roles = roles_of(&control.peer.roles);
     let info = PeerInfo { name: hello.name, roles, incarnation: hello.incarnation };
     let peer = Peer::new(info, control.clone(), bulk, token, hello.token, &shared.options);
+    // Somebody else may have come for the same name since it was looked at.
+    admit(shared, &peer, held.as_ref())?;
     Ok((peer, (send, recv)))
+}
+
+/// Tells a peer why it is not taken; gives what is to be said of it here.
+async fn refuse(send: &mut SendStream, control: &Connection, reason: &str) -> String {
+    let answer = Answer::Refused(reason.to_owned());
+    if let Err(error) = say(send, control.protocol, &answer).await {
+        return error;
+    }
+    let _ = send.finish();
+    // Wait until the peer has read it; closing at once would take it back.
+    let _ = tokio::time::timeout(Duration::from_secs(1), send.stopped()).await;
+    format!("{} was refused: {reason}", control.peer.name)
+}
+
+/// Whether a connected peer still answers: its QUIC acknowledges something from now on, soon.
+async fn answers(peer: &Peer, soon: Duration) -> bool {
+    let quic = &peer.control.quic;
+    let acknowledged = || quic.stats().frame_rx.acks;
+    let before = acknowledged();
+    // Whatever is sent is acknowledged.
+    let _ = peer.pulse();
+    let answering = async {
+        while acknowledged() == before {
+            tokio::time::sleep(ANSWER_LOOK).await;
+        }
+    };
+    // Whoever has come waits for it and has to be greeted afterwards.
+    let patience = (soon + 4 * quic.rtt()).min(READY_TIMEOUT / 2);
+    tokio::select! {
+        // A last word is acknowledged as well: whoever has left does not live.
+        biased;
+        _ = quic.closed() => false,
+        answered = tokio::time::timeout(patience, answering) => {
+            answered.is_ok() && quic.close_reason().is_none()
+        }
+    }
+}
+
+/// What is said to another that comes with the name of a peer, in this `life` of it.
+fn name_is_taken(held: &Peer, life: u64) -> String {
+    let name = &held.info.name;
+    let address = held.control.quic.remote_address();
+    format!(
+        "another {name} is connected, from {} port {} in its life {} (this is life {life}), and no two \
+         nodes may have one name: end one of them, or invite this one under another name (crrl cluster \
+         invite)",
+        address.ip().to_canonical(),
+        address.port(),
+        held.info.incarnation
+    )
 }
 
 fn judge(shared: &Shared, control: &Connection, hello: &Hello) -> Result<(), String> {
@@ -289,13 +358,7 @@ fn judge(shared: &Shared, control: &Connection, hello: &Hello) -> Result<(), Str
     if lock(&shared.awaited).len() >= AWAITED_MAX {
         return Err("too many nodes are joining at once; try again".into());
     }
-    match shared.peer(proven) {
-        Some(held) if held.info.incarnation > hello.incarnation => Err(format!(
-            "life {} of {proven} is older than life {}, which is connected",
-            hello.incarnation, held.info.incarnation
-        )),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// A bulk connection that is waited for; forgotten when dropped.
@@ -339,7 +402,7 @@ async fn take_bulk(shared: &Shared, bulk: Connection) -> Result<(), String> {
     }
 }
 
-/// Runs a greeted peer until it is lost. The reason it was.
+/// Runs a peer that was greeted and admitted until it is lost. The reason it was.
 async fn attend(
     shared: &Arc<Shared>,
     peer: Arc<Peer>,
@@ -347,7 +410,6 @@ async fn attend(
     is_server: bool,
 ) -> Result<String, String> {
     let label = format!("{}#{}", peer.info.name, LABELS.fetch_add(1, Ordering::Relaxed));
-    shared.admit(&peer);
     let mut session = shared.follow(&label);
     let stream = Box::new(QuicStream { label, send, recv });
     let opened = shared
@@ -362,7 +424,9 @@ async fn attend(
         shared.remove(&peer, &reason);
         return Err(reason);
     }
-    shared.install(&peer);
+    if !shared.install(&peer) {
+        return Err(peer.ended().await);
+    }
     for _ in 0..shared.endpoint.options().blobs_at_once.max(1) {
         tokio::spawn(bulk::send_to(Arc::clone(shared), Arc::clone(&peer)));
     }

@@ -13,10 +13,14 @@
 //! - [`inbox`]: the one actor of a node that peers can reach
 //! - [`bulk`]: blobs to and from peers
 //! - [`board`]: what a run looks like right now
+//! - `clock_offset`: how far a node's clock is from the coordinator's
 //! - `picture`: the board as one viewer has it
 //! - [`operator`]: status, orders, traces and shutdown, for people's tools
 //! - [`order_log`]: what people have asked for, and what came of it
 //! - [`probe`]: what actors are doing
+//! - [`rows`]: what is watched beside them
+//! - [`worker`]: what a thread of its own is doing
+//! - [`slot`]: the last snapshot an actor has published of its state
 //! - `behind`: how long messages have waited that are too many to be timed one by one
 //! - `gate`: what keeps an actor from its next message
 //! - [`tap`]: traces of messages
@@ -36,6 +40,7 @@ mod behind;
 pub mod board;
 pub mod bulk;
 pub mod changes;
+mod clock_offset;
 mod gate;
 pub mod host;
 pub mod inbox;
@@ -51,23 +56,29 @@ pub mod remote;
 pub mod renewal;
 pub mod restart;
 pub mod router;
+pub mod rows;
 pub mod run_dir;
 pub mod session;
+pub mod slot;
 pub mod supervisor;
 pub mod tap;
 pub mod token;
 #[doc(hidden)]
 pub mod untrusted;
 pub mod weights;
+pub mod worker;
 
 pub use aside::aside;
-pub use board::{Progress, Snapshot, StatusBoard};
+pub use board::{NodeSeen, Progress, Snapshot, StatusBoard};
 pub use mesh::{CastError, Mesh, MeshError, MeshEvent, MeshOptions, PeerInfo};
 pub use operator::{OperatorClient, OperatorError};
 pub use probe::{Hang, Letter, Probe, Probes, Watched};
 pub use restart::{Backoff, Intensity, Restarts, Strategy, Verdict};
 pub use router::{Inbound, Receipt, Router};
+pub use rows::Row;
 pub use run_dir::RunDir;
+pub use slot::Shown;
 pub use supervisor::{ChildOrder, ChildSpec, Supervisor, SupervisorArgs, SupervisorMsg};
 pub use tap::{Taps, TraceReader};
 pub use weights::{AdapterFeed, Depot, FetchError, Given, Weights};
+pub use worker::{AtWork, Worker, WorkerThread};

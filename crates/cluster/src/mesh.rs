@@ -20,7 +20,7 @@ use crrl_transport::{
     AuthorityError, BindError, BlobError, Credentials, CredentialsError, Endpoint, Faults,
     NetThread, Validity,
 };
-use crrl_types::{AdapterManifest, NodeName};
+use crrl_types::{AdapterManifest, HostPort, NodeName};
 use ractor::{ActorRef, Message};
 use tokio::sync::broadcast;
 
@@ -28,6 +28,7 @@ use crate::board::StatusBoard;
 use crate::join;
 use crate::operator;
 use crate::peer::Shared;
+use crate::probe::Probes;
 use crate::renewal;
 use crate::router::Router;
 use crate::run_dir::{RunDir, RunDirError};
@@ -47,14 +48,20 @@ pub struct MeshOptions {
     /// Where to give chunks of adapters to others, for a node that accepts no peers; `None` gives
     /// none.
     pub relay: Option<SocketAddr>,
-    /// Peers this node dials, and dials again whenever they are lost.
-    pub dial: Vec<(NodeName, SocketAddr)>,
+    /// Peers this node dials, and dials again whenever they are lost. The name of a host is looked up
+    /// again at every dial.
+    pub dial: Vec<(NodeName, HostPort)>,
     /// QUIC.
     pub transport: crrl_transport::Options,
     /// Time between two signs of life of the application. Default 1 s.
     pub heartbeat: Duration,
     /// Silence of the application after which a peer counts as hung. Default 5 s.
     pub heartbeat_timeout: Duration,
+    /// How long a connected node may take to show that it still answers when another comes with its name;
+    /// some round trips are added, and it is 5 s at most. After that it is taken for dead, and the other let
+    /// in: shorter, and a machine that is busy loses its name to whoever was invited by it twice; longer, and
+    /// a node that was killed waits for longer when it is back. Default 500 ms.
+    pub answers_within: Duration,
     /// Wait before dialling again; doubles up to `redial_max`. Default 100 ms.
     pub redial_min: Duration,
     /// Longest wait before dialling again. Default 2 s.
@@ -70,6 +77,8 @@ pub struct MeshOptions {
     pub certificate: Validity,
     /// The thread QUIC runs on. Default: one of the mesh's own.
     pub net: Option<NetThread>,
+    /// Where the mesh's own actors are seen, beside the node's.
+    pub probes: Probes,
 }
 
 /// A node that cannot join.
@@ -186,6 +195,7 @@ impl MeshOptions {
             transport: crrl_transport::Options::default(),
             heartbeat: Duration::from_secs(1),
             heartbeat_timeout: Duration::from_secs(5),
+            answers_within: Duration::from_millis(500),
             redial_min: Duration::from_millis(100),
             redial_max: Duration::from_secs(2),
             unhandled_bytes_max: 4 << 20,
@@ -193,6 +203,7 @@ impl MeshOptions {
             signs: None,
             certificate: Validity::hours(crrl_config::CERTIFICATE_HOURS),
             net: None,
+            probes: Probes::default(),
         }
     }
 
@@ -208,7 +219,17 @@ impl MeshOptions {
         })?;
         let addresses = run.addresses()?;
         let mut options = Self::new(name.clone(), run.next_life(name)?, run.tls());
-        options.listen = addresses.get(name).copied();
+        options.listen = match addresses.get(name) {
+            None => None,
+            Some(HostPort::Ip(address)) => Some(*address),
+            Some(HostPort::Name { host, .. }) => {
+                return Err(MeshError::Node(format!(
+                    "{} says that {name} listens at the host name {host}: a node listens at an IP \
+                     address; `crrl cluster up` writes the file anew",
+                    run.addresses_path().display()
+                )));
+            }
+        };
         let dialled_at = run.dialled()?;
         // Dial direction is fixed: everyone dials the coordinator; everyone but the coordinator
         // dials a parameter server that stands apart; the coordinator dials nobody.
@@ -225,7 +246,7 @@ impl MeshOptions {
                         run.addresses_path().display()
                     ))
                 })?;
-                options.dial.push((other, *address));
+                options.dial.push((other, address.clone()));
             }
         }
         if this.roles.contains(&Role::Coordinator) {
@@ -404,11 +425,24 @@ impl Mesh {
         self.0.peer(name).map(|peer| peer.control.quic.remote_address().ip())
     }
 
-    /// Where this node dials another.
+    /// How long a packet takes to a connected peer and back, as the transport estimates it.
+    #[must_use]
+    pub fn round_trip(&self, name: &NodeName) -> Option<Duration> {
+        self.0.peer(name).map(|peer| peer.control.quic.rtt())
+    }
+
+    /// Where this node dials another. One whose host has a name is where it is connected right now.
     #[must_use]
     pub fn dialled(&self, name: &NodeName) -> Option<SocketAddr> {
-        let dial = &self.0.options.dial;
-        dial.iter().find(|(peer, _)| peer == name).map(|(_, address)| *address)
+        let (_, at) = self.0.options.dial.iter().find(|(peer, _)| peer == name)?;
+        let connected = || Some(self.0.peer(name)?.control.quic.remote_address());
+        at.socket_addr().or_else(connected)
+    }
+
+    /// Peers this node dials and has not reached since, with what went wrong last; by name.
+    #[must_use]
+    pub fn unreached(&self) -> Vec<(NodeName, String)> {
+        self.0.unreached()
     }
 
     /// Every connected peer, by name.
@@ -466,12 +500,12 @@ impl std::fmt::Debug for Mesh {
 /// dials is on this machine: what listens elsewhere is for people to say.
 fn relay_address(
     relay: &str,
-    dial: &[(NodeName, SocketAddr)],
+    dial: &[(NodeName, HostPort)],
 ) -> Result<Option<SocketAddr>, MeshError> {
     match relay {
         "off" => Ok(None),
         "auto" => {
-            let here = dial.iter().all(|(_, address)| address.ip().is_loopback());
+            let here = dial.iter().all(|(_, at)| at.is_loopback());
             Ok(here.then_some(SocketAddr::from(([127, 0, 0, 1], 0))))
         }
         address => address

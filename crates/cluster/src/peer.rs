@@ -1,6 +1,6 @@
 //! One peer: its connections, what is owed to it, how it is watched; and the table of them all.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -255,6 +255,9 @@ type Watcher = Box<dyn Fn(MeshEvent) -> bool + Send + Sync>;
 
 #[derive(Default)]
 struct Table {
+    /// Who has a name: it was admitted, and may not be ready yet.
+    names: HashMap<NodeName, Arc<Peer>>,
+    /// Those of them that can be reached.
     peers: HashMap<NodeName, Arc<Peer>>,
     tokens: HashMap<Token, Arc<Peer>>,
     watchers: Vec<Watcher>,
@@ -284,6 +287,8 @@ pub(crate) struct Shared {
     pub(crate) doorkeeper: Doorkeeper,
     pub(crate) renewal: Renewal,
     inbox: OnceLock<ActorRef<InboxMsg>>,
+    /// Why peers that are dialled were not reached the last time.
+    unreached: Mutex<BTreeMap<NodeName, String>>,
     table: Mutex<Table>,
     stopping: watch::Sender<bool>,
 }
@@ -299,10 +304,12 @@ impl Shared {
         let failed = |error: &dyn std::fmt::Display| MeshError::Start(error.to_string());
         let session_states = session::States::default();
         // Sessions live on the network thread: their handshakes have short deadlines of their own.
-        let spawning = endpoint
-            .net()
-            .handle()
-            .spawn(session::spawn(options.name.clone(), session_states.clone()));
+        let watched = options.probes.carrying("sessions", "Sessions");
+        let spawning = endpoint.net().handle().spawn(session::spawn(
+            options.name.clone(),
+            session_states.clone(),
+            watched,
+        ));
         let sessions = spawning.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         let weights = Weights::new(options.name.clone(), endpoint.clone());
         let desk = Desk::new(OrderLog::new(run_of(&options)), options.incarnation);
@@ -324,6 +331,7 @@ impl Shared {
             doorkeeper: Doorkeeper::default(),
             renewal: Renewal::default(),
             inbox: OnceLock::new(),
+            unreached: Mutex::default(),
             table: Mutex::default(),
             stopping: watch::Sender::new(false),
         });
@@ -382,38 +390,75 @@ impl Shared {
         infos
     }
 
-    /// Lets the inbox know the peer; done before its session opens.
-    pub(crate) fn admit(&self, peer: &Arc<Peer>) {
-        self.table().tokens.insert(peer.token, Arc::clone(peer));
+    /// Whoever has a name, ready or not.
+    pub(crate) fn holder(&self, name: &NodeName) -> Option<Arc<Peer>> {
+        self.table().names.get(name).cloned()
     }
 
-    /// The peer can be reached. Whatever connection of the same name there was is ended first.
-    pub(crate) fn install(&self, peer: &Arc<Peer>) {
+    /// Gives the peer its name and lets the inbox know it; done before its session opens. Ends the one that
+    /// had the name and was found `dead`.
+    ///
+    /// # Errors
+    /// Who has the name, if that is another.
+    pub(crate) fn admit(
+        &self,
+        peer: &Arc<Peer>,
+        dead: Option<&Arc<Peer>>,
+    ) -> Result<(), Arc<Peer>> {
         let mut table = self.table();
-        let name = peer.info.name.clone();
-        if let Some(old) = table.peers.insert(name.clone(), Arc::clone(peer)) {
-            table.tokens.remove(&old.token);
+        let name = &peer.info.name;
+        if let Some(held) = table.names.get(name).cloned() {
+            if dead.is_none_or(|dead| !Arc::ptr_eq(dead, &held)) {
+                return Err(held);
+            }
             let reason = "a newer connection took its place";
-            old.end(reason);
-            self.emit(
-                &mut table,
-                MeshEvent::PeerDown { name: name.clone(), reason: reason.into() },
-            );
+            held.end(reason);
+            self.forget(&mut table, &held, reason);
         }
-        let PeerInfo { roles, incarnation, .. } = peer.info.clone();
+        table.names.insert(name.clone(), Arc::clone(peer));
+        table.tokens.insert(peer.token, Arc::clone(peer));
+        Ok(())
+    }
+
+    /// A dialled peer was not reached.
+    pub(crate) fn missed(&self, name: &NodeName, why: &str) {
+        lock(&self.unreached).insert(name.clone(), why.to_owned());
+    }
+
+    pub(crate) fn unreached(&self) -> Vec<(NodeName, String)> {
+        lock(&self.unreached).iter().map(|(name, why)| (name.clone(), why.clone())).collect()
+    }
+
+    /// The peer can be reached. `false` where it was ended meanwhile: its name is another's.
+    pub(crate) fn install(&self, peer: &Arc<Peer>) -> bool {
+        let mut table = self.table();
+        let PeerInfo { name, roles, incarnation } = peer.info.clone();
+        if table.names.get(&name).is_none_or(|held| !Arc::ptr_eq(held, peer)) {
+            return false;
+        }
+        lock(&self.unreached).remove(&name);
+        table.peers.insert(name.clone(), Arc::clone(peer));
         self.emit(&mut table, MeshEvent::PeerUp { name, roles, incarnation });
+        true
     }
 
     /// The peer is lost, if it was not replaced already.
     pub(crate) fn remove(&self, peer: &Arc<Peer>, reason: &str) {
         peer.end(reason);
-        let mut table = self.table();
+        self.forget(&mut self.table(), peer, reason);
+    }
+
+    fn forget(&self, table: &mut Table, peer: &Arc<Peer>, reason: &str) {
         table.tokens.remove(&peer.token);
         let name = &peer.info.name;
-        if table.peers.get(name).is_some_and(|held| Arc::ptr_eq(held, peer)) {
+        let is_it = |held: Option<&Arc<Peer>>| held.is_some_and(|held| Arc::ptr_eq(held, peer));
+        if is_it(table.names.get(name)) {
+            table.names.remove(name);
+        }
+        if is_it(table.peers.get(name)) {
             table.peers.remove(name);
             let event = MeshEvent::PeerDown { name: name.clone(), reason: reason.into() };
-            self.emit(&mut table, event);
+            self.emit(table, event);
         }
     }
 

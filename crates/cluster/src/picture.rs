@@ -3,18 +3,70 @@
 //! A viewer at the coordinator is a [`Cursor`]: one number a node, and nothing queued. What it was
 //! too slow to take is never sent; what is sent is as things are then. The viewer's own end is a
 //! [`Picture`].
+//!
+//! When nodes were heard takes some bytes a node and is in every piece, however little room there is for
+//! what they said: a node whose row has to wait for its turn is not silent. Ages are counted by the
+//! board; a viewer adds what has passed since the piece came.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
 
 use crrl_control::wire::NodeReport;
 use crrl_transport::codec::OLDEST;
-use crrl_transport::{DecodeError, EncodeError, decode, encode_as};
-use crrl_types::NodeName;
+use crrl_transport::{DecodeError, EncodeError, decode, encode, encode_as};
+use crrl_types::{NodeName, Vitals};
 use serde::{Deserialize, Serialize};
 
-use crate::board::{Progress, RewardPoint, Snapshot, StatusBoard};
+use crate::board::{NodeSeen, Progress, RewardPoint, Snapshot, StatusBoard, ms};
 
-/// What changed.
+/// Two counts of when the same thing began differ by what pieces took on their way. What differs by more is
+/// something else, milliseconds.
+const SAME_MS: u64 = 250;
+
+/// What a viewer can read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Pieces with ages.
+    Timed,
+    /// Pieces alone: it is of a build before protocol version 4.
+    Plain,
+}
+
+/// What changed, and how old things are.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct TimedPiece {
+    /// For how long the run has been in its phase, milliseconds.
+    phase_ms: Option<u64>,
+    /// Nodes that have got a place since the piece before, in the order of places.
+    named: Vec<NodeName>,
+    /// Every node that was heard of since the piece before.
+    heard: Vec<Heard>,
+    /// Of the nodes whose reports are in the piece, what they measure.
+    measured: Vec<Measured>,
+    piece: Piece,
+}
+
+/// How long ago a node was heard.
+#[derive(Debug, Serialize, Deserialize)]
+struct Heard {
+    /// Its place on the board.
+    at: u32,
+    /// Since it reported, milliseconds.
+    silent_ms: u64,
+    /// Since it says what it is doing, milliseconds.
+    doing_ms: u64,
+}
+
+/// What a node measures.
+#[derive(Debug, Serialize, Deserialize)]
+struct Measured {
+    /// Its place on the board.
+    at: u32,
+    clock_ahead_us: Option<i64>,
+    vitals: Option<Vitals>,
+}
+
+/// What changed, without ages.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Piece {
     /// Nothing that came before holds any more.
@@ -36,13 +88,16 @@ pub(crate) struct Piece {
 pub(crate) struct Cursor {
     /// By place on the board.
     revisions: Vec<u64>,
+    /// The same, of when nodes were heard.
+    heard: Vec<u64>,
     at: usize,
     replaced: Option<u64>,
     progress: Progress,
 }
 
 impl Cursor {
-    /// The next piece, of about `bytes_max` at most: one report is sent however large it is.
+    /// The next piece, of about `bytes_max` at most: one report is sent however large it is, and when
+    /// nodes were heard in any case.
     ///
     /// # Errors
     /// A report that cannot be encoded (none of ours).
@@ -51,7 +106,8 @@ impl Cursor {
         board: &StatusBoard,
         bytes_max: usize,
         skipped: u64,
-    ) -> Result<Piece, EncodeError> {
+        now: Instant,
+    ) -> Result<TimedPiece, EncodeError> {
         let board = board.read();
         let mut piece = Piece { skipped, ..Piece::default() };
         if self.replaced != Some(board.replaced) {
@@ -67,34 +123,81 @@ impl Cursor {
         if piece.headline.is_some() || piece.history.is_some() || piece.lines.is_some() {
             self.progress = progress.clone();
         }
-        // A viewer of the build before reads it too.
-        let mut bytes = encode_as(OLDEST, &piece)?.len();
-        self.revisions.resize(board.places.len(), 0);
         let places = board.places.len();
+        let new = board.places.iter().skip(self.heard.len());
+        let named = new.map(|place| place.report.node.clone()).collect();
+        self.heard.resize(places, 0);
+        self.revisions.resize(places, 0);
+        let mut heard = Vec::new();
+        for (at, (place, told)) in (0u32..).zip(board.places.iter().zip(&mut self.heard)) {
+            if place.revision > *told {
+                *told = place.revision;
+                let (silent_ms, doing_ms) = (ms(place.silent(now)), ms(place.doing(now)));
+                heard.push(Heard { at, silent_ms, doing_ms });
+            }
+        }
+        let phase_ms = board.phase_for(now).map(ms);
+        let mut timed = TimedPiece { phase_ms, named, heard, measured: Vec::new(), piece };
+        let (mut bytes, mut is_full) = (encode(&timed)?.len(), false);
         let first = self.at;
         for at in (first..places).chain(0..first.min(places)) {
             let place = &board.places[at];
             if place.revision <= self.revisions[at] {
                 continue;
             }
-            if bytes >= bytes_max && !piece.reports.is_empty() {
-                piece.behind += 1;
+            if is_full {
+                timed.piece.behind += 1;
                 continue;
             }
+            // A viewer of the build before reads it too.
             let report = encode_as(OLDEST, &place.report)?;
-            bytes += report.len();
-            piece.reports.push(report);
+            let measured = Measured {
+                at: u32::try_from(at).unwrap_or(u32::MAX),
+                clock_ahead_us: place.clock_ahead_us(),
+                vitals: place.vitals.clone(),
+            };
+            let more = report.len() + encode(&measured)?.len();
+            if bytes + more > bytes_max && !timed.piece.reports.is_empty() {
+                is_full = true;
+                timed.piece.behind += 1;
+                continue;
+            }
+            bytes += more;
+            timed.piece.reports.push(report);
+            timed.measured.push(measured);
             self.revisions[at] = place.revision;
             self.at = at + 1;
         }
-        Ok(piece)
+        Ok(timed)
     }
 }
 
-impl Piece {
+impl TimedPiece {
     /// Whether everything there is has been sent.
     pub(crate) fn is_last(&self) -> bool {
-        self.behind == 0
+        self.piece.behind == 0
+    }
+
+    /// Its bytes, for whoever reads pieces of this form.
+    ///
+    /// # Errors
+    /// None of ours.
+    pub(crate) fn encoded(&self, form: Form) -> Result<Vec<u8>, EncodeError> {
+        match form {
+            Form::Timed => encode(self),
+            Form::Plain => encode_as(OLDEST, &self.piece),
+        }
+    }
+
+    /// The piece in some bytes.
+    ///
+    /// # Errors
+    /// They are none, or of another build.
+    pub(crate) fn decoded(form: Form, bytes: &[u8]) -> Result<Self, DecodeError> {
+        match form {
+            Form::Timed => decode(bytes),
+            Form::Plain => Ok(Self { piece: decode(bytes)?, ..Self::default() }),
+        }
     }
 }
 
@@ -103,16 +206,21 @@ impl Piece {
 pub(crate) struct Picture {
     nodes: BTreeMap<NodeName, NodeReport>,
     progress: Progress,
+    phase_since_ms: Option<u64>,
+    /// Who has which place on the board.
+    places: Vec<NodeName>,
+    seen: BTreeMap<NodeName, NodeSeen>,
     /// Pieces that were due while nobody read here.
     pub(crate) skipped: u64,
 }
 
 impl Picture {
-    /// Adds a piece.
+    /// Adds a piece that has come at `now_ms`, milliseconds since the Unix epoch by the viewer's clock.
     ///
     /// # Errors
     /// A report of another build.
-    pub(crate) fn add(&mut self, piece: Piece) -> Result<(), DecodeError> {
+    pub(crate) fn add(&mut self, timed: TimedPiece, now_ms: u64) -> Result<(), DecodeError> {
+        let TimedPiece { phase_ms, named, heard, measured, piece } = timed;
         if piece.anew {
             *self = Self { skipped: self.skipped, ..Self::default() };
         }
@@ -123,6 +231,28 @@ impl Picture {
             self.progress = headline;
         }
         (self.progress.history, self.progress.lines) = (history, lines);
+        let ago = |ms: u64| now_ms.saturating_sub(ms);
+        self.phase_since_ms = phase_ms.map(|ms| steady(self.phase_since_ms, ago(ms)));
+        self.places.extend(named);
+        for Heard { at, silent_ms, doing_ms } in heard {
+            let Some(node) = self.places.get(at as usize) else { continue };
+            let (reported_at_ms, since_ms) = (ago(silent_ms), ago(doing_ms));
+            let seen = self.seen.entry(node.clone()).or_insert_with(|| NodeSeen {
+                node: node.clone(),
+                reported_at_ms,
+                activity_since_ms: since_ms,
+                clock_ahead_us: None,
+                vitals: None,
+            });
+            seen.reported_at_ms = reported_at_ms;
+            seen.activity_since_ms = steady(Some(seen.activity_since_ms), since_ms);
+        }
+        for Measured { at, clock_ahead_us, vitals } in measured {
+            let node = self.places.get(at as usize);
+            if let Some(seen) = node.and_then(|node| self.seen.get_mut(node)) {
+                (seen.clock_ahead_us, seen.vitals) = (clock_ahead_us, vitals);
+            }
+        }
         for report in &piece.reports {
             let report: NodeReport = decode(report)?;
             self.nodes.insert(report.node.clone(), report);
@@ -132,85 +262,20 @@ impl Picture {
 
     /// What it shows.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        Snapshot { nodes: self.nodes.values().cloned().collect(), progress: self.progress.clone() }
+        Snapshot {
+            nodes: self.nodes.values().cloned().collect(),
+            progress: self.progress.clone(),
+            phase_since_ms: self.phase_since_ms,
+            seen: self.seen.values().cloned().collect(),
+        }
     }
+}
+
+/// When something began: as it was counted first, so that nothing seems to change where nothing does.
+fn steady(before: Option<u64>, counted: u64) -> u64 {
+    before.filter(|before| before.abs_diff(counted) < SAME_MS).unwrap_or(counted)
 }
 
 #[cfg(test)]
-mod tests {
-    use crrl_control::wire::{NodeRole, NodeState};
-    use crrl_types::{AdapterVersion, Digest};
-
-    use super::*;
-
-    fn report(at: u32, activity: &str) -> NodeReport {
-        NodeReport {
-            node: format!("rollout-{at:04}").as_str().into(),
-            roles: vec![NodeRole::Rollout],
-            pid: at,
-            incarnation: 1,
-            state: NodeState::Ready,
-            adapter_version: AdapterVersion(0),
-            adapter_digest: Digest::default(),
-            tokens_per_s: 0.0,
-            episodes: 0,
-            rss_bytes: 0,
-            activity: activity.to_owned(),
-            faults: Vec::new(),
-            actors: Vec::new(),
-            live: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn pieces_make_up_the_board_and_only_what_changed_comes_again() {
-        let board = StatusBoard::new();
-        for at in 0..500 {
-            board.report(report(at, "rolling out"));
-        }
-        board.progress(|p| p.push_line("first"));
-        let (mut cursor, mut picture, mut pieces) = (Cursor::default(), Picture::default(), 0);
-        loop {
-            let piece = cursor.next(&board, 4096, 0).expect("encodes");
-            let is_last = piece.is_last();
-            let bytes = encode_as(OLDEST, &piece).expect("encodes").len();
-            assert!(bytes < 6000, "{bytes} bytes in one piece");
-            picture.add(piece).expect("decodes");
-            pieces += 1;
-            if is_last {
-                break;
-            }
-        }
-        assert!(pieces > 5, "{pieces} pieces");
-        assert_eq!(picture.snapshot(), board.snapshot());
-        board.report(report(77, "idle"));
-        board.lost(&"rollout-0400".into(), "gone");
-        let piece = cursor.next(&board, 4096, 3).expect("encodes");
-        assert_eq!((piece.reports.len(), piece.lines.is_some()), (2, false));
-        picture.add(piece).expect("decodes");
-        assert_eq!((picture.snapshot(), picture.skipped), (board.snapshot(), 3));
-        board.update(|snapshot| snapshot.nodes.truncate(2));
-        picture.add(cursor.next(&board, 4096, 0).expect("encodes")).expect("decodes");
-        assert_eq!(picture.snapshot(), board.snapshot(), "nodes that are gone are gone");
-    }
-
-    #[test]
-    fn with_too_little_room_every_node_has_its_turn() {
-        let board = StatusBoard::new();
-        let mut seen = BTreeMap::<NodeName, u32>::new();
-        let mut cursor = Cursor::default();
-        for round in 0..60 {
-            // All of them say something new before each piece.
-            for at in 0..100 {
-                board.report(report(at, &format!("round {round}")));
-            }
-            for encoded in cursor.next(&board, 512, 0).expect("encodes").reports {
-                let report: NodeReport = decode(&encoded).expect("decodes");
-                *seen.entry(report.node).or_default() += 1;
-            }
-        }
-        let (least, most) = (seen.values().min(), seen.values().max());
-        assert_eq!(seen.len(), 100);
-        assert!(most.zip(least).is_some_and(|(most, least)| most - least <= 1), "{seen:?}");
-    }
-}
+#[path = "picture_tests.rs"]
+mod tests;

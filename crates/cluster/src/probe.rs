@@ -3,9 +3,13 @@
 //! A [`Probe`] around an actor has the same messages and the same state. It notes which message the
 //! actor is at and since when; whoever sends to it from elsewhere says so with [`Watched::sent`].
 //! Reading asks nobody. A probe also keeps its actor from the next message while somebody has it
-//! suspended ([`crate::gate`]), and shows messages to whoever traces them ([`crate::tap`]).
+//! suspended ([`crate::gate`]), shows messages to whoever traces them ([`crate::tap`]), and publishes
+//! what the actor shows of its state ([`crate::slot`]).
+//!
+//! What a node has beside its actors (threads, pools) is among its [`crate::rows`].
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, resume_unwind};
@@ -17,17 +21,21 @@ use crrl_types::NodeName;
 use crrl_types::actor::{ActorReport, ActorState};
 use futures::FutureExt as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::behind::Behind;
 use crate::gate::Gate;
 use crate::peer::lock;
 use crate::router::kind;
+use crate::rows::Row;
+use crate::slot::{Shown, Slot};
 use crate::tap::{Sight, Taps};
 
 /// Messages that are timed one by one; of those behind them, runs of neighbours are.
 const WAITING_TIMED_MAX: usize = 4096;
 /// Characters of the reason an actor failed with.
-const FAILURE_CHARS_MAX: usize = 300;
+pub(crate) const FAILURE_CHARS_MAX: usize = 300;
 
 /// The probes of one node, by the actors' names. Cloning gives another handle to the same.
 #[derive(Debug, Clone, Default)]
@@ -43,14 +51,20 @@ pub struct Hang(Arc<HangUntil>);
 
 #[derive(Debug, Default)]
 struct HangUntil {
-    until: Mutex<Option<Instant>>,
+    until: watch::Sender<Option<Instant>>,
     held: AtomicU64,
 }
 
 impl Hang {
     /// Actors take no message for so long. Messages pile up and are handled afterwards.
     pub fn begin(&self, time: Duration) {
-        *lock(&self.0.until) = Some(Instant::now() + time);
+        self.hold_until(Instant::now() + time);
+    }
+
+    /// Actors take no message until then, whatever was said before. From a time that is past they go on at
+    /// once, those that are held up already too.
+    pub fn hold_until(&self, at: Instant) {
+        self.0.until.send_replace(Some(at));
     }
 
     /// Messages that were held up so far.
@@ -62,26 +76,34 @@ impl Hang {
     /// Whether it goes on.
     #[must_use]
     pub fn goes_on(&self) -> bool {
-        self.left().is_some()
-    }
-
-    fn left(&self) -> Option<Duration> {
-        let until = *lock(&self.0.until);
-        until?.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+        time_to(*self.0.until.borrow()).is_some()
     }
 
     async fn over(&self) {
-        if let Some(left) = self.left() {
-            self.0.held.fetch_add(1, Ordering::AcqRel);
-            tokio::time::sleep(left).await;
+        if !self.goes_on() {
+            return;
+        }
+        self.0.held.fetch_add(1, Ordering::AcqRel);
+        let mut until = self.0.until.subscribe();
+        loop {
+            let at = *until.borrow_and_update();
+            let Some(left) = time_to(at) else { return };
+            // Its end may be brought forward.
+            let _ = tokio::time::timeout(left, until.changed()).await;
         }
     }
+}
+
+fn time_to(at: Option<Instant>) -> Option<Duration> {
+    at?.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
 }
 
 #[derive(Debug, Default)]
 struct Table {
     by_name: BTreeMap<String, Watched>,
     order: Vec<String>,
+    /// What is watched beside the actors.
+    rows: Vec<Arc<dyn Row>>,
 }
 
 /// What is known of one actor. Cloning gives another handle to the same.
@@ -90,6 +112,9 @@ pub struct Watched {
     seen: Arc<Mutex<Seen>>,
     gate: Gate,
     taps: Taps,
+    slot: Slot,
+    /// Whether it only passes on what is for others: no trace shows that twice.
+    carries: bool,
 }
 
 /// A message that waits for an actor.
@@ -122,7 +147,7 @@ struct Seen {
     waiting_max: u32,
     handled: u64,
     busy: Duration,
-    handling: Option<(String, Instant)>,
+    handling: Option<(Cow<'static, str>, Instant)>,
     restarts: u32,
     last_failure: Option<String>,
     hang: Hang,
@@ -156,6 +181,40 @@ impl Probes {
     /// The actor of this name is about to be started (again) under `parent`.
     #[must_use]
     pub fn starting(&self, name: &str, kind: &str, parent: Option<&str>) -> Watched {
+        self.enter(name, kind, parent, false)
+    }
+
+    /// As [`Probes::starting`], of an actor that only passes on what is for others and goes with its
+    /// node.
+    #[must_use]
+    pub(crate) fn carrying(&self, name: &str, kind: &str) -> Watched {
+        self.enter(name, kind, None, true)
+    }
+
+    /// Something is watched beside the actors from now on, in the place of what had its name.
+    pub fn add(&self, row: Arc<dyn Row>) {
+        let mut table = lock(&self.table);
+        table.rows.retain(|held| held.name() != row.name());
+        table.rows.push(row);
+    }
+
+    /// What is watched beside the actors under this name.
+    #[must_use]
+    pub fn row(&self, name: &str) -> Option<Arc<dyn Row>> {
+        lock(&self.table).rows.iter().find(|row| row.name() == name).cloned()
+    }
+
+    /// What an actor, or what is beside the actors, has published of its state; none where there is
+    /// nothing of this name.
+    #[must_use]
+    pub fn snapshot(&self, name: &str) -> Option<Shown> {
+        match self.get(name) {
+            Some(watched) => Some(watched.slot.show()),
+            None => Some(self.row(name)?.snapshot()),
+        }
+    }
+
+    fn enter(&self, name: &str, kind: &str, parent: Option<&str>, carries: bool) -> Watched {
         let mut table = lock(&self.table);
         if let Some(watched) = table.by_name.get(name) {
             let watched = watched.clone();
@@ -189,17 +248,25 @@ impl Probes {
             hang: self.hang.clone(),
         };
         let (seen, taps) = (Arc::new(Mutex::new(seen)), self.taps.clone());
-        let watched = Watched { seen, gate: Gate::default(), taps };
+        let (gate, slot) = (Gate::default(), Slot::default());
+        let watched = Watched { seen, gate, taps, slot, carries };
         table.order.push(name.to_owned());
         table.by_name.insert(name.to_owned(), watched.clone());
         watched
     }
 
-    /// Every actor, in the order they were first started.
+    /// Every actor, in the order they were first started; then what is beside them, and last who only
+    /// passes on what is for others.
     #[must_use]
     pub fn report(&self) -> Vec<ActorReport> {
-        let table = lock(&self.table);
-        table.order.iter().filter_map(|name| Some(table.by_name.get(name)?.report())).collect()
+        let (watched, rows) = {
+            let table = lock(&self.table);
+            let watched = table.order.iter().filter_map(|name| table.by_name.get(name).cloned());
+            (watched.collect::<Vec<_>>(), table.rows.clone())
+        };
+        let of =
+            |carries| watched.iter().filter(move |w| w.carries == carries).map(Watched::report);
+        of(false).chain(rows.iter().map(|row| row.report())).chain(of(true)).collect()
     }
 }
 
@@ -223,7 +290,7 @@ impl Watched {
     }
 
     /// The actor is at a message until what is returned is dropped.
-    fn begin(&self, kind: String, from_elsewhere: bool) -> AtMessage<'_> {
+    fn begin(&self, kind: Cow<'static, str>, from_elsewhere: bool) -> AtMessage<'_> {
         let mut seen = lock(&self.seen);
         let mut what = None;
         if from_elsewhere {
@@ -234,7 +301,7 @@ impl Watched {
         }
         seen.state = ActorState::Busy;
         seen.handling = Some((kind, Instant::now()));
-        AtMessage { watched: self, what }
+        AtMessage { watched: self, what, ended: None }
     }
 
     /// The actor takes no message until [`Watched::resume`], or for so long at most.
@@ -247,7 +314,13 @@ impl Watched {
         self.gate.open()
     }
 
-    /// Whether somebody starts it again: all but a supervisor at the root.
+    /// Whether it only passes on what is for others.
+    #[must_use]
+    pub fn carries(&self) -> bool {
+        self.carries
+    }
+
+    /// Whether somebody starts it again: all but a supervisor at the root, and who goes with the node.
     #[must_use]
     pub fn has_parent(&self) -> bool {
         lock(&self.seen).parent.is_some()
@@ -315,7 +388,7 @@ impl Watched {
             oldest_ms: seen.waiting.front().map_or(0, |first| ms(first.at.elapsed())),
             handled: seen.handled,
             busy_ms: ms(seen.busy),
-            handling: seen.handling.as_ref().map(|(kind, at)| (kind.clone(), ms(at.elapsed()))),
+            handling: seen.handling.as_ref().map(|(kind, at)| (kind.to_string(), ms(at.elapsed()))),
             restarts: seen.restarts,
             last_failure: seen.last_failure.clone(),
             up_ms: ms(seen.since.elapsed()),
@@ -334,14 +407,23 @@ struct AtMessage<'a> {
     watched: &'a Watched,
     /// What is known of the message, if somebody looked when it came.
     what: Option<Box<Letter>>,
+    ended: Option<Instant>,
+}
+
+impl AtMessage<'_> {
+    /// It is done with it; gives the time, which is looked at once.
+    fn end(mut self) -> Instant {
+        *self.ended.insert(Instant::now())
+    }
 }
 
 impl Drop for AtMessage<'_> {
     fn drop(&mut self) {
+        let now = self.ended.unwrap_or_else(Instant::now);
         let mut seen = lock(&self.watched.seen);
         seen.handled += 1;
         if let Some((_, at)) = seen.handling.take() {
-            seen.busy += at.elapsed();
+            seen.busy += now.saturating_duration_since(at);
         }
         if seen.state == ActorState::Busy {
             seen.state = ActorState::Idle;
@@ -349,28 +431,63 @@ impl Drop for AtMessage<'_> {
     }
 }
 
+/// What a message is called.
+type NameOf<A> = fn(&<A as Actor>::Msg) -> Cow<'static, str>;
+/// What an actor shows of its state.
+type SnapshotOf<A> = fn(&<A as Actor>::State) -> Value;
+
 /// An actor that is watched.
-#[derive(Debug)]
-pub struct Probe<A> {
+pub struct Probe<A: Actor> {
     inner: A,
     watched: Watched,
     hang: Option<Hang>,
+    name_of: NameOf<A>,
+    snapshot_of: Option<SnapshotOf<A>>,
 }
 
-impl<A> Probe<A> {
-    /// Around an actor.
-    #[must_use]
-    pub fn new(inner: A, watched: Watched) -> Self {
-        let hang = watched.hang();
-        Self { inner, watched, hang }
+impl<A: Actor> fmt::Debug for Probe<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Probe").field("watched", &self.watched).finish_non_exhaustive()
     }
 }
 
-impl<A> Actor for Probe<A>
-where
-    A: Actor,
-    A::Msg: fmt::Debug,
-{
+impl<A: Actor> Probe<A> {
+    /// Around an actor.
+    #[must_use]
+    pub fn new(inner: A, watched: Watched) -> Self
+    where
+        A::Msg: fmt::Debug,
+    {
+        Self::naming(inner, watched, |message| Cow::Owned(kind(message)))
+    }
+
+    /// Around an actor whose messages cannot be printed, or come in such numbers that a name should
+    /// cost nothing.
+    pub(crate) fn naming(inner: A, watched: Watched, name_of: NameOf<A>) -> Self {
+        let hang = watched.hang();
+        Self { inner, watched, hang, name_of, snapshot_of: None }
+    }
+
+    /// Publishes what the actor shows of its state, after a message and at most every
+    /// [`crate::slot::PUBLISH_EVERY`]. `snapshot_of` gives counts, names and ages: it is called between
+    /// two messages, and what it takes the actor loses.
+    #[must_use]
+    pub fn with_snapshot(mut self, snapshot_of: SnapshotOf<A>) -> Self {
+        self.watched.slot.promise();
+        self.snapshot_of = Some(snapshot_of);
+        self
+    }
+
+    fn publish(&self, state: &A::State, now: Instant) {
+        if let Some(snapshot_of) = self.snapshot_of
+            && self.watched.slot.is_due(now)
+        {
+            self.watched.slot.publish(&snapshot_of(state));
+        }
+    }
+}
+
+impl<A: Actor> Actor for Probe<A> {
     type Msg = A::Msg;
     type State = A::State;
     type Arguments = A::Arguments;
@@ -381,8 +498,9 @@ where
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let started = self.watched.done(self.inner.pre_start(myself, arguments)).await;
-        if started.is_ok() {
+        if let Ok(state) = &started {
             self.watched.set(ActorState::Idle);
+            self.publish(state, Instant::now());
         }
         started
     }
@@ -411,10 +529,11 @@ where
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let kind = kind(&message);
-        let from_elsewhere = matches!(kind.as_str(), "Inbound" | "Peer");
+        let kind = (self.name_of)(&message);
+        let from_elsewhere = matches!(&*kind, "Inbound" | "Peer");
         self.watched.gate.passed().await;
-        let is_traced = self.watched.taps.is_on().then(|| (kind.clone(), Instant::now()));
+        let is_looked_at = self.watched.taps.is_on() && !self.watched.carries;
+        let is_traced = is_looked_at.then(|| (kind.clone(), Instant::now()));
         let mut at = self.watched.begin(kind, from_elsewhere);
         if let Some(hang) = &self.hang {
             hang.over().await;
@@ -422,6 +541,10 @@ where
         let handled = self.watched.done(self.inner.handle(myself, message, state)).await;
         if let Some((kind, began)) = is_traced {
             self.watched.handled(&kind, at.what.take().as_deref(), began.elapsed());
+        }
+        let now = at.end();
+        if handled.is_ok() {
+            self.publish(state, now);
         }
         handled
     }
@@ -432,7 +555,7 @@ where
         event: SupervisionEvent,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let _at = self.watched.begin("Supervision".to_owned(), false);
+        let _at = self.watched.begin(Cow::Borrowed("Supervision"), false);
         self.watched.done(self.inner.handle_supervisor_evt(myself, event, state)).await
     }
 }

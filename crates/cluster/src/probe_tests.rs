@@ -93,7 +93,7 @@ fn messages_that_were_not_timed_one_by_one_have_waited_as_long() {
         std::thread::yield_now();
     }
     for left in (0..MESSAGES).rev() {
-        drop(watched.begin("Inbound".to_owned(), true));
+        drop(watched.begin("Inbound".into(), true));
         if !left.is_multiple_of(500) {
             continue;
         }
@@ -102,6 +102,25 @@ fn messages_that_were_not_timed_one_by_one_have_waited_as_long() {
         assert!(left == 0 || seen.oldest_ms >= 30, "{left}: {} ms", seen.oldest_ms);
     }
     assert_eq!(watched.report().oldest_ms, 0);
+}
+
+/// Whoever looks at an actor pays for what is told of it, not for what waits for it.
+#[tokio::test]
+async fn a_million_messages_wait_and_are_told_of_in_a_word() {
+    const MESSAGES: u32 = 1_000_000;
+    let (probes, go) = (Probes::default(), Arc::new(Notify::new()));
+    let watched = probes.starting("worker", "Worker", Some("node"));
+    let probe = Probe::new(Worker(Arc::clone(&go)), watched.clone());
+    let (actor, _) = Actor::spawn(None, probe, ()).await.expect("starts");
+    for _ in 0..MESSAGES {
+        watched.sent(a_letter);
+        actor.cast(Msg::Inbound).expect("runs");
+    }
+    let seen = until(&probes, |seen| seen.handling.is_some() && seen.oldest_ms > 20).await;
+    assert_eq!((seen.waiting, seen.waiting_max), (MESSAGES - 1, MESSAGES));
+    let told = crrl_transport::encode(&seen).expect("plain data");
+    assert!(told.len() < 200, "{seen:?}");
+    actor.kill();
 }
 
 #[tokio::test]
@@ -119,6 +138,22 @@ async fn an_actor_that_is_to_hang_does_for_a_time_and_loses_nothing() {
     assert_eq!(seen.handled, 0);
     until(&probes, |seen| seen.handled == 1).await;
     assert!(began.elapsed() >= time);
+    assert!(probes.hang().held() == 1 && !probes.hang().goes_on());
+}
+
+#[tokio::test]
+async fn an_actor_that_is_held_up_goes_on_when_the_end_is_brought_forward() {
+    let (probes, go) = (Probes::default(), Arc::new(Notify::new()));
+    let watched = probes.starting("worker", "Worker", Some("node"));
+    let probe = Probe::new(Worker(Arc::clone(&go)), watched.clone());
+    let (actor, _) = Actor::spawn(None, probe, ()).await.expect("starts");
+    probes.hang().begin(Duration::from_secs(3600));
+    go.notify_one();
+    watched.sent(a_letter);
+    actor.cast(Msg::Inbound).expect("runs");
+    until(&probes, |seen| seen.state == ActorState::Busy).await;
+    probes.hang().hold_until(Instant::now());
+    until(&probes, |seen| seen.handled == 1).await;
     assert!(probes.hang().held() == 1 && !probes.hang().goes_on());
 }
 

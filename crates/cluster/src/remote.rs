@@ -19,7 +19,7 @@ pub mod supervise;
 use std::time::Duration;
 
 pub use about::About;
-pub use container::look as look_at_container;
+pub use container::{is_container, look as look_at_container};
 pub use phase::{Phase, phase};
 pub use ssh::{Machine, RemoteError};
 pub use supervise::run;

@@ -11,6 +11,8 @@ pub enum Strategy {
     OneForOne,
     /// The child and all that were started after it, since they may hold on to it.
     RestForOne,
+    /// Every child, since each may hold on to any other.
+    OneForAll,
 }
 
 /// How often restarts are allowed: at most `restarts_max` within `window`, counted for each child.
@@ -86,12 +88,13 @@ impl Restarts {
         self.history.push(VecDeque::new());
     }
 
-    /// Who is restarted with a child, itself first.
+    /// Who is restarted with a child, itself included, in the order they are started.
     #[must_use]
     pub fn with(&self, child: usize) -> std::ops::Range<usize> {
         match self.strategy {
             Strategy::OneForOne => child..child + 1,
             Strategy::RestForOne => child..self.history.len(),
+            Strategy::OneForAll => 0..self.history.len(),
         }
     }
 
@@ -165,11 +168,29 @@ mod tests {
     }
 
     #[test]
-    fn rest_for_one_takes_the_later_ones_along() {
-        let mut group = restarts(Strategy::RestForOne);
-        let Verdict::Restart { children, .. } = group.failed(1, SECOND, 0.0) else {
-            panic!("the first failure is no reason to give up");
-        };
-        assert_eq!(children, [1, 2]);
+    fn who_is_restarted_with_a_child_depends_on_who_may_rely_on_it() {
+        for (strategy, taken_along) in [
+            (Strategy::OneForOne, vec![1]),
+            (Strategy::RestForOne, vec![1, 2]),
+            (Strategy::OneForAll, vec![0, 1, 2]),
+        ] {
+            let mut group = restarts(strategy);
+            let Verdict::Restart { children, .. } = group.failed(1, SECOND, 0.0) else {
+                panic!("the first failure is no reason to give up");
+            };
+            assert_eq!(children, taken_along, "{strategy:?}");
+            assert_eq!(group.with(1).collect::<Vec<_>>(), taken_along, "{strategy:?}");
+        }
+    }
+
+    #[test]
+    fn those_that_are_taken_along_have_not_failed_themselves() {
+        let mut group = restarts(Strategy::OneForAll);
+        for at in 0..3 {
+            after(&group.failed(1, SECOND * at, 0.5));
+        }
+        assert_eq!(group.recent(0, SECOND * 3), 0);
+        after(&group.failed(0, SECOND * 3, 0.5));
+        assert_eq!(group.failed(1, SECOND * 3, 0.5), Verdict::Escalate { child: 1, restarts: 3 });
     }
 }

@@ -9,8 +9,10 @@
 //! RUN/nodes/NAME.life    which life a node is in
 //! RUN/nodes/NAME.phase   how far a node on another machine has come
 //! RUN/nodes/NAME.restart that it is to be restarted
+//! RUN/nodes/NAME.N.lift  that its fault of the number N is over
 //! RUN/logs/NAME.log      what a node wrote
 //! RUN/run.sqlite         the run store
+//! RUN/ledger-copies/     last good copies of it
 //! RUN/checkpoints/       the learner's
 //! RUN/events.jsonl       history
 //! RUN/orders.jsonl       what people have asked for, and what came of it
@@ -19,12 +21,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use crrl_config::{ClusterConfig, ConfigError, Overrides};
 use crrl_machine::disk;
-use crrl_types::NodeName;
+use crrl_types::{Host, HostPort, NodeName};
 
 /// Name of the operator's certificate.
 pub const OPERATOR: &str = "operator";
@@ -114,10 +116,35 @@ impl RunDir {
         self.0.join("nodes").join(format!("{node}.restart"))
     }
 
+    /// Is there while a node is to end the fault of this number and has not: the way to a node that hears
+    /// nobody.
+    #[must_use]
+    pub fn lift_wanted(&self, node: &str, fault: u64) -> PathBuf {
+        self.0.join("nodes").join(format!("{node}.{fault}.lift"))
+    }
+
+    /// The numbers of all faults a node is to end, each with its file.
+    #[must_use]
+    pub fn lifts_wanted(&self, node: &str) -> Vec<(u64, PathBuf)> {
+        let files = fs::read_dir(self.0.join("nodes")).into_iter().flatten().flatten();
+        let wanted = files.filter_map(|file| {
+            let name = file.file_name();
+            let fault = name.to_str()?.strip_prefix(node)?.strip_prefix('.')?;
+            Some((fault.strip_suffix(".lift")?.parse().ok()?, file.path()))
+        });
+        wanted.collect()
+    }
+
     /// The run store.
     #[must_use]
     pub fn store(&self) -> PathBuf {
         self.0.join("run.sqlite")
+    }
+
+    /// Last good copies of the run store.
+    #[must_use]
+    pub fn ledger_copies(&self) -> PathBuf {
+        self.0.join("ledger-copies")
     }
 
     /// The learner's checkpoints.
@@ -152,11 +179,12 @@ impl RunDir {
         crrl_config::load(&self.config_path(), &Overrides::default())
     }
 
-    /// Where nodes listen, by name; empty before the first `up`.
+    /// Where nodes listen, by name; empty before the first `up`. In the folder of a node elsewhere, where
+    /// they are reached from there.
     ///
     /// # Errors
     /// A file that is there but cannot be read.
-    pub fn addresses(&self) -> Result<BTreeMap<NodeName, SocketAddr>, RunDirError> {
+    pub fn addresses(&self) -> Result<BTreeMap<NodeName, HostPort>, RunDirError> {
         let path = self.addresses_path();
         let wrap = |source| RunDirError { what: "read", path: path.clone(), source };
         match fs::read(&path) {
@@ -173,13 +201,14 @@ impl RunDir {
     ///
     /// # Errors
     /// A file that is there but cannot be read.
-    pub fn dialled(&self) -> Result<BTreeMap<NodeName, SocketAddr>, RunDirError> {
+    pub fn dialled(&self) -> Result<BTreeMap<NodeName, HostPort>, RunDirError> {
         let mut addresses = self.addresses()?;
-        for address in addresses.values_mut().filter(|address| address.ip().is_unspecified()) {
-            address.set_ip(match address {
-                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-            });
+        for at in addresses.values_mut().filter(|at| at.is_unspecified()) {
+            let here: IpAddr = match at.socket_addr() {
+                Some(address) if address.is_ipv6() => Ipv6Addr::LOCALHOST.into(),
+                _ => Ipv4Addr::LOCALHOST.into(),
+            };
+            *at = Host::Ip(here).with_port(at.port());
         }
         Ok(addresses)
     }
@@ -250,5 +279,24 @@ mod tests {
         let lives: Vec<u64> =
             (0..3).map(|_| run.next_life(&"rollout-0".into()).expect("writable")).collect();
         assert_eq!(lives, [1, 2, 3]);
+    }
+
+    #[test]
+    fn every_fault_that_is_to_end_is_found_and_none_of_another_node() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let run = RunDir::new(folder.path());
+        assert_eq!(run.lifts_wanted("rollout-1"), [], "no node has lived yet");
+        let wanted = [
+            (7, run.lift_wanted("rollout-1", 7)),
+            (u64::MAX, run.lift_wanted("rollout-1", u64::MAX)),
+        ];
+        let others = [run.lift_wanted("rollout-10", 8), run.restart_wanted("rollout-1")];
+        for path in wanted.iter().map(|(_, path)| path).chain(&others) {
+            write_atomic(path, b"").expect("writable");
+        }
+        run.next_life(&"rollout-1".into()).expect("writable");
+        let mut found = run.lifts_wanted("rollout-1");
+        found.sort();
+        assert_eq!(found, wanted);
     }
 }

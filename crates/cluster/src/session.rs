@@ -2,9 +2,9 @@
 //!
 //! Stands where the stock node server would: that one insists on a TCP listener, and of two
 //! connections of one name keeps the one with the smaller random number, so that a node that was
-//! restarted is a coin flip. Here whoever was greeted last in [`crate::join`] wins, and that was
-//! decided before a session opens.
+//! restarted is a coin flip. Here [`crate::join`] says whose the name is, before a session opens.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -19,6 +19,7 @@ use ractor_cluster::{ClusterBidiStream, NetworkStream, NodeServerMessage, NodeSe
 use tokio::sync::watch;
 
 use crate::peer::lock;
+use crate::probe::{Probe, Watched};
 
 /// Largest frame of the control stream; senders keep under 256 KiB.
 const FRAME_BYTES_MAX: u64 = 4 << 20;
@@ -51,9 +52,27 @@ pub(crate) type States = Arc<Mutex<HashMap<String, watch::Sender<SessionState>>>
 pub(crate) async fn spawn(
     name: NodeName,
     states: States,
+    watched: Watched,
 ) -> Result<ActorRef<NodeServerMessage>, SpawnErr> {
-    let (actor, _) = Actor::spawn(None, Sessions { name, states }, ()).await?;
+    let probe = Probe::naming(Sessions { name, states }, watched, name_of);
+    let (actor, _) = Actor::spawn(None, probe, ()).await?;
     Ok(actor)
+}
+
+/// What a message is called; ractor's cannot be printed.
+fn name_of(message: &NodeServerMessage) -> Cow<'static, str> {
+    Cow::Borrowed(match message {
+        NodeServerMessage::ConnectionOpened { .. } => "ConnectionOpened",
+        NodeServerMessage::ConnectionOpenedExternal { .. } => "ConnectionOpenedExternal",
+        NodeServerMessage::ConnectionAuthenticated(_) => "ConnectionAuthenticated",
+        NodeServerMessage::ConnectionReady(_) => "ConnectionReady",
+        NodeServerMessage::CheckSession { .. } => "CheckSession",
+        NodeServerMessage::UpdateSession { .. } => "UpdateSession",
+        NodeServerMessage::GetSessions(_) => "GetSessions",
+        NodeServerMessage::SubscribeToEvents { .. } => "SubscribeToEvents",
+        NodeServerMessage::UnsubscribeToEvents(_) => "UnsubscribeToEvents",
+        NodeServerMessage::PortChanged { .. } => "PortChanged",
+    })
 }
 
 /// Restarts: never; when it ends the node has to. Its sessions end with it.

@@ -2,7 +2,7 @@
 //! that is too often.
 //!
 //! A child that ends by itself, without failing, is not started again; neither is one that was stopped
-//! by an order, until another order says so.
+//! by an order, until another order says so. Neither is taken along when others are restarted.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,8 +43,9 @@ impl ChildSpec {
     }
 }
 
-/// Restarts: by its own supervisor, if it has one. Give the children their order: with
-/// [`Strategy::RestForOne`] later ones may rely on earlier ones.
+/// Restarts: by its own supervisor, if it has one: a supervisor may be a child. Give the children their
+/// order: with [`Strategy::RestForOne`] later ones may rely on earlier ones, with
+/// [`Strategy::OneForAll`] all on each other.
 pub struct Supervisor;
 
 /// What a supervisor starts with.
@@ -115,6 +116,8 @@ impl ractor::Message for SupervisorMsg {}
 struct Child {
     spec: ChildSpec,
     running: Option<ActorCell>,
+    /// It ended by itself, or an order stopped it: it stays away until it is asked for.
+    is_done: bool,
     restarts: u32,
 }
 
@@ -145,7 +148,7 @@ impl Actor for Supervisor {
             let cell = (spec.start)(myself.get_cell()).await.map_err(|error| {
                 ActorProcessingErr::from(format!("{} did not start: {error}", spec.name))
             })?;
-            up.push(Child { spec, running: Some(cell), restarts: 0 });
+            up.push(Child { spec, running: Some(cell), is_done: false, restarts: 0 });
         }
         Ok(SupervisorState {
             children: up,
@@ -206,6 +209,7 @@ impl Actor for Supervisor {
                 if let Some(child) = state.index(actor.get_id()) {
                     let child = &mut state.children[child];
                     child.running = None;
+                    child.is_done = true;
                     tracing::debug!(child = child.spec.name, ?reason, "ended by itself");
                 }
                 Ok(())
@@ -234,14 +238,15 @@ async fn failed(
     let name = state.children[index].spec.name.clone();
     let jitter = state.rng.random();
     match state.restarts.failed(index, state.started.elapsed(), jitter) {
-        Verdict::Restart { children, after } => {
+        Verdict::Restart { mut children, after } => {
+            children.retain(|other| !state.children[*other].is_done);
             tracing::warn!(
                 child = name,
                 error,
                 after_ms = after.as_millis() as u64,
                 "failed; will be restarted"
             );
-            // Those that relied on it are stopped at once, the last first.
+            // Those that may rely on it are stopped at once, the last first.
             for later in children.iter().rev() {
                 if let Some(cell) = state.children[*later].running.take() {
                     stop(&cell, "restarted with another").await;
@@ -273,6 +278,7 @@ async fn carry_out(
         (ChildOrder::Stop | ChildOrder::Kill, None) => return Ok(Err(OrderError::NotRunning)),
         (ChildOrder::Stop, Some(cell)) => {
             state.children[index].running = None;
+            state.children[index].is_done = true;
             stop(&cell, "stopped by an order").await;
         }
         (ChildOrder::Kill, Some(cell)) => {
@@ -281,7 +287,8 @@ async fn carry_out(
             failed(myself, cell.get_id(), "killed by an order", state).await?;
         }
         (ChildOrder::Restart, _) => {
-            let children: Vec<usize> = state.restarts.with(index).collect();
+            let wanted = |other: &usize| *other == index || !state.children[*other].is_done;
+            let children: Vec<usize> = state.restarts.with(index).filter(wanted).collect();
             for later in children.iter().rev() {
                 if let Some(cell) = state.children[*later].running.take() {
                     stop(&cell, "restarted by an order").await;
@@ -306,6 +313,7 @@ async fn restart(
         match (child.spec.start)(myself.get_cell()).await {
             Ok(cell) => {
                 child.restarts += 1;
+                child.is_done = false;
                 tracing::info!(child = child.spec.name, restarts = child.restarts, "restarted");
                 child.running = Some(cell);
             }
@@ -420,6 +428,80 @@ mod tests {
         until(|| log.lock().unwrap().len() == 7).await;
         let names: Vec<String> = started();
         assert_eq!(names, ["a", "b", "a", "a", "a", "a", "b"]);
+    }
+
+    fn group(names: &[&str], strategy: Strategy, restarts_max: u32, log: &Log) -> SupervisorArgs {
+        SupervisorArgs {
+            children: names.iter().map(|name| worker(name, log)).collect(),
+            strategy,
+            intensity: Intensity { restarts_max, window: Duration::from_secs(60) },
+            backoff: Backoff { min: Duration::from_millis(1), max: Duration::from_millis(2) },
+            seed: 7,
+            gave_up: Arc::new(|_| ()),
+        }
+    }
+
+    fn names(log: &Log) -> Vec<String> {
+        log.lock().unwrap().iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    #[tokio::test]
+    async fn all_are_restarted_together_but_for_those_that_were_stopped() {
+        let log: Log = Log::default();
+        let args = group(&["a", "b", "c"], Strategy::OneForAll, 5, &log);
+        let (supervisor, _) = Actor::spawn(None, Supervisor, args).await.expect("children start");
+        let order = |child: &str, order: ChildOrder| {
+            let (supervisor, child) = (supervisor.clone(), child.to_owned());
+            async move {
+                let ask = |reply| SupervisorMsg::Order { child, order, reply };
+                let answer = supervisor.call(ask, Some(Duration::from_secs(10))).await;
+                answer.expect("it lives").unwrap()
+            }
+        };
+        fail_newest(&log, "b");
+        until(|| log.lock().unwrap().len() == 6).await;
+        assert_eq!(names(&log), ["a", "b", "c", "a", "b", "c"]);
+        for (name, actor) in &log.lock().unwrap()[..3] {
+            let status = actor.get_status();
+            assert!(status >= ractor::ActorStatus::Stopping, "the first {name} goes on");
+        }
+        assert_eq!(order("c", ChildOrder::Stop).await, Ok(1));
+        fail_newest(&log, "a");
+        until(|| log.lock().unwrap().len() == 8).await;
+        assert_eq!(order("b", ChildOrder::Restart).await, Ok(3));
+        assert_eq!(names(&log)[6..], ["a", "b", "a", "b"]);
+        // Whoever is asked for comes, and with it those that may rely on it.
+        assert_eq!(order("c", ChildOrder::Restart).await, Ok(2));
+        assert_eq!(names(&log)[10..], ["a", "b", "c"]);
+    }
+
+    #[tokio::test]
+    async fn a_supervisor_that_gives_up_is_restarted_by_its_own() {
+        let log: Log = Log::default();
+        let inner = {
+            let log = Arc::clone(&log);
+            ChildSpec::new("group", move |supervisor| {
+                let args = group(&["a", "b"], Strategy::OneForAll, 1, &log);
+                async move {
+                    let (actor, _) =
+                        Actor::spawn_linked(None, Supervisor, args, supervisor).await?;
+                    Ok(actor.get_cell())
+                }
+            })
+        };
+        let args = SupervisorArgs {
+            children: vec![inner, worker("c", &log)],
+            ..group(&[], Strategy::OneForOne, 1, &log)
+        };
+        let (supervisor, _) = Actor::spawn(None, Supervisor, args).await.expect("children start");
+        fail_newest(&log, "a");
+        until(|| log.lock().unwrap().len() == 5).await;
+        fail_newest(&log, "a");
+        until(|| log.lock().unwrap().len() == 7).await;
+        assert_eq!(names(&log), ["a", "b", "c", "a", "b", "a", "b"]);
+        let up = supervisor.call(SupervisorMsg::Children, Some(Duration::from_secs(10))).await;
+        let up = up.expect("it lives").unwrap();
+        assert_eq!(up, [("group".to_owned(), 1), ("c".to_owned(), 0)]);
     }
 
     #[tokio::test]

@@ -8,13 +8,13 @@
 use std::fmt;
 use std::fs;
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crrl_transport::{NoEntropy, Pin, random_bytes};
-use crrl_types::NodeName;
+use crrl_types::{Host, HostName, HostPort, NodeName};
 use data_encoding::BASE32_NOPAD_NOCASE;
 use serde::{Deserialize, Serialize};
 
@@ -22,10 +22,17 @@ use serde::{Deserialize, Serialize};
 pub const PREFIX: &str = "crrl1";
 /// Bytes of its checksum, which tells a token that was cut or mistyped.
 const CHECK_BYTES: usize = 2;
-/// Longest text that is read as one.
-const TEXT_CHARS_MAX: usize = 256;
+/// Longest text that is read as one: with the longest name of a host.
+const TEXT_CHARS_MAX: usize = 600;
 /// How long a token that has expired or was taken is remembered, so that it can be said.
 const KEPT_S: i64 = 7 * 24 * 3600;
+
+/// What a token's first byte says of where to knock: an IPv4 address.
+const FOUR: u8 = 4;
+/// An IPv6 address.
+const SIX: u8 = 6;
+/// A host's name, after a byte that says how long it is. No earlier build knows it.
+const NAMED: u8 = 1;
 
 type Id = [u8; 8];
 type Secret = [u8; 16];
@@ -36,7 +43,7 @@ pub struct Token {
     /// Who is let in.
     pub name: NodeName,
     /// Where.
-    pub address: SocketAddr,
+    pub at: HostPort,
     /// The authority's pin.
     pub pin: Pin,
     id: Id,
@@ -53,8 +60,8 @@ pub struct NotAToken(&'static str);
 pub struct Ticket {
     /// The node.
     pub name: NodeName,
-    /// The address it knocks at: others it dials are reached there too.
-    pub address: IpAddr,
+    /// The machine it knocks at: others it dials are reached there too.
+    pub address: Host,
     /// Hours its certificate is valid.
     pub hours: u32,
     /// Last second the token is good for, since the Unix epoch.
@@ -116,17 +123,23 @@ impl Token {
 
     fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(80);
-        match self.address.ip() {
-            IpAddr::V4(ip) => {
-                bytes.push(4);
+        match self.at.host() {
+            Host::Ip(IpAddr::V4(ip)) => {
+                bytes.push(FOUR);
                 bytes.extend(ip.octets());
             }
-            IpAddr::V6(ip) => {
-                bytes.push(6);
+            Host::Ip(IpAddr::V6(ip)) => {
+                bytes.push(SIX);
                 bytes.extend(ip.octets());
+            }
+            Host::Name(name) => {
+                bytes.push(NAMED);
+                // A name has 254 characters at most.
+                bytes.push(u8::try_from(name.as_str().len()).unwrap_or(u8::MAX));
+                bytes.extend(name.as_str().bytes());
             }
         }
-        bytes.extend(self.address.port().to_be_bytes());
+        bytes.extend(self.at.port().to_be_bytes());
         bytes.extend(self.pin);
         bytes.extend(self.id);
         bytes.extend(self.secret);
@@ -161,7 +174,7 @@ impl fmt::Display for Token {
 /// Without the secret: tokens end up in logs.
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Token({} at {}, {})", self.name, self.address, self.id())
+        write!(f, "Token({} at {}, {})", self.name, self.at, self.id())
     }
 }
 
@@ -181,18 +194,20 @@ impl FromStr for Token {
             return Err(damaged);
         }
         let mut rest = bytes;
-        let ip = match take::<1>(&mut rest).ok_or(damaged.clone())? {
-            [4] => Ipv4Addr::from(take::<4>(&mut rest).ok_or(damaged.clone())?).into(),
-            [6] => IpAddr::from(Ipv6Addr::from(take::<16>(&mut rest).ok_or(damaged.clone())?)),
+        let host = match take::<1>(&mut rest).ok_or(damaged.clone())? {
+            [FOUR] => take::<4>(&mut rest).map(|four| Host::Ip(Ipv4Addr::from(four).into())),
+            [SIX] => take::<16>(&mut rest).map(|six| Host::Ip(Ipv6Addr::from(six).into())),
+            [NAMED] => take_name(&mut rest).map(Host::Name),
             _ => return Err(NotAToken("it is of another build")),
         };
+        let host = host.ok_or(damaged.clone())?;
         let mut parts =
             || Some((take(&mut rest)?, take(&mut rest)?, take(&mut rest)?, take(&mut rest)?));
         let (port, pin, id, secret) = parts().ok_or(damaged.clone())?;
         let name = std::str::from_utf8(rest).ok().filter(|name| crrl_config::is_node_name(name));
         let name = name.ok_or(damaged)?;
-        let address = SocketAddr::new(ip, u16::from_be_bytes(port));
-        Ok(Self { name: name.into(), address, pin, id, secret })
+        let at = host.with_port(u16::from_be_bytes(port));
+        Ok(Self { name: name.into(), at, pin, id, secret })
     }
 }
 
@@ -200,6 +215,13 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     let (first, rest) = bytes.split_first_chunk::<N>()?;
     *bytes = rest;
     Some(*first)
+}
+
+fn take_name(bytes: &mut &[u8]) -> Option<HostName> {
+    let [len] = take::<1>(bytes)?;
+    let (name, rest) = bytes.split_at_checked(len.into())?;
+    *bytes = rest;
+    std::str::from_utf8(name).ok()?.parse().ok()
 }
 
 /// The tokens of a run.
@@ -217,14 +239,14 @@ impl Tokens {
         self.0.join(format!("{id}.{suffix}"))
     }
 
-    /// Makes a token for whoever is to be let in at `address`, on disk before it is returned.
+    /// Makes a token for whoever is to be let in there, on disk before it is returned.
     ///
     /// # Errors
     /// [`MintError`].
     pub fn mint(
         &self,
         ticket: Ticket,
-        address: SocketAddr,
+        at: HostPort,
         pin: Pin,
         now_s: i64,
     ) -> Result<Token, MintError> {
@@ -236,7 +258,7 @@ impl Tokens {
         folder.recursive(true).mode(0o700).create(&self.0).map_err(file(&self.0))?;
         self.forget(now_s);
         let (id, secret) = (random_bytes()?, random_bytes()?);
-        let token = Token { name: ticket.name.clone(), address, pin, id, secret };
+        let token = Token { name: ticket.name.clone(), at, pin, id, secret };
         let kept = Kept { ticket, secret: blake3::hash(&secret).to_string() };
         let json = serde_json::to_vec(&kept).expect("plain data has a text");
         let path = self.path(&token.id(), "json");
@@ -331,23 +353,23 @@ mod tests {
     use super::*;
 
     fn ticket() -> Ticket {
-        let address = IpAddr::from([10, 0, 0, 5]);
+        let address = Host::Ip([10, 0, 0, 5].into());
         Ticket { name: "gpu-box".into(), address, hours: 1, good_until_s: 1000 }
     }
 
     fn minted() -> (tempfile::TempDir, Tokens, Token) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let tokens = Tokens::of(folder.path());
-        let address = "10.0.0.5:7411".parse().expect("an address");
-        let token = tokens.mint(ticket(), address, [3; 16], 0).expect("writable");
+        let at = "10.0.0.5:7411".parse().expect("an address");
+        let token = tokens.mint(ticket(), at, [3; 16], 0).expect("writable");
         (folder, tokens, token)
     }
 
     #[test]
     fn a_token_reads_back_and_a_damaged_one_does_not() {
-        let address = "10.0.0.5:7411".parse().expect("an address");
+        let at = "10.0.0.5:7411".parse().expect("an address");
         let (id, secret) = ([1; 8], [2; 16]);
-        let token = Token { name: "gpu-box".into(), address, pin: [3; 16], id, secret };
+        let token = Token { name: "gpu-box".into(), at, pin: [3; 16], id, secret };
         let text = token.to_string();
         assert!(text.len() < 110, "{} characters", text.len());
         assert_eq!(text.parse::<Token>(), Ok(token.clone()));
@@ -355,8 +377,12 @@ mod tests {
             format!("  {}\n", text.to_uppercase().replacen("CRRL1", "crrl1", 1)).parse(),
             Ok(token.clone())
         );
-        let six = Token { address: "[fe80::1]:9".parse().expect("an address"), ..token.clone() };
-        assert_eq!(six.to_string().parse(), Ok(six));
+        let longest = format!("{}:7411", vec!["n".repeat(62); 4].join("."));
+        for other in ["[fe80::1]:9", "trainer.crrl.svc.cluster.local:7411", &longest] {
+            let at = other.parse().expect("an address");
+            let other = Token { at, ..token.clone() };
+            assert_eq!(other.to_string().parse(), Ok(other));
+        }
         for at in PREFIX.len()..text.len() {
             let mut damaged = text.clone().into_bytes();
             damaged[at] = if damaged[at] == b'a' { b'b' } else { b'a' };
@@ -391,7 +417,7 @@ mod tests {
         // Long after, it is forgotten.
         let later = 1001 + KEPT_S;
         tokens
-            .mint(Ticket { good_until_s: later + 9, ..ticket() }, token.address, [0; 16], later)
+            .mint(Ticket { good_until_s: later + 9, ..ticket() }, token.at, [0; 16], later)
             .expect("writable");
         assert_eq!(take(&id, &secret, "key", 6), Err(NotTaken::Unknown));
     }

@@ -156,12 +156,15 @@ pub fn requests() -> Vec<Vec<u8>> {
     [
         Request::Status,
         Request::Subscribe,
+        Request::StatusTimed,
+        Request::SubscribeTimed,
         Request::Stop { reason: "enough".into() },
         Request::Release { task: TaskId::from("t") },
         Request::Inject { node: "learner".into(), injection },
         Request::Drain { node: "rollout-0".into() },
         Request::Order(Order { target, action }),
         Request::Trace(TraceRequest::of(Target::node("rollout-0"))),
+        Request::Snapshot { target: Target::actor("rollout-0", "rollout") },
     ]
     .map(|request| serde_json::to_vec(&request).expect("plain data has a text"))
     .to_vec()
@@ -188,7 +191,8 @@ pub fn tokens() -> Vec<Vec<u8>> {
         |family: u8, address: &[u8]| [&[family][..], address, &[0x1c, 0xf3], &[7; 40]].concat();
     let named = |head: Vec<u8>| [&head[..], b"guest-1"].concat();
     let (four, six) = (named(head(4, &[10, 0, 0, 5])), named(head(6, &[9; 16])));
-    vec![token::text(four.clone()).into_bytes(), four, six]
+    let by_name = named(head(1, b"\x0btrainer.lan"));
+    vec![token::text(four.clone()).into_bytes(), four, six, by_name]
 }
 
 /// Requests for chunks, answers and offers of an adapter of these bytes, to begin with.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use crrl_cluster::host::{self, Down, Up};
+use crrl_cluster::host::{self, Down, HostError, Up};
 use crrl_cluster::{
     Inbound, Mesh, MeshEvent, MeshOptions, OperatorClient, Router, RunDir, Snapshot, StatusBoard,
 };
@@ -74,6 +74,10 @@ fn prepared(more: &str) -> (tempfile::TempDir, RunDir) {
     (folder, run)
 }
 
+fn up(run: &RunDir) -> Result<Up, HostError> {
+    host::up(run, &host::alone(run)?)
+}
+
 fn until<T>(what: &str, run: &RunDir, look: impl Fn() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
@@ -121,11 +125,11 @@ fn end(pid: u32, signal: Signal) {
 
 fn a_killed_node_comes_back() {
     let (_folder, run) = prepared("");
-    let Up::Started { pid: host } = host::up(&run).expect("comes up") else {
+    let Up::Started { pid: host } = up(&run).expect("comes up") else {
         panic!("nothing ran before")
     };
     let before = until("a ready cluster", &run, || ready(&run));
-    assert_eq!(host::up(&run).expect("no error"), Up::Already { pid: host });
+    assert_eq!(up(&run).expect("no error"), Up::Already { pid: host });
     let old = before.nodes.iter().find(|n| n.node.as_str() == "rollout-1").expect("reports");
     end(old.pid, Signal::SIGKILL);
     let new = until("a restarted node", &run, || {
@@ -155,7 +159,7 @@ fn a_killed_node_comes_back() {
 
 fn nodes_die_with_their_host() {
     let (_folder, run) = prepared("");
-    let Up::Started { pid: host } = host::up(&run).expect("comes up") else {
+    let Up::Started { pid: host } = up(&run).expect("comes up") else {
         panic!("nothing ran before")
     };
     let pids = pids(&run);
@@ -163,7 +167,7 @@ fn nodes_die_with_their_host() {
     end(host, Signal::SIGKILL);
     until("the end of every node", &run, || (!pids.iter().any(|pid| is_alive(*pid))).then_some(()));
     assert_eq!(host::down(&run).expect("no error"), Down::NotRunning);
-    assert!(matches!(host::up(&run).expect("comes up again"), Up::Started { .. }));
+    assert!(matches!(up(&run).expect("comes up again"), Up::Started { .. }));
     until("a ready cluster", &run, || ready(&run));
     host::down(&run).expect("goes down");
 }
@@ -189,7 +193,10 @@ fn a_tied_host_goes_away() {
 
 /// Brings a tied cluster up and waits for its own end.
 fn up_tied(dir: &str) -> ExitCode {
-    let (_, tie) = host::up_tied(&RunDir::new(dir)).expect("comes up");
+    let run = RunDir::new(dir);
+    let alone = host::alone(&run).expect("nobody else brings it up");
+    let (_, tie) = host::up_tied(&run, &alone).expect("comes up");
+    drop(alone);
     assert!(tie.is_some());
     let mut line = String::new();
     let _ = std::io::stdin().read_line(&mut line);
@@ -204,7 +211,7 @@ fn a_broken_node_is_given_up() {
         + &node("crashes", "\"rollout\"")
         + &node("hopeless", "\"rollout\"");
     let (_folder, run) = prepared(&more);
-    host::up(&run).expect("comes up");
+    up(&run).expect("comes up");
     let state = until("two nodes that are given up", &run, || {
         let state = host::state(&run).ok()?;
         (state.nodes.iter().filter(|n| n.given_up).count() == 2).then_some(state)
@@ -222,7 +229,7 @@ fn on_every_address() {
     let text = std::fs::read_to_string(run.config_path()).expect("is there");
     let text = text.replace("[cluster]", "[cluster]\nlisten = \"0.0.0.0:0\"");
     std::fs::write(run.config_path(), text).expect("can be written");
-    host::up(&run).expect("comes up");
+    up(&run).expect("comes up");
     until("a ready cluster", &run, || ready(&run));
     assert_eq!(host::down(&run).expect("goes down"), Down::Asked);
 }
@@ -234,7 +241,7 @@ fn a_port_in_use() {
     let text = std::fs::read_to_string(run.config_path()).expect("is there");
     let text = text.replace("[cluster]", &format!("[cluster]\nlisten = \"{address}\""));
     std::fs::write(run.config_path(), text).expect("can be written");
-    let error = host::up(&run).expect_err("the port is taken").to_string();
+    let error = up(&run).expect_err("the port is taken").to_string();
     assert!(error.contains(&format!("UDP port {}", address.port())), "{error}");
 }
 

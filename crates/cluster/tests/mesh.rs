@@ -13,6 +13,7 @@ use crrl_cluster::{
 use crrl_config::ClusterConfig;
 use crrl_control::wire::{NodeRole, Wire};
 use crrl_transport::{Authority, Door, Facts, NetThread, Pending, Protocols, Validity};
+use crrl_types::actor::{ActorReport, ActorState};
 use crrl_types::fault::{Fault, Injection};
 use crrl_types::{AdapterManifest, Digest, EpisodeId, NodeName, Sampling};
 use tokio::sync::{broadcast, mpsc};
@@ -69,7 +70,7 @@ impl World {
 
     async fn worker(&self, name: &str, role: &str, life: u64, at: SocketAddr) -> Member {
         let mut options = self.options(name, role, life);
-        options.dial = vec![(self.name("coordinator"), at)];
+        options.dial = vec![(self.name("coordinator"), at.into())];
         start(options).await.expect("joins")
     }
 }
@@ -142,31 +143,6 @@ async fn what_a_certificate_does_not_allow_is_dropped() {
     worker.mesh.cast(&name, Wire::Credit { episodes: 1 }).expect("connected");
     assert_eq!(coordinator.message().await.wire, Wire::Credit { episodes: 1 });
     assert_eq!(coordinator.mesh.router().refused(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_of_the_same_name_takes_over_if_its_life_is_newer() {
-    let world = World::new();
-    let (mut coordinator, at) = world.coordinator().await;
-    let first = world.worker("rollout", "rollout", 1, at).await;
-    assert_eq!(coordinator.is_up().await.1, 1);
-    let mut second = world.worker("rollout", "rollout", 2, at).await;
-    assert!(matches!(coordinator.event().await, MeshEvent::PeerDown { .. }));
-    assert_eq!(coordinator.is_up().await.1, 2);
-    // The first dials again, many times, and is told that it is an older life: the second stays.
-    let until = std::time::Instant::now() + Duration::from_secs(1);
-    let mut n = 0;
-    while std::time::Instant::now() < until {
-        coordinator.mesh.cast(&world.name("rollout"), ack(n)).expect("connected");
-        assert_eq!(second.message().await.wire, ack(n));
-        n += 1;
-    }
-    let changed = coordinator.events.try_recv();
-    assert!(matches!(changed, Err(broadcast::error::TryRecvError::Empty)), "{changed:?}");
-    first.mesh.stop("the test is over").await;
-    second.mesh.stop("the test is over").await;
-    assert!(matches!(coordinator.event().await, MeshEvent::PeerDown { .. }));
-    assert!(coordinator.mesh.cast(&world.name("rollout"), ack(0)).is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -269,7 +245,7 @@ async fn a_node_of_the_build_before_takes_part_and_is_sent_only_what_it_knows() 
     let (mut coordinator, at) = world.coordinator().await;
     let mut options = world.options("rollout", "rollout", 1);
     options.transport.protocols = Protocols { newest: 3, oldest: 3 };
-    options.dial = vec![(world.name("coordinator"), at)];
+    options.dial = vec![(world.name("coordinator"), at.into())];
     let mut old = start(options).await.expect("joins");
     let mut new = world.worker("learner", "learner", 1, at).await;
     for _ in 0..2 {
@@ -284,6 +260,9 @@ async fn a_node_of_the_build_before_takes_part_and_is_sent_only_what_it_knows() 
     assert!(matches!(refused, CastError::TooOld(_)), "{refused}");
     let lift = coordinator.mesh.cast(&world.name("rollout"), Wire::Lift { id: 7 });
     assert!(matches!(lift, Err(CastError::TooOld(_))), "{lift:?}");
+    let wanted = Wire::SnapshotWanted { id: 8, actor: "rollout".into() };
+    let wanted = coordinator.mesh.cast(&world.name("rollout"), wanted);
+    assert!(matches!(wanted, Err(CastError::TooOld(_))), "{wanted:?}");
     coordinator.mesh.cast(&world.name("learner"), unknown()).expect("known");
     assert_eq!(new.message().await.wire, unknown());
     // What both know goes both ways, small and large.
@@ -294,6 +273,40 @@ async fn a_node_of_the_build_before_takes_part_and_is_sent_only_what_it_knows() 
     assert_eq!(old.message().await.wire, large);
     old.mesh.cast(&world.name("coordinator"), Wire::Credit { episodes: 3 }).expect("known");
     assert_eq!(coordinator.message().await.wire, Wire::Credit { episodes: 3 });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_actors_of_the_mesh_itself_are_seen_at_work_and_when_they_have_ended() {
+    let world = World::new();
+    let (mut coordinator, at) = world.coordinator().await;
+    let mut options = world.options("rollout", "rollout", 1);
+    options.dial = vec![(world.name("coordinator"), at.into())];
+    let probes = options.probes.clone();
+    let mut worker = start(options).await.expect("joins");
+    coordinator.is_up().await;
+    worker.is_up().await;
+    for n in 0..20 {
+        coordinator.mesh.cast(&world.name("rollout"), ack(n)).expect("connected");
+    }
+    for _ in 0..20 {
+        worker.message().await;
+    }
+    let until = async |name: &str, what: fn(&ActorReport) -> bool| {
+        let seen = async {
+            while !probes.report().iter().any(|seen| seen.name == name && what(seen)) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let seen = tokio::time::timeout(DEADLINE, seen).await;
+        assert!(seen.is_ok(), "{name}: {:?}", probes.report());
+    };
+    until("inbox", |seen| seen.handled >= 20 && seen.state == ActorState::Idle).await;
+    until("sessions", |seen| seen.handled > 0 && seen.state == ActorState::Idle).await;
+    let inbox = probes.report().into_iter().find(|seen| seen.name == "inbox").expect("is there");
+    assert_eq!((inbox.kind.as_str(), inbox.parent), ("Inbox", None));
+    worker.mesh.stop("enough").await;
+    until("inbox", |seen| seen.state == ActorState::Stopped).await;
+    until("sessions", |seen| seen.state == ActorState::Stopped).await;
 }
 
 #[test]
@@ -340,7 +353,7 @@ async fn certificates_are_renewed_again_and_again_and_nobody_is_dropped_for_it()
     let at = coordinator.mesh.local_addr().expect("is bound");
     let mut options = world.options("rollout", "rollout", 1);
     issue(&mut options, "rollout");
-    options.dial = vec![(world.name("coordinator"), at)];
+    options.dial = vec![(world.name("coordinator"), at.into())];
     let theirs = options.clone();
     let mut worker = start(options).await.expect("joins");
     coordinator.is_up().await;
@@ -378,7 +391,7 @@ async fn a_node_whose_certificate_ran_out_while_nobody_could_renew_it_says_so() 
     Authority::open_or_create(&world.tls())
         .and_then(|a| a.issue_for(&options.name, &["rollout".to_owned()], options.certificate))
         .expect("can be issued");
-    options.dial = vec![(world.name("coordinator"), SocketAddr::from(([127, 0, 0, 1], 9)))];
+    options.dial = vec![(world.name("coordinator"), SocketAddr::from(([127, 0, 0, 1], 9)).into())];
     let worker = start(options.clone()).await.expect("is valid still");
     within(worker.mesh.expired()).await;
     let refused = start(options).await.err().expect("has expired").to_string();
@@ -413,7 +426,8 @@ async fn a_token_lets_one_node_in_once() {
     let guest = format!("guest-{number}");
     let name = NodeName::from(guest.as_str());
     let hour = Duration::from_secs(3600);
-    let token = admission::token(&run, &name, None, 1, hour).expect("the run is up");
+    let here = "localhost".parse().expect("a name");
+    let token = admission::token(&run, &name, Some(&here), 1, hour).expect("the run is up");
     let token = token.to_string().parse().expect("reads back");
     let theirs = RunDir::new(folder.path().join("elsewhere"));
     admission::knock(&token, &pending(&theirs, &guest)).await.expect("is let in");
@@ -458,13 +472,17 @@ async fn the_door_is_narrow() {
     let token = admission::token(&run, &"guest".into(), None, 1, Duration::from_secs(60));
     let token = token.expect("the run is up");
     let net = NetThread::start("test").expect("a thread");
-    let knock = || Door::knock(&net, token.address, token.pin, Duration::from_secs(10));
+    let knock = || Door::knock_host(&net, &token.at, token.pin, Duration::from_secs(10));
     // Whoever talks too much is shown out.
     let door = knock().await.expect("the right pin");
     let (mut send, mut recv) = door.quic.open_bi().await.expect("one stream is allowed");
     let _ = send.write_all(&(1_u32 << 20).to_be_bytes()).await;
     let _ = send.write_all(&vec![7; 1 << 20]).await;
-    assert!(within(recv.read_to_end(1 << 20)).await.is_err(), "was answered");
+    let told = within(recv.read_to_end(1 << 20)).await;
+    assert!(
+        told.is_ok_and(|told| told.is_empty()) || door.quic.close_reason().is_some(),
+        "answered"
+    );
     let closed = within(door.quic.closed()).await.to_string();
     assert!(closed.contains("1048576 bytes where 8192 are allowed"), "{closed}");
     // Whoever says nothing holds a place for a while; no more than a few may.

@@ -232,7 +232,7 @@ async fn nobody_without_the_role_gets_a_byte_and_a_relay_takes_no_peers() {
     assert!(report.blamed[0].reason.contains("does not allow"), "{report:?}");
     let at = relay.local_addr().expect("is bound");
     let to = relay.name().clone();
-    let intruder = world.node("intruder", "coordinator", |o| o.dial = vec![(to, at)]).await;
+    let intruder = world.node("intruder", "coordinator", |o| o.dial = vec![(to, at.into())]).await;
     let mut events = relay.events();
     // Something that is let in, for comparison.
     relay.weights().depot().put(&offer.whole, &bytes);

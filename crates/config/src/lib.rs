@@ -18,7 +18,7 @@ pub use load::{ConfigError, Overrides, load, parse};
 pub use validate::is_node_name;
 
 pub use sections::{
-    AgentSection, CERTIFICATE_HOURS, ClusterConfig, ClusterSection, EngineSection, LearnerSection,
-    LoraSection, ModelSection, Node, Objective, Role, RolloutSection, RunSection, SandboxSection,
-    Schedule, TasksSection,
+    AdapterDtype, AgentSection, CERTIFICATE_HOURS, ClusterConfig, ClusterSection, EngineSection,
+    LearnerSection, LoraSection, ModelSection, Node, Objective, Role, RolloutSection, RunSection,
+    SandboxSection, Schedule, TasksSection,
 };

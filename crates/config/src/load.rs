@@ -168,6 +168,8 @@ fn nearest(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use crate::sections::AdapterDtype;
+
     use super::*;
 
     fn read(text: &str, flags: &[&str]) -> Result<ClusterConfig, ConfigError> {
@@ -193,6 +195,18 @@ mod tests {
         let error =
             read("[run]\nsteps = \"many\"\n", &[]).expect_err("must be refused").to_string();
         assert!(error.starts_with("cluster.toml:2:9: invalid type"), "{error}");
+    }
+
+    #[test]
+    fn the_type_adapters_travel_in_is_one_of_two() {
+        let of = |text: &str| read(text, &[]).map(|config| config.learner.adapter_dtype);
+        assert_eq!(of("").expect("the default"), AdapterDtype::F32);
+        let bf16 = of("[learner]\nadapter_dtype = \"bf16\"\n").expect("a type");
+        assert_eq!(bf16, AdapterDtype::Bf16);
+        let error = of("[learner]\nadapter_dtype = \"float16\"\n").expect_err("no such type");
+        let error = error.to_string();
+        assert!(error.starts_with("cluster.toml:2:"), "{error}");
+        assert!(error.ends_with("unknown value `float16`; known here: f32, bf16"), "{error}");
     }
 
     #[test]

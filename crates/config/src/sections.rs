@@ -51,11 +51,14 @@ pub struct RunSection {
     pub seed: u64,
     /// Train and roll out in turns instead of at the same time.
     pub sync: bool,
+    /// Last good copies of the ledger that are kept, for `crrl train --resume --ledger last-good`; 0 keeps
+    /// none. Each takes as much room as the ledger.
+    pub ledger_copies: u32,
 }
 
 impl Default for RunSection {
     fn default() -> Self {
-        Self { dir: "runs/default".into(), steps: 100, seed: 0, sync: false }
+        Self { dir: "runs/default".into(), steps: 100, seed: 0, sync: false, ledger_copies: 2 }
     }
 }
 
@@ -195,6 +198,8 @@ pub struct RolloutSection {
     pub late: Late,
     /// An attempt that takes this many times the median is handed to a second node as well; 0 never.
     pub duplicate_after: f64,
+    /// A task is handed out no more once this many nodes have died while they worked on it.
+    pub quarantine_after: u32,
 }
 
 impl RolloutSection {
@@ -223,6 +228,7 @@ impl Default for RolloutSection {
             group_min: 0,
             late: Late::Drop,
             duplicate_after: 0.0,
+            quarantine_after: 3,
         }
     }
 }
@@ -296,6 +302,16 @@ pub enum Schedule {
     Cosine,
 }
 
+/// Type of an adapter's numbers on its way to engines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdapterDtype {
+    /// As the learner has them.
+    F32,
+    /// Rounded to bfloat16, to the nearest and ties to even: half the bytes.
+    Bf16,
+}
+
 /// How the policy is updated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -334,6 +350,9 @@ pub struct LearnerSection {
     pub checkpoint_activations: bool,
     /// Checkpoints kept; one is written with every optimizer step.
     pub checkpoints_kept: u32,
+    /// Type adapters travel in. Master weights, moments and checkpoints are f32 whatever it is; with
+    /// `bf16` engines sample with weights off by up to 1/256 of each value.
+    pub adapter_dtype: AdapterDtype,
 }
 
 impl Default for LearnerSection {
@@ -356,6 +375,7 @@ impl Default for LearnerSection {
             micro_batch_tokens: 10_240,
             checkpoint_activations: false,
             checkpoints_kept: 3,
+            adapter_dtype: AdapterDtype::F32,
         }
     }
 }
@@ -413,8 +433,8 @@ pub struct ClusterSection {
     /// Hours a node's certificate is valid. The running cluster renews it when a third is left; a
     /// node that was away for longer needs another token.
     pub certificate_hours: u32,
-    /// Address others reach this machine at, where it listens on every address; empty asks the
-    /// machine that is started over ssh.
+    /// Address or host name others reach this machine at, where it listens on every address; empty
+    /// asks the machine that is started over ssh. A name is looked up by the others, at every dial.
     pub address: String,
     /// ssh's configuration file; empty takes ssh's own (`~/.ssh/config`).
     pub ssh_config: PathBuf,

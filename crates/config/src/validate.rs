@@ -11,8 +11,12 @@ use crate::sections::{ClusterConfig, Node, Role};
 const CERTIFICATE_HOURS_MAX: u32 = 24 * 3650;
 /// Longest wait for room on a full disk: a day.
 const DISK_WAIT_MAX_S: f64 = 86_400.0;
+/// Most nodes a task may be the end of before it is handed out no more.
+const QUARANTINE_AFTER_MAX: u32 = 100;
 /// Least memory a node is given: program, runtime and the smallest model.
 const MEMORY_MIN_MIB: u64 = 64;
+/// Copies of the ledger that may be kept: each is as large as the ledger.
+const LEDGER_COPIES_MAX: u32 = 64;
 /// Longest name of a node; a certificate's subject name allows 64.
 const NAME_CHARS_MAX: usize = 48;
 
@@ -25,6 +29,15 @@ pub fn validate(config: &ClusterConfig) -> Vec<String> {
             problems.push(message);
         }
     };
+
+    let copies = config.run.ledger_copies;
+    check(
+        copies <= LEDGER_COPIES_MAX,
+        format!(
+            "run.ledger_copies is {copies}: at most {LEDGER_COPIES_MAX} are kept, each as large as the \
+             ledger"
+        ),
+    );
 
     let rollout = &config.rollout;
     check(
@@ -76,6 +89,13 @@ pub fn validate(config: &ClusterConfig) -> Vec<String> {
         rollout.duplicate_after == 0.0
             || rollout.duplicate_after >= 1.0 && rollout.duplicate_after.is_finite(),
         format!("rollout.duplicate_after is {}: it is 0, or 1 or more", rollout.duplicate_after),
+    );
+    check(
+        (1..=QUARANTINE_AFTER_MAX).contains(&rollout.quarantine_after),
+        format!(
+            "rollout.quarantine_after is {}: it lies from 1 to {QUARANTINE_AFTER_MAX} nodes",
+            rollout.quarantine_after
+        ),
     );
 
     let agent = &config.agent;
@@ -207,8 +227,12 @@ pub fn validate(config: &ClusterConfig) -> Vec<String> {
         ),
     );
     check(
-        cluster.address.is_empty() || cluster.address.parse::<std::net::IpAddr>().is_ok(),
-        format!("cluster.address is {:?}: it is an address, such as 10.0.0.5", cluster.address),
+        cluster.address.is_empty() || cluster.address.parse::<crrl_types::Host>().is_ok(),
+        format!(
+            "cluster.address is {:?}: it is an IP address or a host name, such as 10.0.0.5 or \
+             trainer.lan",
+            cluster.address
+        ),
     );
     check(
         (0.0..=DISK_WAIT_MAX_S).contains(&cluster.disk_wait_s),
@@ -408,6 +432,32 @@ mod tests {
         let mut wrong = config;
         wrong.node[3].host = None;
         assert!(validate(&wrong).iter().any(|p| p.contains("has dir and no host")));
+    }
+
+    #[test]
+    fn a_task_is_quarantined_after_one_node_at_least_and_some_time() {
+        for (after, is_good) in [(0, false), (1, true), (100, true), (101, false)] {
+            let mut config = ClusterConfig::default();
+            config.learner.micro_batch_tokens = config.agent.tokens_max;
+            config.rollout.quarantine_after = after;
+            let problems = validate(&config);
+            assert_eq!(problems.is_empty(), is_good, "{after}: {problems:?}");
+            assert!(is_good || problems[0].contains("rollout.quarantine_after"), "{problems:?}");
+        }
+    }
+
+    #[test]
+    fn the_address_of_this_machine_may_be_a_name() {
+        for (address, is_good) in
+            [("", true), ("10.0.0.5", true), ("trainer.lan", true), ("10.0.0.300", false)]
+        {
+            let mut config = ClusterConfig::default();
+            config.learner.micro_batch_tokens = config.agent.tokens_max;
+            config.cluster.address = address.into();
+            let problems = validate(&config);
+            assert_eq!(problems.is_empty(), is_good, "{address}: {problems:?}");
+            assert!(is_good || problems[0].contains("cluster.address"), "{problems:?}");
+        }
     }
 
     #[test]

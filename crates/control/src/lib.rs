@@ -11,6 +11,7 @@
 //! - [`resilience`]: what a fault did to a run
 //! - [`rights`]: what the role in a person's certificate allows
 //! - [`trace`]: which messages a trace shows, and when it has had enough
+//! - [`mod@restore`]: a ledger that is lost, made again from its last good copy
 //! - [`mod@audit`]: whether a run kept its promises, from what it left behind
 //!
 //! This crate never does I/O and never reads a clock.
@@ -22,6 +23,7 @@ pub mod ledger;
 pub mod parameter_server;
 pub mod plan;
 pub mod resilience;
+pub mod restore;
 pub mod results;
 pub mod rights;
 pub mod trace;

@@ -4,11 +4,11 @@
 //! its JSON line. A message that does not fit a control frame ([`FRAME_BYTES_MAX`]) travels as a
 //! blob on the bulk connection.
 
-use crrl_types::actor::{ActorReport, ActorState, EpisodeReport};
+use crrl_types::actor::{ActorReport, ActorState, EpisodeReport, SnapshotAnswer};
 use crrl_types::fault::{Fault, FaultSeen, Injection};
 use crrl_types::{
     AdapterManifest, AdapterVersion, Digest, EpisodeId, GroupId, JournalEntry, NodeName, Order,
-    OrderAnswer, Sampling, Step, TaskId, Timing, TraceRequest, Traced, Trajectory,
+    OrderAnswer, Sampling, Step, TaskId, Timing, TraceRequest, Traced, Trajectory, Vitals,
 };
 use crrl_weights::{Offer, Report, Source};
 use serde::{Deserialize, Serialize};
@@ -279,6 +279,19 @@ pub enum Wire {
     // Faults (since protocol version 4).
     /// The fault of this number is to end before its time. Whoever has none of it does nothing.
     Lift { id: u64 },
+
+    // State of actors (since protocol version 4).
+    /// Coordinator to a node: somebody who may wants to see what this actor has published of its
+    /// state. Answered by [`Wire::Snapshot`].
+    SnapshotWanted { id: u64, actor: String },
+    /// Node to coordinator: that state, or why there is none.
+    Snapshot { id: u64, answer: Box<SnapshotAnswer> },
+
+    // What nodes measure (since protocol version 4).
+    /// Node to coordinator, after each [`Wire::Report`]: what it measures of itself, its clock as it
+    /// sent this (microseconds since the Unix epoch), and for how long it has been saying what it is
+    /// doing. Never answered; lost, the next one says it.
+    Vitals { sent_us: u64, activity_ms: u64, vitals: Vitals },
 }
 
 fn is_slow_tools(fault: Fault) -> bool {
@@ -298,7 +311,7 @@ impl Wire {
             Self::Activated { .. } => role == Rollout,
             Self::AdapterWanted { .. } => matches!(role, Rollout | Learner),
             Self::BatchWanted(_) | Self::Committed { .. } => role == Learner,
-            Self::Report(_) => !is_tool(role),
+            Self::Report(_) | Self::Vitals { .. } => !is_tool(role),
             Self::Release { .. } => role == Operator,
             Self::Inject(_) | Self::Lift { .. } => matches!(role, Coordinator | Chaos),
             Self::JoinWanted
@@ -314,8 +327,11 @@ impl Wire {
             Self::AdapterOffer { .. } => role == ParameterServer,
             Self::AdapterArrived { .. } | Self::RelayAt { .. } => role == Rollout,
             Self::Renew { .. } => !is_tool(role),
-            Self::Order { .. } | Self::Trace { .. } | Self::TraceOff { .. } => role == Coordinator,
-            Self::Ordered { .. } | Self::Traced { .. } => !is_tool(role),
+            Self::Order { .. }
+            | Self::Trace { .. }
+            | Self::TraceOff { .. }
+            | Self::SnapshotWanted { .. } => role == Coordinator,
+            Self::Ordered { .. } | Self::Traced { .. } | Self::Snapshot { .. } => !is_tool(role),
             Self::Renewed { .. } | Self::RenewRefused { .. } => role == Coordinator,
         }
     }
@@ -332,7 +348,8 @@ impl Wire {
             | Self::Ordered { .. }
             | Self::Traced { .. }
             | Self::Timed { .. } => 3,
-            Self::Lift { .. } => 4,
+            Self::Lift { .. } | Self::SnapshotWanted { .. } | Self::Snapshot { .. } => 4,
+            Self::Vitals { .. } => 4,
             // The words are newer than the messages.
             Self::Inject(injection) if is_slow_tools(injection.fault) => 4,
             Self::Report(report) if report.faults.iter().any(|f| is_slow_tools(f.fault)) => 4,

@@ -6,7 +6,8 @@ mod world;
 use crrl_control::audit::{Facts, Invariant, Verdict, audit};
 use crrl_control::ledger::State;
 use crrl_control::plan::{Evaluate, Phase, Plan, StalePolicy, Train};
-use crrl_types::{AdapterVersion, Digest, EpisodeId, EventKind, Sampling};
+use crrl_control::restore::Restored;
+use crrl_types::{AdapterVersion, Digest, EpisodeId, EventKind, Sampling, Step};
 use world::{Faults, World};
 
 fn sound() -> Facts {
@@ -165,6 +166,28 @@ fn a_node_that_goes_back_to_an_older_adapter() {
 }
 
 #[test]
+fn a_node_that_counts_its_lives_anew_begins_with_no_adapter() {
+    let verdict = spoil(|facts| {
+        let newest = facts.setting.published.last().copied().expect("some were");
+        let old = facts.setting.published[0];
+        let peer: crrl_types::NodeName = "rollout-0".into();
+        let mut number = 90_000;
+        for (incarnation, serving) in [(90, newest), (1, old)] {
+            let (version, digest) = (serving.version, serving.digest);
+            for kind in [
+                EventKind::NodeUp { peer: peer.clone(), incarnation },
+                EventKind::Activated { peer: peer.clone(), version, digest },
+            ] {
+                let event = crrl_types::Event { at_ms: 0, node: "coordinator".into(), kind };
+                facts.history.push(crrl_control::audit::Line { number, event: Ok(event) });
+                number += 1;
+            }
+        }
+    });
+    assert!(verdict.ok, "{verdict:#?}");
+}
+
+#[test]
 fn a_token_without_an_adapter_and_one_of_an_unknown_digest() {
     let id = |facts: &Facts| trained(facts);
     let verdict = spoil(|facts| {
@@ -188,6 +211,84 @@ fn tokens_that_are_gone() {
         facts.transcripts.retain(|transcript| transcript.episode != id);
     });
     broken(&verdict, Invariant::I5, "its tokens are not there");
+}
+
+#[test]
+fn tokens_that_were_lost_with_a_damaged_ledger_are_told_of_and_no_others_are_excused() {
+    let lost = |facts: &mut Facts, episode: EpisodeId| {
+        facts.setting.restored.push(Restored {
+            copy: Step(0),
+            step: Step(1),
+            lost: vec![(episode, episode)],
+            lost_trained: 1,
+            ..Restored::default()
+        });
+    };
+    let verdict = spoil(|facts| {
+        let gone = trained(facts);
+        facts.transcripts.retain(|transcript| transcript.episode != gone);
+        lost(facts, gone);
+    });
+    assert!(verdict.ok, "{verdict:#?}");
+    let told = |note: &String| note.contains("the records of 1 episodes were lost");
+    assert!(verdict.notes.iter().any(told), "{:?}", verdict.notes);
+    let verdict = spoil(|facts| {
+        let gone = trained(facts);
+        facts.transcripts.retain(|transcript| transcript.episode != gone);
+        lost(facts, measured(facts));
+    });
+    broken(&verdict, Invariant::I5, "its tokens are not there");
+}
+
+#[test]
+fn numbers_that_were_left_out_when_the_ledger_was_restored_are_not_missing_and_others_are() {
+    let leave_out = |facts: &mut Facts, is_told: bool| {
+        let last = facts.entries.iter().max_by_key(|entry| entry.episode).expect("some").clone();
+        let episode = EpisodeId(last.episode.0 + 5_000);
+        let numbers = (last.episode.next(), EpisodeId(episode.0 - 1));
+        let state = State::Dropped("it stands for others".into());
+        facts.entries.push(crrl_control::ledger::Entry { episode, state, ..last });
+        let skipped = if is_told { vec![numbers] } else { Vec::new() };
+        facts.setting.restored.push(Restored { skipped, ..Restored::default() });
+    };
+    let verdict = spoil(|facts| leave_out(facts, true));
+    assert!(verdict.ok, "{verdict:#?}");
+    let told = |note: &String| note.contains("their numbers may have been given out before");
+    assert!(verdict.notes.iter().any(told), "{:?}", verdict.notes);
+    broken(&spoil(|facts| leave_out(facts, false)), Invariant::I1, "are missing");
+}
+
+#[test]
+fn of_a_step_only_its_checkpoint_knows_nothing_may_count_again() {
+    let forget = |facts: &mut Facts| {
+        let held = facts.setting.checkpoints[0].holds.as_ref().expect("loads").clone();
+        let mut batches = facts.setting.batches.iter_mut();
+        let batch = batches.find(|batch| batch.step == held.step).expect("its batch");
+        let gone = std::mem::take(&mut batch.episodes);
+        for entry in facts.entries.iter_mut().filter(|entry| gone.contains(&entry.episode)) {
+            entry.state = State::Dropped("nobody knows".into());
+        }
+        for line in &mut facts.history {
+            if let Ok(event) = &mut line.event
+                && let EventKind::Trained { episode, .. } = event.kind
+                && gone.contains(&episode)
+            {
+                event.kind = EventKind::Dropped { episode, reason: "nobody knows".into() };
+            }
+        }
+        facts.setting.restored.push(Restored { open: Some(Step(0)), ..Restored::default() });
+    };
+    let verdict = spoil(forget);
+    assert!(verdict.ok, "{verdict:#?}");
+    let told = |note: &String| note.contains("the learner, whose checkpoints were elsewhere");
+    assert!(verdict.notes.iter().any(told), "{:?}", verdict.notes);
+    let verdict = spoil(|facts| {
+        forget(facts);
+        let again = trained(facts);
+        let held = facts.setting.checkpoints[0].holds.as_mut().expect("loads");
+        held.consumed.push(again);
+    });
+    broken(&verdict, Invariant::I2, "whose batch does not name it");
 }
 
 #[test]

@@ -142,3 +142,36 @@ fn what_was_handed_to_an_actor_that_is_no_more_is_handed_out_again() {
     assert_eq!((given, asked), (4, false), "they are not under way any longer");
     assert!(next.is_some_and(|at| at > 10_000), "an answer is not doubted: {next:?}");
 }
+
+#[test]
+fn a_node_that_counts_its_lives_anew_gets_work_once_its_later_life_is_lost() {
+    let plan = Plan::new(1, vec![train(2, 2)]);
+    let mut coordinator = Coordinator::new(plan, vec![vec!["t".into()]]).expect("a good plan");
+    let mut at = |input, ms| -> Vec<Held> {
+        let effects = coordinator.handle(input, Duration::from_millis(ms)).expect("sound");
+        coordinator.check().expect("sound");
+        let given = effects.into_iter().filter_map(|effect| match effect {
+            Effect::Assign(assign) => {
+                Some(Held { episode: assign.episode, attempt: assign.attempt })
+            }
+            _ => None,
+        });
+        given.collect()
+    };
+    let join = |incarnation| Input::Join {
+        from: "rollout-0".into(),
+        incarnation,
+        capacity: 4,
+        holding: Vec::new(),
+        serving: Some(Serving { version: AdapterVersion(0), digest: Digest::default() }),
+    };
+    let request = BatchRequest { step: Step(1), version: AdapterVersion(0) };
+    at(Input::BatchWanted { from: "learner".into(), request }, 0);
+    let before = at(join(3), 1);
+    assert_eq!(before.len(), 4);
+    assert!(at(join(1), 5000).is_empty(), "a word of an earlier life, under way for long");
+    at(Input::NodeDown { node: "rollout-0".into(), reason: "gone".into() }, 6000);
+    let after = at(join(1), 6001);
+    assert_eq!(after.len(), 4);
+    assert!(after.iter().all(|held| !before.contains(held)), "{before:?}: {after:?}");
+}

@@ -42,6 +42,8 @@ assets! {
     "/table.js", JS, "table.js";
     "/map.js", JS, "map.js";
     "/patch.js", JS, "patch.js";
+    "/call.js", JS, "call.js";
+    "/under_way.js", JS, "under_way.js";
     "/views/overview.js", JS, "views/overview.js";
     "/views/actors.js", JS, "views/actors.js";
     "/views/curves.js", JS, "views/curves.js";

@@ -14,6 +14,8 @@
 //! - [`watch`]: the thread that follows a run
 //! - [`pulse`]: what every viewer is sent once a second. Pure
 //! - [`viewers`]: server-sent events, bounded for each viewer
+//! - [`followers`]: the same of one episode under way
+//! - [`under_way`]: what is said of such an episode. Pure
 //! - [`api`]: what scripts and the page ask for, as JSON
 //! - [`excerpt`]: texts of models and tools, cut to a bound. Pure
 //! - [`patch`]: patches, line by line. Pure
@@ -25,6 +27,7 @@
 pub mod api;
 pub mod assets;
 pub mod excerpt;
+pub mod followers;
 pub mod gate;
 pub mod opener;
 pub mod patch;
@@ -32,6 +35,7 @@ pub mod pulse;
 pub mod run;
 pub mod server;
 pub mod token;
+pub mod under_way;
 pub mod viewers;
 pub mod watch;
 

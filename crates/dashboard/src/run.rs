@@ -93,6 +93,12 @@ impl Run {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a cluster of it is looked at.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.seen().link.is_some()
+    }
+
     /// A number that changes when its files do.
     #[must_use]
     pub fn revision(&self) -> u64 {

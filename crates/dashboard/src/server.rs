@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use crate::api::compare::Told;
 use crate::api::{self, Problem};
 use crate::assets;
+use crate::followers::Followers;
 use crate::gate::{self, Knock, Verdict};
 use crate::run::Run;
 use crate::token::Token;
@@ -64,6 +65,7 @@ pub enum StartError {
 pub(crate) struct Shared {
     pub(crate) runs: Vec<(Arc<Run>, Pulses)>,
     pub(crate) viewers: Viewers,
+    pub(crate) followers: Followers,
     pub(crate) readers: Semaphore,
     pub(crate) comparison: Mutex<Option<Told>>,
     token: Token,
@@ -109,6 +111,7 @@ impl Dashboard {
         let shared = Shared {
             runs,
             viewers: Viewers::default(),
+            followers: Followers::default(),
             readers: Semaphore::new(READERS_MAX),
             comparison: Mutex::new(None),
             token,

@@ -65,6 +65,37 @@ export function bytes(n) {
   return mib < 1000 ? `${mib.toFixed(0)} MiB` : `${(mib / 1024).toFixed(1)} GiB`;
 }
 
+/** CPU time, of one core. */
+export const cores = (v) => (v === null || v === undefined ? NONE : `${v.toFixed(0)} %`);
+
+/** GPUs: the first whole, `0: 93 %, 40 of 80 GiB, H100 80GB HBM3`, and how many more there are. */
+export function gpus(list) {
+  if (!list?.length) return NONE;
+  const more = list.length > 1 ? ` (+${list.length - 1})` : "";
+  return gpu(list[0]) + more;
+}
+
+/** One GPU; what it does not measure is absent. */
+export function gpu(one) {
+  const gib = (n) => (n === null || n === undefined ? NONE : (n / (1 << 30)).toFixed(0));
+  const busy = one.busy_percent === null || one.busy_percent === undefined ? NONE : `${one.busy_percent} %`;
+  return `${one.index}: ${busy}, ${gib(one.used_bytes)} of ${gib(one.memory_bytes)} GiB, ${one.name.replace(/^NVIDIA /, "")}`;
+}
+
+/** Two quantiles of a round trip: `0.31 / 4.2 ms`. */
+export function roundTrip(p50, p99) {
+  if (p50 === null || p50 === undefined || p99 === null || p99 === undefined) return NONE;
+  const ms = (v) => v.toFixed(v < 1 ? 2 : v < 10 ? 1 : 0);
+  return `${ms(p50)} / ${ms(p99)} ms`;
+}
+
+/** How far a clock is ahead: `0 ms`, `+940 ms`, `−4.2 s`. */
+export function skew(ms) {
+  if (ms === null || ms === undefined) return NONE;
+  const whole = Math.round(ms);
+  return (whole > 0 ? "+" : whole < 0 ? "−" : "") + duration(Math.abs(whole));
+}
+
 /** Time of day, UTC. */
 export const clock = (ms) => new Date(ms).toISOString().slice(11, 19);
 

@@ -5,7 +5,7 @@ const isField = (element) => element.matches?.("input:not([type=range], [type=ch
 
 /** Rows of the view that can be seen. */
 function rows() {
-  return [...document.querySelectorAll("main [data-row]")].filter((row) => row.offsetParent !== null || row.tagName === "TR");
+  return [...document.querySelectorAll("main [data-row]")].filter((row) => row.checkVisibility?.() ?? row.offsetParent !== null);
 }
 
 function step(by) {

@@ -5,7 +5,7 @@ import { bytes, count, duration, rate } from "/format.js";
 import { short } from "/text.js";
 import { badge } from "/table.js";
 
-const TONES = { ready: "good", starting: "idle", silent: "idle", draining: "idle", lost: "bad", restarting: "warn", "given-up": "bad", ended: "idle" };
+const TONES = { ready: "good", starting: "idle", silent: "idle", draining: "idle", suspended: "idle", left: "idle", lost: "bad", restarting: "warn", "given-up": "bad", ended: "idle" };
 const WORDS = { "given-up": "given up", "ended": "ended" };
 
 /** Which column a node stands in: the work goes from left to right and back. */
@@ -28,7 +28,7 @@ export function nodesOf(pulse, summary) {
     const newest = pulse.progress?.adapter_version ?? 0;
     return pulse.nodes.map((node) => ({
       ...node,
-      stale: node.age_ms > 5000 && !["lost", "restarting", "given-up"].includes(node.state),
+      stale: node.age_ms > 5000 && !["lost", "left", "restarting", "given-up"].includes(node.state),
       behind: node.adapter === null || node.adapter === undefined ? null : Math.max(0, newest - node.adapter),
       faults: faults.filter((fault) => fault.node === node.name && fault.active).length,
     }));

@@ -147,6 +147,12 @@ impl Engine {
         self.sequences.iter().any(|s| s.generation.is_some())
     }
 
+    /// Whether the next step computes more of a sequence than its next token.
+    #[must_use]
+    pub fn prefills(&self) -> bool {
+        self.sequences.iter().any(|s| s.generation.is_some() && s.pending() > 1)
+    }
+
     /// Sequences open.
     #[must_use]
     pub fn open_sequences(&self) -> usize {

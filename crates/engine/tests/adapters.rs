@@ -3,8 +3,9 @@
 mod world;
 
 use crrl_engine::{Engine, OnSwap, Options, Output, Sampled, StageError};
-use crrl_types::{AdapterVersion, Digest, Sampling};
-use world::{adapter, adapter_with, alone, engine, finish, prompt, sampling};
+use crrl_model::{AdapterWeights, FileDtype};
+use crrl_types::{AdapterManifest, AdapterVersion, Digest, Sampling};
+use world::{adapter, adapter_as, adapter_with, alone, engine, finish, prompt, sampling};
 
 /// An engine that serves an adapter from the first token on.
 fn serving(options: Options, version: u64, seed: u64) -> Engine {
@@ -80,6 +81,32 @@ fn an_adapter_changes_what_is_drawn_and_scores_say_so() {
     let bare = world::engine(Options::default()).score(&whole, 1.0).expect("fits");
     let moved = bare.iter().zip(&scores).any(|(a, b)| (a - b).abs() > 0.01);
     assert!(moved, "the adapter changes nothing, so this tests nothing");
+}
+
+#[test]
+fn an_adapter_in_bf16_is_served_as_the_numbers_it_holds() {
+    let whole = prompt(40, 1);
+    let scores = |(manifest, bytes): &(AdapterManifest, Vec<u8>)| {
+        let mut engine = engine(Options::default());
+        engine.stage(manifest, bytes).expect("good");
+        engine.swap();
+        assert_eq!(engine.serving().digest, manifest.digest);
+        engine.score(&whole, 1.0).expect("fits")
+    };
+    let gap =
+        |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0_f32, f32::max);
+    let halved = adapter_as(FileDtype::Bf16, 1, 5, |_| {});
+    assert!(halved.0.tensors.iter().all(|tensor| tensor.dtype == "BF16"));
+    let rounded = AdapterWeights::from_bytes(&halved.1).expect("an adapter");
+    let rounded = adapter_with(1, 5, |weights| *weights = rounded);
+    assert_ne!(halved.0.digest, rounded.0.digest);
+    let served = scores(&halved);
+    assert_eq!(served, scores(&rounded), "the same numbers, in half the bytes");
+    // What rounding costs is little beside what the adapter does.
+    let exact = scores(&adapter(1, 5));
+    let bare = engine(Options::default()).score(&whole, 1.0).expect("fits");
+    let (lost, moved) = (gap(&served, &exact), gap(&bare, &exact));
+    assert!(lost > 0.0 && lost < moved / 4.0, "off by {lost} where the adapter moves {moved}");
 }
 
 #[test]
@@ -194,7 +221,14 @@ fn what_is_not_the_adapter_announced_is_refused_and_the_old_one_serves_on() {
         tensor.shape[1] -= 4;
         tensor.values.truncate(tensor.shape[0] * tensor.shape[1]);
     });
+    let (infinite, infinity) =
+        adapter_as(FileDtype::Bf16, 6, 2, |weights| weights.tensors[3].values[0] = f32::MAX);
+    let (mut mistyped, half) = adapter_as(FileDtype::Bf16, 6, 2, |_| {});
+    mistyped.tensors[0].dtype = "F32".into();
     for (what, manifest, bytes) in [
+        ("a value that bf16 rounds to infinity", &infinite, &infinity),
+        ("another type", &mistyped, &half),
+        ("bf16 where f32 was announced", &manifest, &half),
         ("a flipped bit", &manifest, &flipped),
         ("half the bytes", &manifest, &bytes[..bytes.len() / 2].to_vec()),
         ("another base", &foreign, &bytes),

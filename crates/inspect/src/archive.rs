@@ -195,24 +195,41 @@ impl Shelf {
         held: u32,
         entries: u32,
     ) -> Result<Page, StoreError> {
-        reader.hold()?;
-        let Some(attempt) = reader.journal_attempt(id)? else { return Ok(Page::default()) };
-        // Another lease may have begun anew.
-        let first = if attempt == held { entries } else { 0 };
-        let found = reader.journal_from(id, first, ENTRIES_MAX)?;
-        Ok(Page { attempt, first, entries: found.into_iter().map(|e| self.entry(e)).collect() })
+        journal(reader, id, (held, entries), ENTRIES_MAX, || self.tokenizer())
     }
+}
 
-    fn entry(&self, entry: JournalEntry) -> Entry {
-        match entry {
-            JournalEntry::Generated { tokens, stop } => {
-                let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
-                let text = self.tokenizer().ok().and_then(|known| known.decode(&ids, true).ok());
-                let tokens = pieces::of_sampled(&tokens, self.tokenizer());
-                Entry::Wrote { text: text.unwrap_or_default(), tokens, stop }
-            }
-            JournalEntry::Tool { output, ok, wall_ms } => Entry::Answered { output, ok, wall_ms },
-            JournalEntry::Diff(diff) => Entry::Changed(diff),
+/// What is new in the journal of an episode under way, beyond the entries that a lease is known to have
+/// written; from the first entry on where another lease began anew. At most `most` entries. The reader sees
+/// the store as it was then until it is asked to hold it again.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn journal<'a>(
+    reader: &Reader,
+    id: EpisodeId,
+    (held, entries): (u32, u32),
+    most: u32,
+    tokenizer: impl Fn() -> Result<&'a Tokenizer, &'a str>,
+) -> Result<Page, StoreError> {
+    reader.hold()?;
+    let Some(attempt) = reader.journal_attempt(id)? else { return Ok(Page::default()) };
+    // Another lease may have begun anew.
+    let first = if attempt == held { entries } else { 0 };
+    let found = reader.journal_from(id, first, most)?;
+    let entries = found.into_iter().map(|found| entry(found, &tokenizer)).collect();
+    Ok(Page { attempt, first, entries })
+}
+
+fn entry<'a>(entry: JournalEntry, tokenizer: impl Fn() -> Result<&'a Tokenizer, &'a str>) -> Entry {
+    match entry {
+        JournalEntry::Generated { tokens, stop } => {
+            let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
+            let text = tokenizer().ok().and_then(|known| known.decode(&ids, true).ok());
+            let tokens = pieces::of_sampled(&tokens, tokenizer());
+            Entry::Wrote { text: text.unwrap_or_default(), tokens, stop }
         }
+        JournalEntry::Tool { output, ok, wall_ms } => Entry::Answered { output, ok, wall_ms },
+        JournalEntry::Diff(diff) => Entry::Changed(diff),
     }
 }

@@ -1,4 +1,4 @@
-//! Orders and a trace, for whoever must not wait: asked here, answered later, by a thread that dials
+//! Orders, a trace and snapshots, for whoever must not wait: asked here, answered later, by a thread that dials
 //! when there is something to ask.
 
 use std::thread::JoinHandle;
@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crrl_cluster::operator::Trace;
 use crrl_cluster::{OperatorClient, RunDir};
-use crrl_types::{Order, OrderAnswer, TraceEnd, TraceRequest, TraceStop, Traced};
+use crrl_types::actor::SnapshotAnswer;
+use crrl_types::{Order, OrderAnswer, Target, TraceEnd, TraceRequest, TraceStop, Traced};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -39,6 +40,13 @@ pub enum Heard {
     },
     /// Events of the trace, or its end.
     Traced(Traced),
+    /// An actor's snapshot, or why there is none; an error where nobody answered.
+    Snapshot {
+        /// As it was given to [`Desk::snapshot`].
+        target: Target,
+        /// What was answered.
+        answer: Result<SnapshotAnswer, String>,
+    },
 }
 
 #[derive(Debug)]
@@ -46,6 +54,7 @@ enum Ask {
     Order(Order),
     Trace(TraceRequest),
     EndTrace,
+    Snapshot(Target),
 }
 
 /// Asks and hears. Dropping it ends the trace.
@@ -88,6 +97,11 @@ impl Desk {
         self.ask(Ask::EndTrace)
     }
 
+    /// Asks for an actor's snapshot; `false` where too much waits already.
+    pub fn snapshot(&self, target: Target) -> bool {
+        self.ask(Ask::Snapshot(target))
+    }
+
     /// What came since this was asked last, oldest first.
     pub fn take(&mut self) -> Vec<Heard> {
         std::iter::from_fn(|| self.heard.try_recv().ok()).take(HEARD_MAX).collect()
@@ -127,6 +141,10 @@ async fn work(dial: &Dial, mut asked: mpsc::Receiver<Ask>, say: &mpsc::Sender<He
             Ask::Order(order) => {
                 let answer = give(dial, &mut line, &order).await;
                 (Heard::Order { order, answer }, None)
+            }
+            Ask::Snapshot(target) => {
+                let answer = show(dial, &mut line, &target).await;
+                (Heard::Snapshot { target, answer }, None)
             }
             Ask::Trace(request) => {
                 trace.end();
@@ -190,6 +208,15 @@ async fn give(
 ) -> Result<OrderAnswer, String> {
     let answer = dialled(dial, line).await?.order(order).await;
     // A coordinator that was lost is dialled again for the next order.
+    answer.map_err(|error| lose(line, &error))
+}
+
+async fn show(
+    dial: &Dial,
+    line: &mut Option<OperatorClient>,
+    target: &Target,
+) -> Result<SnapshotAnswer, String> {
+    let answer = dialled(dial, line).await?.snapshot(target).await;
     answer.map_err(|error| lose(line, &error))
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crrl_types::actor::ActorState;
 use serde::Serialize;
 
-use crate::state::actors::{ActorRow, SLOW_MS};
+use crate::state::actors::{ActorRow, SLOW_MS, THREAD_FIRST_MS};
 use crate::state::episodes::LiveRow;
 use crate::state::nodes::{NodeRow, Standing};
 use crate::state::world::World;
@@ -19,6 +19,8 @@ pub const NOTHING_BACK_MS: u64 = 120_000;
 const NO_SPACE: &str = "no space left";
 /// How the words of an episode begin that has not got what it needs yet.
 const WAITING_FOR: &str = "waiting for ";
+/// What stands in the phase of a run before what that waits for.
+const RUN_WAITS_FOR: &str = ", waiting for ";
 /// Findings that are told; more of the same say nothing new.
 pub const FINDINGS_MAX: usize = 100;
 
@@ -36,6 +38,8 @@ pub enum Rule {
     NoSpace,
     /// An actor failed.
     ActorFailed,
+    /// A thread has been at one thing for far longer than its work usually takes.
+    ThreadHangs,
     /// An actor has been at one message for long.
     ActorBusy,
     /// A message has waited for an actor for long.
@@ -106,8 +110,8 @@ impl Verdict {
 pub fn diagnose(world: &World) -> Verdict {
     let mut findings = Vec::new();
     answer(world, &mut findings);
-    world.nodes().iter().for_each(|node| judge_node(node, &mut findings));
-    world.actors().iter().for_each(|actor| judge_actor(actor, &mut findings));
+    world.nodes().iter().for_each(|node| judge_node(node, world, &mut findings));
+    world.actors().iter().for_each(|actor| judge_actor(actor, world, &mut findings));
     episodes(world, &mut findings);
     run(world, &mut findings);
     for fault in world.faults().iter().filter(|fault| fault.active) {
@@ -143,7 +147,10 @@ fn answer(world: &World, out: &mut Vec<Finding>) {
     }
 }
 
-fn judge_node(node: &NodeRow, out: &mut Vec<Finding>) {
+fn judge_node(node: &NodeRow, world: &World, out: &mut Vec<Finding>) {
+    if node.state == Standing::Left {
+        return;
+    }
     let exit = node.last_exit.as_ref().map_or_else(String::new, |exit| format!(" ({exit})"));
     let says = match node.state {
         Standing::Lost => {
@@ -180,7 +187,8 @@ fn judge_node(node: &NodeRow, out: &mut Vec<Finding>) {
         out.push(finding(Rule::Suspended, &node.name, None, 0, says));
     }
     let is_learner = node.roles.split('+').any(|role| role == "learner");
-    if is_learner && node.activity.starts_with("waiting") && node.activity_ms > WAITS_MS {
+    let waits = node.activity.starts_with("waiting") && node.activity_ms > WAITS_MS;
+    if is_learner && waits && !needs_no_batch(world) {
         let says = format!(
             "the learner ({}) has been {} for {}",
             node.name,
@@ -191,11 +199,12 @@ fn judge_node(node: &NodeRow, out: &mut Vec<Finding>) {
     }
 }
 
-fn judge_actor(actor: &ActorRow, out: &mut Vec<Finding>) {
+fn judge_actor(actor: &ActorRow, world: &World, out: &mut Vec<Finding>) {
     let ActorRow { node, name, .. } = actor;
     if actor.state == ActorState::Failed {
         let why = actor.last_failure.as_deref().unwrap_or("no reason known");
-        let says = format!("actor {name} in {node} failed: {why}");
+        let what = if actor.is_thread() { "thread" } else { "actor" };
+        let says = format!("{what} {name} in {node} failed: {why}");
         return out.push(finding(Rule::ActorFailed, node, Some(name), 0, says));
     }
     if actor.state == ActorState::Suspended {
@@ -205,6 +214,9 @@ fn judge_actor(actor: &ActorRow, out: &mut Vec<Finding>) {
             actor.waiting
         );
         return out.push(finding(Rule::Suspended, node, Some(name), 0, says));
+    }
+    if actor.is_thread() {
+        return judge_thread(actor, world, out);
     }
     match &actor.handling {
         Some((message, ms)) if *ms > SLOW_MS => {
@@ -225,6 +237,28 @@ fn judge_actor(actor: &ActorRow, out: &mut Vec<Finding>) {
         }
         _ => {}
     }
+}
+
+/// A step takes as long as it takes: a thread is compared with itself.
+fn judge_thread(actor: &ActorRow, world: &World, out: &mut Vec<Finding>) {
+    let ActorRow { node, name, .. } = actor;
+    let hung = actor.handling.as_ref().filter(|(_, ms)| *ms > actor.patience_ms());
+    let Some((phase, ms)) = hung else { return };
+    // One that waits for room on the disk is said to.
+    let waits = |row: &NodeRow| row.name == *node && row.activity.starts_with(NO_SPACE);
+    if world.nodes().iter().any(waits) {
+        return;
+    }
+    let usual = match actor.usual_ms() {
+        Some(usual) => format!("its work usually takes {}", age(usual)),
+        None => "it has done no work yet".to_owned(),
+    };
+    let says = format!(
+        "thread {name} in {node} has been at {phase} for {}; {usual}, {} wait for it",
+        age(*ms),
+        actor.waiting
+    );
+    out.push(finding(Rule::ThreadHangs, node, Some(name), *ms, says));
 }
 
 fn episodes(world: &World, out: &mut Vec<Finding>) {
@@ -266,19 +300,39 @@ fn episodes(world: &World, out: &mut Vec<Finding>) {
     }
 }
 
+/// How long no episode has come back, counted from when one could; `None` where that is not known.
+fn none_back_ms(world: &World) -> Option<u64> {
+    world.history.none_back_since_ms().map(|since| world.now_ms().saturating_sub(since))
+}
+
+/// Whether episodes are out, and come back as far as is known.
+fn come_back(world: &World) -> bool {
+    let in_flight = world.progress().map_or(0, |progress| progress.episodes.in_flight);
+    in_flight > 0 && none_back_ms(world).is_none_or(|ms| ms <= NOTHING_BACK_MS)
+}
+
+/// Whether it is right that the learner waits: the policy is measured, the run is over, or a batch is on its
+/// way, which takes as long as its episodes take.
+fn needs_no_batch(world: &World) -> bool {
+    let phase = world.progress().map_or("", |progress| progress.phase.as_str());
+    phase.starts_with("evaluating") || phase == "done" || come_back(world)
+}
+
 fn run(world: &World, out: &mut Vec<Finding>) {
     let Some(progress) = world.progress() else { return };
     if progress.phase.starts_with("failed") {
         let says = format!("the run {}", crate::text::plain(&progress.phase, 300));
         out.push(finding(Rule::RunFailed, "", None, world.phase_ms(), says));
     }
-    if progress.phase.contains("waiting for") && world.phase_ms() > WAITS_MS {
+    // A node that loads its model may take as long as its thread may.
+    let loads = world.nodes().iter().any(|node| node.state == Standing::Starting);
+    let patience_ms = if loads { THREAD_FIRST_MS } else { WAITS_MS };
+    if progress.phase.contains(RUN_WAITS_FOR) && world.phase_ms() > patience_ms {
         let phase = crate::text::plain(&progress.phase, 120);
         let says = format!("the run has been {phase} for {}", age(world.phase_ms()));
         out.push(finding(Rule::Waits, "", None, world.phase_ms(), says));
     }
-    let silent = world.history.finished_ms().map(|at| world.now_ms().saturating_sub(at));
-    if let Some(silent) = silent.filter(|ms| *ms > NOTHING_BACK_MS)
+    if let Some(silent) = none_back_ms(world).filter(|ms| *ms > NOTHING_BACK_MS)
         && progress.episodes.in_flight > 0
     {
         let says = format!(

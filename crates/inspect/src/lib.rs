@@ -18,6 +18,8 @@
 //! - [`past`]: what a run that is not up came to
 //! - [`pieces`]: tokens as text
 //! - [`recording`]: frames in a file, and back
+//! - [`kept`]: what a recording keeps beside them
+//! - [`collector`]: gathers that while a recording is made
 //! - [`player`]: a recording as time goes by
 //! - [`terminal`]: the terminal while it is ours
 //! - [`source`]: where what is shown comes from
@@ -25,12 +27,14 @@
 //! - [`scripts`]: the same facts as data on stdout
 
 pub mod archive;
+pub mod collector;
 pub mod desk;
 pub mod diagnose;
 pub mod error;
 pub mod feed;
 pub mod filter;
 pub mod frame;
+pub mod kept;
 pub mod past;
 pub mod pieces;
 pub mod player;

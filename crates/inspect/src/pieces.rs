@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crrl_types::{Sampled, Trajectory};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
 
 /// Largest tokenizer that is loaded, bytes.
@@ -15,7 +15,7 @@ const TOKENS_MAX: usize = 4_096;
 const SHARE_MAX: usize = 8;
 
 /// A token that was generated.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Piece {
     /// Its number in the vocabulary.
     pub id: u32,
@@ -28,7 +28,7 @@ pub struct Piece {
 }
 
 /// What was generated in one turn.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pieces {
     /// Token by token, at most [`TOKENS_MAX`].
     pub pieces: Vec<Piece>,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crrl_cluster::RunDir;
-use crrl_types::{Order, TraceRequest};
+use crrl_types::{Order, Target, TraceRequest};
 
 use crate::archive::{Answer, Ask, Store};
 use crate::desk::{Desk, Heard};
@@ -13,7 +13,9 @@ use crate::frame::Link;
 use crate::past::Past;
 use crate::player::Player;
 use crate::recording::Recording;
+use crate::state::actors::ActorId;
 use crate::state::history::{History, PAST_EVENTS_MAX};
+use crate::state::snapshot::Snapshot;
 use crate::state::{App, Screen, World};
 use crate::tail::Tail;
 
@@ -21,6 +23,8 @@ use crate::tail::Tail;
 const ASK_EVERY: Duration = Duration::from_secs(2);
 /// The same, of an episode under way that is looked at.
 const JOURNAL_EVERY: Duration = Duration::from_millis(500);
+/// Time between two questions for the snapshot of the actor that is looked at.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(2);
 /// Answers a desk gives that has been asked too much.
 const TOO_MUCH: &str = "too much was asked already; try again in a moment";
 
@@ -37,6 +41,8 @@ pub enum Source {
         shelf: Shelf,
         /// Orders and traces.
         desk: Desk,
+        /// What the actor that is looked at has published.
+        peek: Peek,
     },
     /// The folder of a run that is not up.
     Past {
@@ -52,6 +58,16 @@ pub enum Source {
         /// Until when it was played.
         played: Instant,
     },
+}
+
+/// Asks for the snapshot of the actor of screen 4 while that is looked at. It has a desk of its own: a
+/// node that does not answer keeps no order waiting.
+#[derive(Debug)]
+pub struct Peek {
+    desk: Desk,
+    asked: Option<(ActorId, Instant)>,
+    /// Whether the answer is still to come.
+    waits: bool,
 }
 
 /// The run store, and what was asked of it last.
@@ -74,6 +90,7 @@ impl Source {
             tail: Tail::new(&run.events()),
             shelf: Shelf::open(run)?,
             desk: Desk::open(run, who)?,
+            peek: Peek { desk: Desk::open(run, who)?, asked: None, waits: false },
         })
     }
 
@@ -102,6 +119,9 @@ impl Source {
             }
             Self::Replay { player, .. } => {
                 app.is_replay = true;
+                if let Some(says) = player.left_out() {
+                    app.say(says, player.now_ms());
+                }
                 player.link()
             }
         }
@@ -119,9 +139,10 @@ impl Source {
     ) -> Result<(), InspectError> {
         let before = app.list().follow.then(|| app.row_key(world)).flatten();
         match self {
-            Self::Live { feed, tail, shelf, desk } => {
+            Self::Live { feed, tail, shelf, desk, peek } => {
                 shelf.turn(app, world);
                 hear(desk, app);
+                peek.turn(app);
                 if app.paused {
                     return Ok(());
                 }
@@ -141,6 +162,7 @@ impl Source {
                 let passed = played.elapsed();
                 *played = Instant::now();
                 player.pass(u64::try_from(passed.as_millis()).unwrap_or(0), world)?;
+                player.tell(app);
                 *link = player.link();
             }
         }
@@ -206,6 +228,32 @@ fn hear(desk: &mut Desk, app: &mut App) {
             Heard::Order { order, answer } => app.order_answered(&order, answer, now_ms()),
             Heard::Trace { request, answer } => app.trace_answered(&request, answer, now_ms()),
             Heard::Traced(traced) => app.traced(traced, now_ms()),
+            // Asked by whoever has a desk for it.
+            Heard::Snapshot { .. } => {}
+        }
+    }
+}
+
+impl Peek {
+    /// Takes the answer, and asks again for what the visible screen shows.
+    fn turn(&mut self, app: &mut App) {
+        for heard in self.desk.take() {
+            if let Heard::Snapshot { target, answer } = heard {
+                self.waits = false;
+                app.snapshot = Snapshot::of(&target, &answer);
+            }
+        }
+        let Some(id) = app.actor.as_ref().filter(|_| app.screen == Screen::Actor && !app.paused)
+        else {
+            return;
+        };
+        let is_due = match &self.asked {
+            Some((asked, at)) => asked != id || at.elapsed() >= SNAPSHOT_EVERY,
+            None => true,
+        };
+        if is_due && !self.waits {
+            self.waits = self.desk.snapshot(Target::actor(id.node.as_str(), id.name.as_str()));
+            self.asked = Some((id.clone(), Instant::now()));
         }
     }
 }

@@ -40,6 +40,21 @@ impl Tail {
     /// Adds what was written since. A file that is not there has nothing to say; one that became
     /// shorter is read anew.
     pub fn read(&mut self, history: &mut History) {
+        self.each(|event| match event {
+            Some(event) => history.push(&event),
+            None => history.unreadable += 1,
+        });
+    }
+
+    /// The same as plain events; lines that cannot be read are left out.
+    pub fn take(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        self.each(|event| events.extend(event));
+        events
+    }
+
+    /// Shows every line that was written since; nothing for one that cannot be read.
+    fn each(&mut self, mut show: impl FnMut(Option<Event>)) {
         let Ok(mut file) = File::open(&self.path) else { return };
         let Ok(len) = file.metadata().map(|meta| meta.len()) else { return };
         let at = match self.at {
@@ -60,11 +75,11 @@ impl Tail {
         }
         self.at = Some(at + fresh.len() as u64);
         for piece in fresh.split_inclusive(|byte| *byte == b'\n') {
-            self.piece(piece, history);
+            self.piece(piece, &mut show);
         }
     }
 
-    fn piece(&mut self, piece: &[u8], history: &mut History) {
+    fn piece(&mut self, piece: &[u8], show: &mut impl FnMut(Option<Event>)) {
         let is_end = piece.ends_with(b"\n");
         if !self.is_in_line {
             self.rest.extend_from_slice(piece);
@@ -72,17 +87,14 @@ impl Tail {
         if self.rest.len() > LINE_BYTES_MAX {
             self.is_in_line = true;
             self.rest.clear();
-            history.unreadable += 1;
+            show(None);
         }
         if !is_end {
             return;
         }
         if !std::mem::take(&mut self.is_in_line) {
-            match serde_json::from_slice::<Event>(&self.rest) {
-                Ok(event) => history.push(&event),
-                // A later build may know more kinds than this one.
-                Err(_) => history.unreadable += 1,
-            }
+            // A later build may know more kinds than this one.
+            show(serde_json::from_slice(&self.rest).ok());
         }
         self.rest.clear();
     }

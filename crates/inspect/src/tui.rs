@@ -9,7 +9,7 @@ use crrl_cluster::RunDir;
 use crate::error::InspectError;
 use crate::feed::{is_up, now_ms};
 use crate::recording::Recording;
-use crate::scripts::export;
+use crate::scripts::{export, remark};
 use crate::source::Source;
 use crate::state::app::REFRESH_MS_MIN;
 use crate::state::keys::Effect;
@@ -46,8 +46,13 @@ pub fn watch(run: &RunDir, who: Option<&str>, colour: bool) -> Result<(), Inspec
 pub fn replay(path: &Path, colour: bool) -> Result<(), InspectError> {
     let recording = Recording::open(path)?;
     let_there_be_a_terminal()?;
-    let name = recording.run().to_owned();
-    show(Source::replay(recording), None, &name, colour)
+    let (name, left_out) = (recording.run().to_owned(), recording.left_out());
+    let shown = show(Source::replay(recording), None, &name, colour);
+    // Once more where it stays: a notice on the screen goes.
+    if let Some(says) = left_out {
+        remark(&says);
+    }
+    shown
 }
 
 fn let_there_be_a_terminal() -> Result<(), InspectError> {

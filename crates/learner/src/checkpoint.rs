@@ -121,7 +121,8 @@ impl Checkpoints {
             std::fs::remove_dir_all(&part).map_err(io(&part))?;
         }
         std::fs::create_dir_all(&part).map_err(io(&part))?;
-        match learner.adapter() {
+        // The masters: resumed from what a GPU rounded, a run would not go on as it was.
+        match learner.master_adapter() {
             Some(adapter) => peft::save(&adapter, &part.join(ADAPTER), "", FileDtype::F32)?,
             None => learner.save_model(&part.join(MODEL), FileDtype::F32)?,
         }

@@ -19,6 +19,7 @@ use crate::optimizer;
 use crate::options::{Options, Trainable};
 use crate::parameters::Parameters;
 use crate::passes::{Pass, Sequence};
+use crate::phase::{Listener, Phase};
 use crate::publish::{self, Published};
 use crate::report::{Accuracy, Report};
 
@@ -49,6 +50,7 @@ pub struct Learner {
     pub(crate) budget: usize,
     /// Whether the next update is to fail.
     spoilt: bool,
+    listener: Listener,
 }
 
 impl std::fmt::Debug for Learner {
@@ -107,7 +109,19 @@ impl Learner {
 
     fn around(mut inner: Inner, options: Options) -> Self {
         on!(&mut inner, n => n.checkpoint_activations(options.checkpoint_activations));
-        Self { inner, budget: options.micro_batch_tokens, options, updates: 0, spoilt: false }
+        Self {
+            inner,
+            budget: options.micro_batch_tokens,
+            options,
+            updates: 0,
+            spoilt: false,
+            listener: Listener::default(),
+        }
+    }
+
+    /// Tells `listener` of every phase a step comes into, on the thread that steps. It must not block.
+    pub fn tell_phases(&mut self, listener: impl Fn(Phase) + Send + Sync + 'static) {
+        self.listener = Listener::new(listener);
     }
 
     /// Shape of the model.
@@ -140,10 +154,17 @@ impl Learner {
         on!(&self.inner, n => n.parameters())
     }
 
-    /// The adapter; `None` where every weight is trained.
+    /// The adapter as the device computes with it; `None` where every weight is trained.
     #[must_use]
     pub fn adapter(&self) -> Option<AdapterWeights> {
         on!(&self.inner, n => n.lora().map(Lora::to_weights))
+    }
+
+    /// The adapter's master weights in f32, which updates go to: [`Learner::adapter`] before a device that
+    /// computes in bf16 rounds it. `None` where every weight is trained.
+    #[must_use]
+    pub fn master_adapter(&self) -> Option<AdapterWeights> {
+        on!(&self.inner, n => n.masters())
     }
 
     /// Puts an adapter in the place of the present one, moments at zero.
@@ -162,17 +183,15 @@ impl Learner {
             }
             Trainable::Full => return Err(LearnerError::NoAdapter),
         }
-        on!(&mut self.inner, n => {
-            let device = n.decoder().device();
-            n.set_lora(Lora::from_weights(weights, &device));
-        });
+        on!(&mut self.inner, n => n.set_adapter(weights));
         Ok(())
     }
 
-    /// The adapter as it is sent, under a version.
+    /// The adapter as it is sent, under a version: the weights this learner computes with, rounded to
+    /// `dtype`. The same weights give the same bytes.
     ///
     /// # Errors
-    /// When every weight is trained, or a value is not finite.
+    /// When every weight is trained, or a value is not finite or would not be once rounded.
     pub fn publish(
         &self,
         version: AdapterVersion,
@@ -235,6 +254,7 @@ impl Learner {
         let mut report = Report { sequences: examples.len(), ..Report::default() };
         let mut gradients = self.parameters().zeros();
         let started = Instant::now();
+        self.listener.tell(Phase::Pass);
         let pass: &Pass<'_, _> = &|learner, bin, reading| {
             let slopes: Vec<f32> = bin
                 .iter()
@@ -303,6 +323,7 @@ impl Learner {
         let temperature = self.check_episodes(episodes)?;
         let mut report = Report { sequences: episodes.len(), ..Report::default() };
         report.rewards(episodes);
+        self.listener.tell(Phase::Score);
         let started = Instant::now();
         let updates = self.options.epochs * self.options.minibatches;
         let sequences: Vec<Sequence<'_>> = episodes.iter().map(Sequence::of_episode).collect();
@@ -365,6 +386,7 @@ impl Learner {
         metrics: &mut Metrics,
         report: &mut Report,
     ) -> Result<(), LearnerError> {
+        self.listener.tell(Phase::Pass);
         let started = Instant::now();
         let kl = self.options.objective.beta > 0.0;
         // Totals count every episode; those without a gradient need no pass.
@@ -447,6 +469,7 @@ impl Learner {
         {
             *value = f32::NAN;
         }
+        self.listener.tell(Phase::Update);
         let started = Instant::now();
         let (options, step) = (self.options.optimizer, self.updates + 1);
         let update = on!(&mut self.inner, n => {

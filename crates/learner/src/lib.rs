@@ -7,6 +7,7 @@
 //! - [`example`]: what a step is given
 //! - [`network`]: a decoder on a device, its graph, and its gradients
 //! - [`learner`]: one step of supervised or reinforcement learning; [`report`]: what it says
+//! - [`phase`]: what a step is at, for whoever watches it
 //! - [`checkpoint`]: atomic folders of everything a resumed run needs
 //! - [`publish`]: the adapter as it is sent
 //! - [`feed`]: examples made by a producer thread
@@ -24,6 +25,7 @@ pub mod optimizer;
 pub mod options;
 pub mod parameters;
 mod passes;
+pub mod phase;
 pub mod publish;
 pub mod report;
 pub mod schedule;
@@ -34,4 +36,5 @@ pub use example::{Episode, Example};
 pub use feed::Feed;
 pub use learner::Learner;
 pub use options::{AdamW, Options, Schedule, Trainable};
+pub use phase::Phase;
 pub use report::{Accuracy, Report};

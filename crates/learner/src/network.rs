@@ -7,8 +7,8 @@ use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
 use crrl_model::train::{Checkpointed, surrogate};
 use crrl_model::train::{HeadOut, Packed, TrainBackend, head, head_gradient, hidden, row_ids};
-use crrl_model::weights::to_host;
-use crrl_model::{Decoder, Lora, WeightMap};
+use crrl_model::weights::{to_host, transpose};
+use crrl_model::{AdapterWeights, Decoder, Lora, WeightMap};
 
 use crate::error::LearnerError;
 use crate::options::Trainable;
@@ -88,10 +88,25 @@ impl<B: TrainBackend> Network<B> {
         &self.parameters
     }
 
-    /// Puts another adapter in the place of the present one, moments at zero.
-    pub(crate) fn set_lora(&mut self, lora: Lora<B>) {
-        self.lora = Some(lora);
+    /// The adapter's master copies: where the device computes in bf16, what is on it is rounded.
+    pub(crate) fn masters(&self) -> Option<AdapterWeights> {
+        let mut weights = self.lora.as_ref()?.to_weights();
+        for (tensor, master) in weights.tensors.iter_mut().zip(&self.parameters.list) {
+            let [rows, columns] = tensor.shape;
+            tensor.values = transpose(&master.values, columns, rows);
+        }
+        Some(weights)
+    }
+
+    /// Puts another adapter in the place of the present one, moments at zero. Its values are the master
+    /// copies, bit for bit.
+    pub(crate) fn set_adapter(&mut self, weights: &AdapterWeights) {
+        self.lora = Some(Lora::from_weights(weights, &self.decoder.device()));
         self.read_back();
+        for (master, tensor) in self.parameters.list.iter_mut().zip(&weights.tensors) {
+            let [rows, columns] = tensor.shape;
+            master.values = transpose(&tensor.values, rows, columns);
+        }
     }
 
     /// Puts other base weights in place, moments at zero where they are trained.

@@ -1,6 +1,6 @@
 //! The adapter as it is sent to engines.
 
-use crrl_model::{AdapterWeights, FileDtype};
+use crrl_model::{AdapterError, AdapterWeights, FileDtype};
 use crrl_types::{AdapterManifest, AdapterVersion, Digest};
 
 use crate::error::LearnerError;
@@ -14,10 +14,10 @@ pub struct Published {
     pub bytes: Vec<u8>,
 }
 
-/// Packs an adapter.
+/// Packs an adapter, rounded to `dtype`.
 ///
 /// # Errors
-/// When a value is not finite: such an adapter never leaves the learner.
+/// When a value is not finite, or would not be once rounded: such an adapter never leaves the learner.
 pub(crate) fn pack(
     weights: &AdapterWeights,
     dtype: FileDtype,
@@ -25,7 +25,11 @@ pub(crate) fn pack(
     base: Digest,
 ) -> Result<Published, LearnerError> {
     if let Some(name) = weights.first_not_finite() {
-        return Err(crrl_model::AdapterError::NotFinite { name: name.to_owned() }.into());
+        return Err(AdapterError::NotFinite { name: name.to_owned() }.into());
+    }
+    if let Some(name) = weights.first_not_finite_as(dtype) {
+        let (name, dtype) = (name.to_owned(), dtype.file_name());
+        return Err(AdapterError::Overflow { name, dtype }.into());
     }
     let bytes = weights.to_bytes(dtype);
     let manifest = weights.manifest(&bytes, dtype, version, base);

@@ -4,7 +4,7 @@ mod world;
 
 use crrl_learner::checkpoint::Progress;
 use crrl_learner::{Checkpoints, Learner, LearnerError, Options};
-use crrl_model::{Architecture, FileDtype};
+use crrl_model::{AdapterWeights, Architecture, FileDtype, peft};
 use crrl_rl::objective::Objective;
 use crrl_types::AdapterVersion;
 use world::{copying, episodes, full, lora, model};
@@ -253,6 +253,48 @@ fn broken_numbers_change_nothing_and_are_never_published() {
     assert!(run.set_adapter(&broken).is_err());
     let sent = run.publish(AdapterVersion(1), FileDtype::F32).expect("finite");
     assert!(sent.manifest.finite && sent.manifest.base_digest == run.base_digest());
+}
+
+#[test]
+fn what_is_published_is_rounded_and_what_is_kept_is_not() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Checkpoints::new(dir.path(), 1);
+    let mut run = warmed(lora(12));
+    let before = run.parameters().clone();
+    let version = AdapterVersion(3);
+    let sent = run.publish(version, FileDtype::Bf16).expect("finite");
+    assert!(sent.manifest.finite);
+    assert!(sent.manifest.tensors.iter().all(|tensor| tensor.dtype == "BF16"));
+    assert_eq!(run.parameters(), &before, "the masters were rounded");
+    let masters = run.master_adapter().expect("an adapter");
+    assert_eq!(Some(&masters), run.adapter().as_ref(), "the processor rounds nothing");
+    let rounded = AdapterWeights::from_bytes(&sent.bytes).expect("an adapter");
+    assert_ne!(rounded, masters, "nothing was rounded, so this tests nothing");
+    assert_eq!(masters.to_bytes(FileDtype::Bf16), sent.bytes);
+
+    let folder = store.save(&run, &Progress { version, ..Progress::default() }).expect("saves");
+    assert_eq!(peft::load(&folder.join("adapter")).expect("a PEFT folder"), masters);
+    let mut again = learner(lora(12));
+    let found = store.newest().expect("reads").checkpoint.expect("just saved");
+    found.restore(&mut again).expect("of this run");
+    assert_eq!(again.parameters(), &before);
+    assert_eq!(again.publish(version, FileDtype::Bf16).expect("finite"), sent);
+    // Both go on alike, from the masters and not from what was published.
+    let batch = copying(8, 9, 23);
+    run.imitate(&batch).expect("a step");
+    again.imitate(&batch).expect("a step");
+    assert_eq!(again.parameters(), run.parameters());
+}
+
+#[test]
+fn a_value_that_bf16_would_make_infinite_is_not_published_in_it() {
+    let mut run = warmed(lora(13));
+    let mut great = run.adapter().expect("an adapter");
+    great.tensors[2].values[0] = f32::MAX;
+    run.set_adapter(&great).expect("finite");
+    run.publish(AdapterVersion(1), FileDtype::F32).expect("finite");
+    let error = run.publish(AdapterVersion(1), FileDtype::Bf16).expect_err("infinite").to_string();
+    assert!(error.contains(&great.tensors[2].name) && error.contains("BF16"), "{error}");
 }
 
 #[test]

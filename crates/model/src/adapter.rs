@@ -55,6 +55,17 @@ pub enum AdapterError {
         /// PEFT's name of it.
         name: String,
     },
+    /// A value is finite, and would not be in the type of the file.
+    #[error(
+        "adapter tensor {name} holds a value that rounds to infinity in {dtype}: weights of that size \
+         have diverged, train with a lower learning rate"
+    )]
+    Overflow {
+        /// PEFT's name of it.
+        name: String,
+        /// The type, as safetensors names it.
+        dtype: &'static str,
+    },
     /// The bytes are not those of the manifest.
     #[error("adapter bytes hash to {found}, the manifest says {expected}")]
     Digest {
@@ -92,7 +103,13 @@ impl AdapterWeights {
     /// The first tensor with a value that is not finite.
     #[must_use]
     pub fn first_not_finite(&self) -> Option<&str> {
-        let broken = |tensor: &&AdapterTensor| !tensor.values.iter().all(|v| v.is_finite());
+        self.first_not_finite_as(FileDtype::F32)
+    }
+
+    /// The first tensor with a value that is not finite once it is written as `dtype`.
+    #[must_use]
+    pub fn first_not_finite_as(&self, dtype: FileDtype) -> Option<&str> {
+        let broken = |tensor: &&AdapterTensor| !dtype.holds(&tensor.values);
         self.tensors.iter().find(broken).map(|tensor| tensor.name.as_str())
     }
 
@@ -233,14 +250,14 @@ impl AdapterWeights {
             rank: self.config.rank as u32,
             alpha_milli: alpha_milli(&self.config),
             tensors: self.tensors.iter().map(entry).collect(),
-            finite: self.first_not_finite().is_none(),
+            finite: self.first_not_finite_as(dtype).is_none(),
         }
     }
 
     /// Reads published bytes after checking them against their manifest and the loaded model.
     ///
     /// # Errors
-    /// When length, hash, base model, shapes or a value are not what they must be.
+    /// When length, hash, base model, shapes, types or a value are not what they must be.
     pub fn verified(
         manifest: &AdapterManifest,
         bytes: &[u8],
@@ -265,6 +282,19 @@ impl AdapterWeights {
         let names = weights.tensors.iter().map(|tensor| tensor.name.as_str());
         if !names.eq(manifest.tensors.iter().map(|entry| entry.name.as_str())) {
             return Err(AdapterError::Manifest("tensors"));
+        }
+        let (_, file) = SafeTensors::read_metadata(bytes)
+            .map_err(|error| AdapterError::Format(error.to_string()))?;
+        for entry in &manifest.tensors {
+            let Some(info) = file.info(&entry.name) else {
+                return Err(AdapterError::Manifest("tensors"));
+            };
+            if !info.shape.iter().map(|&n| n as u64).eq(entry.shape.iter().copied()) {
+                return Err(AdapterError::Manifest("shapes"));
+            }
+            if FileDtype::of(info.dtype).map(FileDtype::file_name) != Some(entry.dtype.as_str()) {
+                return Err(AdapterError::Manifest("types"));
+            }
         }
         Ok(weights)
     }

@@ -92,6 +92,66 @@ fn an_adapter_goes_through_peft_and_bytes_unchanged() {
 }
 
 #[test]
+fn an_adapter_in_bf16_is_rounded_to_the_nearest_and_half_as_long() {
+    let (decoder, mut weights) = adapter();
+    // Halfway between two numbers of bf16 the even one is taken: down once, up once.
+    weights.tensors[0].values[..2].copy_from_slice(&[1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0]);
+    let (whole, bytes) = (weights.to_bytes(FileDtype::F32), weights.to_bytes(FileDtype::Bf16));
+    let count: usize = weights.tensors.iter().map(|tensor| tensor.values.len()).sum();
+    let data = |file: &[u8]| {
+        let (header, rest) = file.split_first_chunk().expect("a safetensors file");
+        rest.len() - u64::from_le_bytes(*header) as usize
+    };
+    assert_eq!((data(&whole), data(&bytes)), (4 * count, 2 * count));
+    let rounded = AdapterWeights::from_bytes(&bytes).expect("reads");
+    assert_eq!(rounded.tensors[0].values[..2], [1.0, 1.0 + 4.0 / 256.0]);
+    let mut moved = 0;
+    for (tensor, exact) in rounded.tensors.iter().zip(&weights.tensors) {
+        assert_eq!((&tensor.name, tensor.shape), (&exact.name, exact.shape));
+        for (rounded, exact) in tensor.values.iter().zip(&exact.values) {
+            assert!((rounded - exact).abs() <= exact.abs() / 256.0, "{exact} became {rounded}");
+            moved += usize::from(rounded != exact);
+        }
+    }
+    assert!(moved > count / 4, "{moved} of {count} were rounded, so this tests nothing");
+    assert_eq!(rounded.to_bytes(FileDtype::Bf16), bytes, "rounded twice is rounded once");
+
+    // A folder for other programs: bf16 as it is, and what is read of it is what was rounded.
+    let dir = tempfile::tempdir().expect("a folder");
+    peft::save(&weights, dir.path(), "some/base", FileDtype::Bf16).expect("saves");
+    let file = std::fs::read(dir.path().join("adapter_model.safetensors")).expect("reads");
+    assert_eq!(file, bytes);
+    assert_eq!(peft::load(dir.path()).expect("loads"), rounded);
+
+    let manifest =
+        weights.manifest(&bytes, FileDtype::Bf16, AdapterVersion(1), decoder.base_digest());
+    assert!(manifest.finite && manifest.tensors.iter().all(|tensor| tensor.dtype == "BF16"));
+    let read = AdapterWeights::verified(&manifest, &bytes, &decoder.config, decoder.base_digest());
+    assert_eq!(read.expect("as published"), rounded);
+}
+
+#[test]
+fn a_value_that_rounds_to_infinity_is_not_called_finite() {
+    let (decoder, mut weights) = adapter();
+    let base = decoder.base_digest();
+    weights.tensors[4].values[1] = -f32::MAX;
+    assert_eq!(weights.first_not_finite(), None);
+    assert_eq!(weights.first_not_finite_as(FileDtype::F32), None);
+    let named = weights.first_not_finite_as(FileDtype::Bf16);
+    assert_eq!(named, Some(weights.tensors[4].name.as_str()));
+    for (dtype, finite) in [(FileDtype::F32, true), (FileDtype::Bf16, false)] {
+        let bytes = weights.to_bytes(dtype);
+        let manifest = weights.manifest(&bytes, dtype, AdapterVersion(1), base);
+        assert_eq!(manifest.finite, finite, "{dtype:?}");
+        let read = AdapterWeights::verified(&manifest, &bytes, &decoder.config, base);
+        assert_eq!(read.is_ok(), finite, "{dtype:?}");
+    }
+    // The greatest number that bf16 has is held.
+    weights.tensors[4].values[1] = f32::from_bits(0x7f7f_0000);
+    assert_eq!(weights.first_not_finite_as(FileDtype::Bf16), None);
+}
+
+#[test]
 fn an_adapter_that_is_not_what_its_manifest_says_is_refused() {
     let (decoder, mut weights) = adapter();
     let base = decoder.base_digest();
@@ -110,6 +170,12 @@ fn an_adapter_that_is_not_what_its_manifest_says_is_refused() {
     let mut louder = manifest.clone();
     louder.alpha_milli += 1;
     assert!(matches!(verify(&louder, &bytes, base), Err(AdapterError::Manifest("alpha"))));
+    let mut wider = manifest.clone();
+    wider.tensors[2].dtype = "F32".into();
+    assert!(matches!(verify(&wider, &bytes, base), Err(AdapterError::Manifest("types"))));
+    let mut longer = manifest.clone();
+    longer.tensors[2].shape[1] += 1;
+    assert!(matches!(verify(&longer, &bytes, base), Err(AdapterError::Manifest("shapes"))));
 
     weights.tensors[5].values[2] = f32::NAN;
     let bytes = weights.to_bytes(FileDtype::F32);

@@ -1,4 +1,5 @@
-//! UDP between machines: packets take a while, and whatever the rules say happens to them.
+//! UDP between machines: packets take a while, and whatever the rules say happens to them. Hosts have
+//! the names they were given here, and no other.
 //!
 //! Packets of one pair of machines keep their order unless a rule delays one. Decides with its own
 //! random numbers; delivers nothing by itself: [`Network::deliver`] does, when time has come.
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crrl_transport::Sockets;
+use crrl_transport::{HostName, Lookup, Sockets};
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use rand::{Rng as _, SeedableRng};
@@ -35,6 +36,7 @@ struct Net {
     record: Record,
     latency: (Duration, Duration),
     sockets: BTreeMap<SocketAddr, Port>,
+    names: BTreeMap<HostName, Vec<IpAddr>>,
     /// Sockets so far: each has a number.
     opened: u64,
     flying: BinaryHeap<Reverse<Flight>>,
@@ -91,6 +93,7 @@ impl Network {
             record,
             latency,
             sockets: BTreeMap::new(),
+            names: BTreeMap::new(),
             opened: 0,
             flying: BinaryHeap::new(),
             sent: 0,
@@ -109,6 +112,15 @@ impl Network {
     #[must_use]
     pub fn machine(&self, ip: IpAddr) -> Arc<dyn Sockets> {
         Arc::new(Lan { network: self.clone(), ip })
+    }
+
+    /// Lets a name stand for these machines from now on; for none, it is unknown again.
+    pub fn name(&self, host: HostName, machines: &[IpAddr]) {
+        let mut net = self.lock();
+        match machines {
+            [] => net.names.remove(&host),
+            some => net.names.insert(host, some.to_vec()),
+        };
     }
 
     /// A rule, until what is returned is dropped.
@@ -242,6 +254,14 @@ impl Sockets for Lan {
         }
         let number = net.bind(address)?;
         Ok(Arc::new(Socket { network: self.network.clone(), address, number }))
+    }
+
+    fn look_up<'a>(&'a self, host: &'a HostName, port: u16) -> Lookup<'a> {
+        let known = self.network.lock().names.get(host).cloned();
+        let found = known.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "unknown host"));
+        let at = |ip: IpAddr| SocketAddr::new(ip, port);
+        let found = found.map(|ips| ips.into_iter().map(at).collect::<Vec<_>>());
+        Box::pin(std::future::ready(found))
     }
 }
 

@@ -9,10 +9,12 @@ use std::hash::BuildHasher;
 use std::io::{IoSliceMut, Write};
 use std::net::SocketAddr;
 use std::sync::mpsc::channel;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
 use crrl_sim::disk::{Crash, Disk};
 use crrl_sim::{Machine, Network, Record, machine, os, rules};
+use crrl_transport::HostName;
 use quinn::udp::{RecvMeta, Transmit};
 
 /// Runs machines until none has anything to do before `until`.
@@ -175,4 +177,28 @@ fn a_crash_in_the_middle_of_a_write_leaves_a_part_of_it() {
         .collect();
     assert!(parts.iter().all(|len| (1000..=2000).contains(len)), "{parts:?}");
     assert!(parts.iter().any(|len| (1001..2000).contains(len)), "never torn: {parts:?}");
+}
+
+#[test]
+fn hosts_have_the_names_they_are_given_and_no_others() {
+    let network = network(1);
+    let machine = network.machine([10, 0, 0, 1].into());
+    let look_up = |name: &str| {
+        let host: HostName = name.parse().expect("a name");
+        let mut looking = machine.look_up(&host, 7411);
+        match looking.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(found) => found.ok(),
+            Poll::Pending => panic!("somebody else was asked"),
+        }
+    };
+    let trainer: HostName = "trainer.lan".parse().expect("a name");
+    assert_eq!(look_up("trainer.lan"), None);
+    network.name(trainer.clone(), &[[10, 0, 0, 7].into()]);
+    assert_eq!(look_up("trainer.lan"), Some(vec![([10, 0, 0, 7], 7411).into()]));
+    network.name(trainer.clone(), &[[10, 0, 0, 8].into()]);
+    assert_eq!(look_up("trainer.lan"), Some(vec![([10, 0, 0, 8], 7411).into()]));
+    network.name(trainer, &[]);
+    assert_eq!(look_up("trainer.lan"), None);
+    // The system's own names are not known there.
+    assert_eq!(look_up("localhost"), None);
 }

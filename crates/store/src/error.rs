@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+/// How a run is told to go on from the last good copy of its ledger.
+pub const LAST_GOOD: &str = "--ledger last-good";
+
 /// An operation on the store that did not come about.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "`path` is the store's file in each")]
@@ -14,8 +17,9 @@ pub enum StoreError {
     Full { path: PathBuf },
     /// The file is damaged.
     #[error(
-        "{path} is damaged ({detail}): bring it back from a copy, or start a new run from the learner's last checkpoint",
-        path = .path.display()
+        "{path} is damaged ({detail}): `crrl train --resume {last_good}` puts it aside and goes on from its last good copy",
+        path = .path.display(),
+        last_good = LAST_GOOD
     )]
     Corrupt { path: PathBuf, detail: String },
     /// The file is of a later build.

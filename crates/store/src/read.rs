@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crrl_types::{AdapterVersion, Digest, EpisodeId, GroupId, Step, TaskId, Trajectory, Turn};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use crate::error::StoreError;
 use crate::row::{BatchRow, EpisodeRow, StepRow, TokenRow};
 use crate::schema;
+use crate::stop::Stop;
 use crate::write::int;
 
 /// Episodes of one phase in one state.
@@ -62,13 +64,42 @@ impl Reader {
     /// # Errors
     /// [`StoreError`]: missing, not a store, of another build.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::connect(path, false)
+    }
+
+    /// As [`Reader::open`], for a store that is to stay as it is found: what lies in the log beside it is
+    /// not written into it afterwards.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn look(path: &Path) -> Result<Self, StoreError> {
+        Self::connect(path, true)
+    }
+
+    fn connect(path: &Path, leaves_log: bool) -> Result<Self, StoreError> {
         // Not read-only to SQLite: it may have to recover a journal a crash left behind.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let wrap = |error: rusqlite::Error| StoreError::of(path, &error);
         let connection = Connection::open_with_flags(path, flags).map_err(wrap)?;
+        connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, leaves_log)
+            .map_err(wrap)?;
         connection.busy_timeout(Duration::from_secs(5)).map_err(wrap)?;
         schema::check(&connection, path)?;
         Ok(Self { path: path.to_owned(), connection })
+    }
+
+    /// Whatever is read from now on ends with an error once `stop` is wanted.
+    pub(crate) fn stop_at(&self, stop: &Stop) {
+        stop.heard_by(&self.connection);
+    }
+
+    /// Looks at every page and every index. Reads all of the file.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`].
+    pub fn whole(&self) -> Result<(), StoreError> {
+        schema::whole(&self.connection, &self.path, "integrity_check")
     }
 
     pub(crate) fn rows<T>(

@@ -4,9 +4,10 @@ use crrl_types::{
     AdapterVersion, Digest, EpisodeId, GroupId, JournalEntry, NodeName, Step, TaskId, Timing,
     TokenSpan, Trajectory,
 };
+use serde::{Deserialize, Serialize};
 
 /// An episode, as the ledger has it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpisodeRow {
     /// Unique in the run.
     pub episode: EpisodeId,
@@ -58,7 +59,7 @@ pub struct BatchRow {
 }
 
 /// Numbers of one optimizer step.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepRow {
     /// The step.
     pub step: Step,

@@ -16,6 +16,9 @@ pub const SCHEMA_VERSION: i64 = 3;
 /// A larger store is not checked page by page when it is opened: that reads all of it.
 const CHECK_BYTES_MAX: u64 = 256 << 20;
 
+/// Characters that are told of what SQLite found.
+const DETAIL_CHARS_MAX: usize = 100;
+
 /// `STEPS[v]` brings layout `v` to `v + 1`.
 const STEPS: [&str; SCHEMA_VERSION as usize] = [
     "
@@ -121,13 +124,7 @@ pub(crate) fn prepare(connection: &Connection, path: &Path) -> Result<(), StoreE
         return Err(StoreError::Newer { path: path.to_owned(), found, known: SCHEMA_VERSION });
     }
     if std::fs::metadata(path).is_ok_and(|file| file.len() <= CHECK_BYTES_MAX) {
-        let verdict: String =
-            connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(wrap)?;
-        if verdict != "ok" {
-            // One line: whoever is told may be shown the last line of a log only.
-            let detail = verdict.lines().collect::<Vec<_>>().join("; ");
-            return Err(StoreError::Corrupt { path: path.to_owned(), detail });
-        }
+        whole(connection, path, "quick_check")?;
     }
     for (step, version) in STEPS.iter().zip(1_i64..).skip(found as usize) {
         let script = format!(
@@ -137,6 +134,20 @@ pub(crate) fn prepare(connection: &Connection, path: &Path) -> Result<(), StoreE
         connection.execute_batch(&script).map_err(wrap)?;
     }
     Ok(())
+}
+
+/// Checks page after page that the file is whole, by one of SQLite's checks.
+pub(crate) fn whole(connection: &Connection, path: &Path, check: &str) -> Result<(), StoreError> {
+    let verdict: String = connection
+        .query_row(&format!("PRAGMA {check}(1)"), [], |row| row.get(0))
+        .map_err(|error| StoreError::of(path, &error))?;
+    if verdict == "ok" {
+        return Ok(());
+    }
+    // One short line: whoever is told may be shown the end of a log only, and is to read what to do.
+    let detail = verdict.lines().collect::<Vec<_>>().join("; ");
+    let detail = detail.chars().take(DETAIL_CHARS_MAX).collect();
+    Err(StoreError::Corrupt { path: path.to_owned(), detail })
 }
 
 /// As [`prepare`], for a reader: nothing is changed.

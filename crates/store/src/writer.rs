@@ -33,6 +33,9 @@ pub struct Options {
     pub bytes_max: Option<u64>,
     /// Who writes. Default: a thread of the writer's own.
     pub hand: Hand,
+    /// Last good copies kept beside the store, the newest ones; 0 makes none. Each takes as much room
+    /// as the store. A lent hand makes none. Default 2.
+    pub copies_kept: usize,
 }
 
 /// A piece of writing: to be done once, after those that were handed over before.
@@ -56,7 +59,7 @@ impl fmt::Debug for Hand {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { queue_max: 1024, batch_max: 256, bytes_max: None, hand: Hand::Own }
+        Self { queue_max: 1024, batch_max: 256, bytes_max: None, hand: Hand::Own, copies_kept: 2 }
     }
 }
 
@@ -264,6 +267,20 @@ fn run<T>(mut pen: Pen<T>, options: &Options, receiver: &Receiver<(Vec<Op>, T)>)
             return;
         }
     }
+}
+
+/// Makes changes in a file that nobody else has open, all or none. It is on disk afterwards, in one
+/// file.
+pub(crate) fn rewrite(path: &Path, ops: &[Op]) -> Result<(), StoreError> {
+    let wrap = |error: rusqlite::Error| StoreError::of(path, &error);
+    let mut connection = Connection::open(path).map_err(wrap)?;
+    connection
+        .query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()))
+        .and_then(|()| connection.execute_batch("PRAGMA synchronous = FULL"))
+        .map_err(wrap)?;
+    schema::prepare(&connection, path)?;
+    commit(&mut connection, ops.iter()).map_err(wrap)?;
+    connection.close().map_err(|(_, error)| wrap(error))
 }
 
 fn commit<'a>(

@@ -7,9 +7,8 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-use crrl_machine::clock;
+use crrl_machine::{Lock, clock};
 use crrl_types::NodeName;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType,
@@ -33,9 +32,7 @@ const RENEW_AT: i32 = 3;
 const SAME_VALIDITY: Duration = Duration::hours(1);
 /// Another process makes a certificate in some milliseconds; one that stands still keeps others from it
 /// for no longer than this.
-const ALONE_WAIT: Duration = Duration::seconds(10);
-/// Time between two looks whether the other one is done.
-const ALONE_LOOK: std::time::Duration = std::time::Duration::from_millis(10);
+const ALONE_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
 /// Clocks of two machines may differ by this much.
 const CLOCK_SLACK: Duration = Duration::days(1);
 
@@ -298,29 +295,18 @@ fn set_validity(params: &mut CertificateParams, validity: Validity) {
 /// Waits until no other process makes certificates in this folder, and keeps others from it until what
 /// is given is dropped: key, certificate and seed of a name belong together. `None` where this process
 /// may write nothing here.
-fn alone(dir: &Path) -> Result<Option<fs::File>, AuthorityError> {
+fn alone(dir: &Path) -> Result<Option<Lock>, AuthorityError> {
     use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, TimedOut};
     let path = dir.join("lock");
-    let failed = |source| AuthorityError::File { path: path.clone(), source };
-    let mut options = fs::OpenOptions::new();
-    let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let file = match file {
-        Err(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) => {
-            return Ok(None);
+    match Lock::wait(&path, ALONE_WAIT) {
+        Ok(Ok(lock)) => Ok(Some(lock)),
+        Ok(Err(pid)) => {
+            let says = format!("process {pid} has been making certificates there for too long");
+            let source = std::io::Error::new(TimedOut, says);
+            Err(AuthorityError::File { path, source })
         }
-        file => file.map_err(failed)?,
-    };
-    let deadline = Instant::now() + ALONE_WAIT;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(Some(file)),
-            Err(fs::TryLockError::Error(source)) => return Err(failed(source)),
-            Err(fs::TryLockError::WouldBlock) if Instant::now() >= deadline => {
-                let says = "another process has been making certificates for too long";
-                return Err(failed(std::io::Error::new(TimedOut, says)));
-            }
-            Err(fs::TryLockError::WouldBlock) => std::thread::sleep(ALONE_LOOK),
-        }
+        Err(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) => Ok(None),
+        Err(source) => Err(AuthorityError::File { path, source }),
     }
 }
 

@@ -1,10 +1,10 @@
 //! Listens, dials, and refuses whoever has no certificate of ours.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crrl_types::{Digest, NodeName};
+use crrl_types::{Digest, HostPort, NodeName};
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn::crypto::{CryptoError, HmacKey};
 use quinn::{MtuDiscoveryConfig, TransportConfig, VarInt};
@@ -13,6 +13,7 @@ use quinn_proto::HashedConnectionIdGenerator;
 use crate::faults::Faults;
 use crate::identity::{Credentials, Identity};
 use crate::keys::{Keys, server_tls};
+use crate::lookup::{self, Unresolved};
 use crate::net_thread::NetThread;
 use crate::options::Options;
 pub use crate::protocol::Purpose;
@@ -68,6 +69,24 @@ pub enum DialError {
         address: SocketAddr,
         /// Why.
         message: String,
+    },
+    /// Where it is has a name, and the name cannot be looked up right now.
+    #[error("cannot dial {name}: {source}")]
+    Unresolved {
+        /// Who was dialled.
+        name: NodeName,
+        /// Why.
+        source: Unresolved,
+    },
+    /// Where it is has a name that stands for several addresses, and it was found at none of them.
+    #[error("cannot dial {name} at {at}: {}", .tried.join("; "))]
+    Nowhere {
+        /// Who was dialled.
+        name: NodeName,
+        /// Where.
+        at: HostPort,
+        /// What went wrong at each address.
+        tried: Vec<String>,
     },
     /// Nobody answered in time.
     #[error("{name} at {address} did not answer within {} ms", .after.as_millis())]
@@ -139,6 +158,10 @@ impl Connection {
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     quic: quinn::Endpoint,
+    /// A socket that only dials, for addresses of the family the first has not; opened when one is
+    /// dialled.
+    other: Arc<Mutex<Option<quinn::Endpoint>>>,
+    config: quinn::EndpointConfig,
     keys: Arc<Keys>,
     options: Arc<Options>,
     loopback: bool,
@@ -184,10 +207,13 @@ impl Endpoint {
             }
         };
         let config = endpoint_config(credentials, loopback);
-        let quic = quinn::Endpoint::new_with_abstract_socket(config, server, socket, net.quic())
-            .map_err(|source| BindError::Socket { address, source })?;
+        let quic =
+            quinn::Endpoint::new_with_abstract_socket(config.clone(), server, socket, net.quic())
+                .map_err(|source| BindError::Socket { address, source })?;
         Ok(Self {
             quic,
+            other: Arc::default(),
+            config,
             keys,
             options: Arc::new(options),
             loopback,
@@ -239,6 +265,64 @@ impl Endpoint {
             .map_err(|message| BindError::Tls { name: credentials.identity.name.clone(), message })
     }
 
+    /// As [`Endpoint::dial`], of a host that may have a name: it is looked up now, and of its addresses
+    /// the first that is good is taken, and said.
+    ///
+    /// # Errors
+    /// [`DialError`].
+    pub async fn dial_host(
+        &self,
+        name: &NodeName,
+        at: &HostPort,
+        purpose: Purpose,
+    ) -> Result<(Connection, SocketAddr), DialError> {
+        let addresses = lookup::addresses(&self.net, at)
+            .await
+            .map_err(|source| DialError::Unresolved { name: name.clone(), source })?;
+        if let [address] = addresses[..] {
+            return Ok((self.dial(name, address, purpose).await?, address));
+        }
+        let dial = |address: SocketAddr| {
+            let (endpoint, name) = (self.clone(), name.clone());
+            async move {
+                let dialled = endpoint.dial(&name, address, purpose).await;
+                dialled.map(|connection| (connection, address))
+            }
+        };
+        lookup::first_of(addresses, dial).await.map_err(|mut errors| {
+            let silent = |error: &DialError| matches!(error, DialError::Timeout { .. });
+            if errors.iter().all(silent)
+                && let Some(error) = errors.pop()
+            {
+                return error;
+            }
+            let tried = errors.iter().map(ToString::to_string).collect();
+            DialError::Nowhere { name: name.clone(), at: at.clone(), tried }
+        })
+    }
+
+    /// The socket an address is dialled from.
+    fn toward(&self, address: SocketAddr) -> std::io::Result<quinn::Endpoint> {
+        let here = self.quic.local_addr()?;
+        let both = here.is_ipv6() && here.ip().is_unspecified();
+        if both || here.is_ipv6() == address.is_ipv6() {
+            return Ok(self.quic.clone());
+        }
+        let mut other = self.other.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = &*other {
+            return Ok(open.clone());
+        }
+        let any: SocketAddr = match address {
+            SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
+            SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
+        };
+        let socket = self.net.bind(any, &self.faults)?;
+        let (config, net) = (self.config.clone(), self.net.quic());
+        let open = quinn::Endpoint::new_with_abstract_socket(config, None, socket, net)?;
+        *other = Some(open.clone());
+        Ok(open)
+    }
+
     /// Connects to `name`; whoever answers must prove to be it.
     ///
     /// # Errors
@@ -262,7 +346,8 @@ impl Endpoint {
         };
         config.transport_config(Arc::new(transport(&self.options, loopback, window)));
         let connecting = self
-            .quic
+            .toward(address)
+            .map_err(|error| refused(error.to_string()))?
             .connect_with(config, address, name.as_str())
             .map_err(|error| refused(error.to_string()))?;
         let after = self.options.handshake_timeout;
@@ -302,8 +387,16 @@ impl Endpoint {
 
     /// Closes every connection and waits (at most a second) until the peers were told.
     pub async fn close(&self, reason: &str) {
-        self.quic.close(VarInt::from_u32(0), reason.as_bytes());
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.quic.wait_idle()).await;
+        let other = self.other.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let idle = async {
+            for quic in other.iter().chain([&self.quic]) {
+                quic.close(VarInt::from_u32(0), reason.as_bytes());
+            }
+            for quic in other.iter().chain([&self.quic]) {
+                quic.wait_idle().await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), idle).await;
     }
 }
 

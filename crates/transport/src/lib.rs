@@ -6,6 +6,7 @@
 //! - [`identity`]: who a certificate says its holder is; credentials read from a folder
 //! - [`request`]: a key that was made here, and the certificate that is asked for it
 //! - [`net_thread`]: the one thread QUIC runs on, apart from whatever keeps the others busy
+//! - [`lookup`]: hosts by name, looked up at every dial
 //! - [`protocol`]: which versions of the protocol two peers have in common
 //! - `keys`: what an endpoint proves itself with, replaced while it runs
 //! - [`stranger`]: somebody without a certificate, who asks for one
@@ -30,6 +31,7 @@ pub mod faults;
 pub mod frame;
 pub mod identity;
 mod keys;
+pub mod lookup;
 pub mod net_thread;
 pub mod options;
 pub mod pacing;
@@ -43,12 +45,14 @@ pub mod stream;
 pub use authority::{Authority, AuthorityError, Validity};
 pub use blob::{BlobError, BlobReceipt, ReceivedBlob, receive_blob, send_blob};
 pub use codec::{DecodeError, EncodeError, decode, encode, encode_as};
+pub use crrl_types::HostName;
 pub use endpoint::{Arrival, BindError, Connection, DialError, Endpoint, Handshake, Purpose, why};
 pub use entropy::{NoEntropy, random_bytes};
 pub use faults::Faults;
 pub use frame::{FrameError, read_frame, write_frame};
 pub use identity::{Credentials, CredentialsError, Facts, Identity};
-pub use net_thread::{NetThread, Sockets};
+pub use lookup::Unresolved;
+pub use net_thread::{Lookup, NetThread, Sockets};
 pub use options::Options;
 pub use pacing::Pacing;
 pub use partials::Partials;

@@ -1,7 +1,7 @@
 //! The one thread QUIC runs on. A runtime whose workers are busy starves keep-alives, and the
 //! connection dies of it; here nothing else runs.
 //!
-//! A simulation has no thread to spare and a network of its own: [`NetThread::here`].
+//! A simulation has no thread to spare, and a network and names of its own: [`NetThread::here`].
 
 use std::fmt;
 use std::future::Future;
@@ -11,28 +11,47 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crrl_types::HostName;
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::faults::{Faults, FaultySocket};
 
-/// Where sockets come from.
+/// The addresses of a host, once they are known.
+pub type Lookup<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'a>>;
+
+/// Where sockets come from, and what the names of hosts stand for.
 pub trait Sockets: fmt::Debug + Send + Sync {
     /// Opens a UDP socket. Called on the runtime QUIC runs on.
     ///
     /// # Errors
     /// What the system says, as of a UDP socket.
     fn bind(&self, address: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>>;
+
+    /// Looks a name up: the addresses of the host right now, with this port, those to be tried first
+    /// first. Called on any runtime, and never blocks it.
+    ///
+    /// # Errors
+    /// What the system says of a name that it does not know, or cannot look up now.
+    fn look_up<'a>(&'a self, host: &'a HostName, port: u16) -> Lookup<'a>;
 }
 
-/// The system's own sockets.
+/// The system's own sockets and names.
 #[derive(Debug)]
 struct System;
 
 impl Sockets for System {
     fn bind(&self, address: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         TokioRuntime.wrap_udp_socket(std::net::UdpSocket::bind(address)?)
+    }
+
+    fn look_up<'a>(&'a self, host: &'a HostName, port: u16) -> Lookup<'a> {
+        // tokio asks the system on a thread that may block.
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((host.as_str(), port)).await;
+            found.map(|addresses| addresses.collect::<Vec<_>>())
+        })
     }
 }
 
@@ -91,6 +110,11 @@ impl NetThread {
         let _entered = self.handle.enter();
         let socket = self.sockets.bind(address)?;
         Ok(FaultySocket::new(socket, faults.clone(), self.handle.clone()))
+    }
+
+    /// See [`Sockets::look_up`].
+    pub(crate) fn look_up<'a>(&'a self, host: &'a HostName, port: u16) -> Lookup<'a> {
+        self.sockets.look_up(host, port)
     }
 
     /// quinn's runtime on this thread.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crrl_types::HostPort;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{TransportConfig, VarInt};
 use rustls::client::WebPkiServerVerifier;
@@ -17,6 +18,7 @@ use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureSc
 
 use crate::endpoint::{LOOPBACK_MTU, why};
 use crate::identity::Identity;
+use crate::lookup::{self, Unresolved};
 use crate::net_thread::NetThread;
 use crate::protocol::STRANGER;
 
@@ -76,6 +78,9 @@ pub enum KnockError {
     /// No socket or thread.
     #[error("cannot open a UDP socket: {0}")]
     Socket(std::io::Error),
+    /// The name of its host cannot be looked up right now.
+    #[error(transparent)]
+    Unresolved(#[from] Unresolved),
     /// Nobody answered.
     #[error(
         "nobody answered at {address} (UDP) within {} s: is the cluster up, is the address right, \
@@ -102,6 +107,34 @@ pub enum KnockError {
 }
 
 impl Door {
+    /// As [`Door::knock`], at a host that may have a name: it is looked up now, and the first of its
+    /// addresses that is good is taken.
+    ///
+    /// # Errors
+    /// [`KnockError`].
+    pub async fn knock_host(
+        net: &NetThread,
+        at: &HostPort,
+        wanted: Pin,
+        patience: Duration,
+    ) -> Result<Self, KnockError> {
+        let addresses = lookup::addresses(net, at).await?;
+        let knock = |address: SocketAddr| {
+            let net = net.clone();
+            async move { Self::knock(&net, address, wanted, patience).await }
+        };
+        lookup::first_of(addresses, knock).await.map_err(|mut errors| {
+            // Who has answered and did not open says most, a family of addresses that is not to be had
+            // here least.
+            errors.sort_by_key(|error| match error {
+                KnockError::Foreign(_) | KnockError::Refused { .. } => 0,
+                KnockError::Timeout { .. } => 1,
+                KnockError::Socket(_) | KnockError::Unresolved(_) => 2,
+            });
+            errors.swap_remove(0)
+        })
+    }
+
     /// Dials without a certificate. Whoever answers must show one of the authority with this pin.
     ///
     /// # Errors

@@ -3,6 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AdapterVersion, EpisodeId, GroupId, TaskId};
+use crate::order::{OrderAnswer, Outcome};
+
+/// Most bytes of an actor's snapshot; what does not fit is cut, and that is said.
+pub const SNAPSHOT_BYTES_MAX: usize = 8 << 10;
 
 /// An actor, as its node sees it. Read off counters, never asked of the actor itself: one that hangs
 /// is seen hanging.
@@ -55,6 +59,33 @@ pub enum ActorState {
     Failed,
     /// It takes no message until it is told to.
     Suspended,
+}
+
+/// State an actor has published of itself: counts, names and ages; no tokens, prompts or keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActorSnapshot {
+    /// As JSON, at most [`SNAPSHOT_BYTES_MAX`] bytes of it.
+    pub json: String,
+    /// How long ago it was published: an actor that hangs publishes nothing more.
+    pub age_ms: u64,
+}
+
+/// The answer to whoever wants to see an actor's snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotAnswer {
+    /// Whether there is one: `truncated` where it was cut, `absent` where there is no such actor,
+    /// `unsupported` where the actor publishes none, `busy` where it has not yet.
+    pub answer: OrderAnswer,
+    /// The snapshot, where that is `done` or `truncated`.
+    pub snapshot: Option<ActorSnapshot>,
+}
+
+impl SnapshotAnswer {
+    /// There is none, and why.
+    #[must_use]
+    pub fn none(outcome: Outcome, says: impl Into<String>) -> Self {
+        Self { answer: OrderAnswer::new(outcome, says), snapshot: None }
+    }
 }
 
 /// An episode under way, as the node that rolls it out sees it.

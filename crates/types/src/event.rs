@@ -27,6 +27,9 @@ pub enum EventKind {
     /// The coordinator started. What it had decided before and not written here yet is missing
     /// before this line; the ledger has it.
     Started,
+    /// The ledger was damaged and was restored: from a copy whose last committed step was `copy`, and up
+    /// to `step` from what is left of the time since. The records of so many episodes are lost.
+    Restored { copy: Step, step: Step, lost: u64 },
     /// A node joined; `incarnation` tells a restart from a reconnect.
     NodeUp { peer: NodeName, incarnation: u64 },
     /// A node was lost.
@@ -69,6 +72,7 @@ impl EventKind {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Started => "started",
+            Self::Restored { .. } => "restored",
             Self::NodeUp { .. } => "node_up",
             Self::NodeDown { .. } => "node_down",
             Self::Dispatched { .. } => "dispatched",

@@ -88,19 +88,17 @@ pub enum Bomb {
 }
 
 impl Fault {
-    /// Whether it can be ended before its time. What happens once is over by then, a process that stands
-    /// still hears nothing, and an actor that hangs does so at a message it has begun to take.
+    /// Whether it can be ended before its time. What happens once is over by then.
     #[must_use]
     pub fn can_be_lifted(self) -> bool {
-        !matches!(
-            self,
-            Self::Kill
-                | Self::Pause
-                | Self::NotFinite
-                | Self::TornWrite
-                | Self::Bomb(_)
-                | Self::Hang
-        )
+        !matches!(self, Self::Kill | Self::NotFinite | Self::TornWrite | Self::Bomb(_))
+    }
+
+    /// Whether its node may hear nothing from other nodes while it lasts: a process that stands still
+    /// reads nothing, and one whose packets are lost, whichever way, cannot keep a connection.
+    #[must_use]
+    pub fn may_deafen(self) -> bool {
+        matches!(self, Self::Pause | Self::Drop { .. })
     }
 }
 
@@ -206,12 +204,14 @@ mod tests {
     #[test]
     fn what_lasts_can_be_lifted_and_nothing_else_happens_twice() {
         let of = |fault| Injection { id: 7, fault, duration_ms: 60_000, seed: 1 };
-        let slow = of(Fault::SlowTools { ms: 5 });
-        assert!(!slow.lifts());
-        let lifted = slow.lifted().expect("goes on for a time");
-        assert!(lifted.lifts());
-        assert_eq!((lifted.id, lifted.fault), (slow.id, slow.fault));
-        for fault in [Fault::Kill, Fault::Pause, Fault::Hang, Fault::Bomb(Bomb::Fork)] {
+        for fault in [Fault::SlowTools { ms: 5 }, Fault::Pause, Fault::Hang] {
+            let lasting = of(fault);
+            assert!(!lasting.lifts(), "{fault}");
+            let lifted = lasting.lifted().expect("goes on for a time");
+            assert!(lifted.lifts(), "{fault}");
+            assert_eq!((lifted.id, lifted.fault), (lasting.id, lasting.fault));
+        }
+        for fault in [Fault::Kill, Fault::NotFinite, Fault::TornWrite, Fault::Bomb(Bomb::Fork)] {
             assert_eq!(of(fault).lifted(), None, "{fault}");
             assert!(!Injection { duration_ms: 0, ..of(fault) }.lifts(), "{fault}");
         }

@@ -8,6 +8,7 @@
 //! ```
 //!
 //! - [`id`]: newtypes for everything that is counted or named
+//! - [`host`]: where a node is reached: an address or a name, and a port
 //! - [`task`]: a repair task, a superset of SWE-bench's fields
 //! - [`trajectory`]: what an episode leaves behind, in tokens
 //! - [`reward`]: named components and their weighted sum
@@ -20,6 +21,7 @@
 //! - [`trace`]: what is seen of single messages
 //! - [`timing`]: when an attempt did what
 //! - [`event`]: one line of a run's append-only history
+//! - [`vitals`]: what a node measures of itself and of its machine
 //!
 //! This crate never does I/O and never depends on another crate of the workspace.
 
@@ -28,6 +30,7 @@ pub mod adapter;
 pub mod chat;
 pub mod event;
 pub mod fault;
+pub mod host;
 pub mod id;
 pub mod journal;
 pub mod order;
@@ -38,10 +41,12 @@ pub mod task;
 pub mod timing;
 pub mod trace;
 pub mod trajectory;
+pub mod vitals;
 
 pub use adapter::{AdapterManifest, TensorEntry};
 pub use chat::{Message, Role, ToolCall};
 pub use event::{Event, EventKind};
+pub use host::{Host, HostName, HostPort, ParseHostError};
 pub use id::{AdapterVersion, Digest, EpisodeId, GroupId, NodeName, Step, TaskId};
 pub use journal::{JournalEntry, Sampled, Stop};
 pub use order::{Action, Order, OrderAnswer, OrderRecord, Outcome, Target};
@@ -52,3 +57,4 @@ pub use task::{Base, BugKind, Difficulty, Origin, Split, Task};
 pub use timing::{TimedWork, Timing, Work};
 pub use trace::{TraceEnd, TraceEvent, TraceRequest, TraceStop, Traced};
 pub use trajectory::{Finish, TokenSpan, ToolRecord, Trajectory, Turn};
+pub use vitals::{Gpu, RoundTrip, Vitals};

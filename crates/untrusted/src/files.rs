@@ -6,6 +6,7 @@ use std::path::Path;
 use crrl_cluster::invitation::Invitation;
 use crrl_config::{Overrides, is_node_name};
 use crrl_control::Plan;
+use crrl_inspect::kept::Kept;
 use crrl_inspect::recording::Recording;
 use crrl_transport::RevokedList;
 use crrl_types::{Event, Task};
@@ -76,7 +77,7 @@ pub fn order(bytes: &[u8]) -> bool {
     crrl_cluster::untrusted::is_order(bytes)
 }
 
-/// A recording of the inspector, with every frame of it.
+/// A recording of the inspector, with every frame of it and everything beside them.
 #[must_use]
 pub fn recording(bytes: &[u8]) -> bool {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
@@ -87,6 +88,13 @@ pub fn recording(bytes: &[u8]) -> bool {
     for (at, at_ms) in times.into_iter().enumerate() {
         if let Ok(frame) = recording.frame(at) {
             assert_eq!(frame.at_ms, at_ms);
+        }
+    }
+    for at in 0..recording.kept_until(u64::MAX) {
+        if let Ok(Kept::Left { left, .. }) = recording.kept(at) {
+            let trajectory = left.restore().trajectory;
+            assert!(trajectory.generated.len() <= trajectory.tokens.len());
+            assert_eq!(trajectory.generated.len(), trajectory.logprobs.len());
         }
     }
     true

@@ -176,6 +176,15 @@ mod tests {
         values.flat_map(f32::to_le_bytes).collect()
     }
 
+    /// The same in bf16: rounded to the nearest, ties to even.
+    fn halved(floats: &[u8]) -> Vec<u8> {
+        let round = |bytes: &[u8; 4]| {
+            let bits = u32::from_le_bytes(*bytes);
+            ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16
+        };
+        floats.as_chunks::<4>().0.iter().flat_map(|bytes| round(bytes).to_le_bytes()).collect()
+    }
+
     proptest! {
         #[test]
         fn any_bytes_come_back_bit_for_bit(
@@ -215,6 +224,23 @@ mod tests {
         }));
         let delta = encode(&base, &new, Word::Four).expect("one length");
         assert!(delta.len() * 10 < new.len() * 6, "{} of {}", delta.len(), new.len());
+    }
+
+    #[test]
+    fn in_bf16_most_numbers_of_a_small_step_stay_where_they_are() {
+        let at = |n: u32| (f64::from(n) * 0.7).sin() as f32 * 0.01;
+        let base = floats((0..100_000u32).map(at));
+        let new = floats((0..100_000u32).map(|n| at(n) + (f64::from(n) * 1.3).cos() as f32 * 1e-6));
+        let whole = encode(&base, &new, Word::Four).expect("one length");
+        let (base, new) = (halved(&base), halved(&new));
+        let moved =
+            base.as_chunks::<2>().0.iter().zip(new.as_chunks::<2>().0).filter(|(b, n)| b != n);
+        let moved = moved.count();
+        assert!((100..50_000).contains(&moved), "{moved} of 100000 moved");
+        let delta = encode(&base, &new, Word::Two).expect("one length");
+        assert!(delta.len() * 4 < new.len(), "{} of {}", delta.len(), new.len());
+        assert!(delta.len() * 4 < whole.len(), "{} beside {} in f32", delta.len(), whole.len());
+        assert_eq!(decode(&base, &delta).expect("just written"), new);
     }
 
     #[test]

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use crrl_cluster::{OperatorClient, OperatorError, RunDir, Snapshot, host};
 use crrl_config::faults::{Scenario, Target};
-use crrl_config::{ClusterConfig, Node};
 use crrl_control::resilience::{Injected, Observed, observe, throughput};
-use crrl_transport::Authority;
+use crrl_control::wire::NodeRole;
+use crrl_transport::{Authority, random_bytes};
 use crrl_types::fault::{Fault, Injection};
 use crrl_types::{Event, NodeName};
 use rand::rngs::StdRng;
@@ -18,7 +18,9 @@ use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use serde::Serialize;
 
+use super::level::{Level, Pair, judge};
 use super::scenario::sign;
+use super::targets::{Live, fitting, is_awaited, is_up};
 use crate::commands::failure::{Coded, INTERRUPTED, UNREACHABLE};
 use crate::interrupt::Interrupt;
 
@@ -26,6 +28,9 @@ use crate::interrupt::Interrupt;
 const CHAOS: &str = "chaos";
 /// Time between two looks at the history.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A node that is meant and not up yet is waited for so long: a coordinator that has just been started
+/// again does not know everybody.
+const LIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A coordinator that was killed is dialled again for so long.
 const REACH_TIMEOUT: Duration = Duration::from_secs(30);
 /// A time in the history that is further from our own is of a clock that is wrong.
@@ -34,6 +39,12 @@ const SKEWED_MS: u64 = 5_000;
 const FIRED_TIMEOUT: Duration = Duration::from_secs(5);
 /// A node that has lifted a fault says so within this; it reports once a second.
 const LIFTED_TIMEOUT: Duration = Duration::from_secs(4);
+/// One that was cut off, or stood still, and was told by its host has to find the coordinator again before:
+/// a dial that was under way takes a few seconds to fail.
+const FOUND_TIMEOUT: Duration = Duration::from_secs(15);
+/// What is said of a fault that neither a message nor the host could end.
+const UNHEARD: &str = "is not known to be lifted: its node may hear nothing of it, and it is no process \
+                       the host of this machine could tell";
 /// How long saying goodbye to a coordinator may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 
@@ -42,8 +53,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 pub(super) struct Options {
     /// What nodes and chances are drawn from.
     pub(super) seed: u64,
-    /// Seconds throughput is measured over, before and after each fault.
+    /// How long throughput is measured, before and after each fault.
     pub(super) window: Duration,
+    /// How long after a fault's end throughput has to be back at its level.
+    pub(super) within: Duration,
     /// How long the cluster may take to recover.
     pub(super) patience: Duration,
     /// How long it is waited for training to begin.
@@ -63,8 +76,14 @@ pub(super) struct Outcome {
     pub(super) noticed_s: Option<f64>,
     /// Seconds from the fault's end until the node was at work again; absent if it never was.
     pub(super) recovered_s: Option<f64>,
-    /// Episodes per second before the fault, while it lasted, and after the recovery.
+    /// Episodes per second over the window before the fault; from its begin until the node was at work
+    /// again; and over the window that begins the stated time after its end.
     pub(super) throughput: [f64; 3],
+    /// Whether throughput was back at its level by then, as far as one fault tells.
+    pub(super) level: Level,
+    /// What faults are judged together by; none where the history's own times were wrong.
+    #[serde(skip)]
+    pub(super) pair: Option<Pair>,
 }
 
 impl Outcome {
@@ -77,7 +96,6 @@ impl Outcome {
 /// A run, and the certificate to harm it with.
 pub(super) struct Campaign {
     run: RunDir,
-    nodes: Vec<Node>,
     options: Options,
     rng: StdRng,
     runtime: tokio::runtime::Runtime,
@@ -99,7 +117,6 @@ impl Campaign {
                 run.path().display()
             )));
         }
-        let config: ClusterConfig = run.config()?;
         Authority::open_or_create(&run.tls())
             .and_then(|authority| authority.issue(&CHAOS.into(), &[CHAOS.to_owned()]))
             .context("no certificate for the chaos role can be had")?;
@@ -111,7 +128,6 @@ impl Campaign {
         let rng = StdRng::seed_from_u64(options.seed);
         let interrupted = interrupted(&runtime).context("signals cannot be listened to")?;
         Ok(Self {
-            nodes: config.nodes(),
             run,
             options,
             rng,
@@ -148,12 +164,14 @@ impl Campaign {
     /// fault is lifted first.
     pub(super) fn inject(&mut self, scenario: &Scenario) -> anyhow::Result<Outcome> {
         let node = self.choose(&scenario.target)?;
-        let name = NodeName::from(node.name.as_str());
+        let name = node.name.clone();
         // Work as it is without the fault, to compare with.
         self.rest(self.options.window)?;
         let lives = self.life(&name);
+        // Not from the seed: a fault of an earlier campaign on this run would answer for this one.
+        let id = u64::from_ne_bytes(random_bytes().context("the fault gets no number")?);
         let injection = Injection {
-            id: self.rng.random(),
+            id,
             fault: scenario.fault,
             duration_ms: (scenario.duration_s * 1000.0) as u64,
             seed: self.rng.random(),
@@ -161,7 +179,7 @@ impl Campaign {
         self.history()?;
         self.skewed = matches!(scenario.fault, Fault::ClockSkew { .. });
         let from_ms = now_ms();
-        self.send(&name, injection)?;
+        self.send(&node, injection)?;
         let until_ms = from_ms + injection.duration_ms;
         let sign = sign(&node.roles, scenario.fault);
         let is_missed = dies_of(scenario.fault);
@@ -178,46 +196,60 @@ impl Campaign {
             }
             std::thread::sleep(LOOK_EVERY);
         };
-        let fired = self.fired(&name, injection, lives);
+        let fired = self.fired(&name, injection, lives, &seen);
         let Observed { noticed_ms, recovered_ms } = seen;
         let over_ms = recovered_ms.unwrap_or_else(now_ms);
-        if recovered_ms.is_some() {
-            self.rest(self.options.window)?;
-        }
-        let window_ms = self.options.window.as_millis() as u64;
         // What was written while the clock was wrong has been read by now.
         self.history()?;
-        self.skewed = false;
+        let times_are_true = !std::mem::take(&mut self.skewed);
+        let window_ms = self.options.window.as_millis() as u64;
+        let back_ms = until_ms + self.options.within.as_millis() as u64;
+        self.rest(Duration::from_millis((back_ms + window_ms).saturating_sub(now_ms())))?;
         let history = self.history()?;
+        let pair = Pair::of(history, from_ms - window_ms, back_ms, window_ms);
+        let during = throughput(history, from_ms, over_ms);
+        let level = if times_are_true {
+            judge(&[&pair])
+        } else {
+            Level::unknown("the history's own times were wrong")
+        };
         let seconds = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1000.0;
         Ok(Outcome {
             fault: scenario.name.clone(),
-            node: node.name,
+            node: name.to_string(),
             fired,
             noticed_s: noticed_ms.map(|at| seconds(from_ms, at)),
             recovered_s: recovered_ms.map(|at| seconds(until_ms, at)),
-            throughput: [
-                throughput(history, from_ms - window_ms, from_ms),
-                throughput(history, from_ms, over_ms),
-                throughput(history, over_ms, over_ms + window_ms),
-            ],
+            throughput: [pair.before, during, pair.after],
+            level,
+            pair: times_are_true.then_some(pair),
         })
     }
 
-    fn choose(&mut self, target: &Target) -> anyhow::Result<Node> {
-        let fits = |node: &&Node| match target {
-            Target::Role(role) => node.roles.contains(role),
-            Target::Node(name) => node.name == *name,
-        };
-        let fitting: Vec<&Node> = self.nodes.iter().filter(fits).collect();
-        let chosen = fitting.choose(&mut self.rng).map(|node| (*node).clone());
-        chosen.ok_or_else(|| {
-            let names: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
-            Coded::usage(format!("no node fits {target:?}; there are {}", names.join(", ")))
-        })
+    /// One of those that are up now: nodes come and go while a campaign goes on, and not all of them are
+    /// in the run's configuration.
+    fn choose(&mut self, target: &Target) -> anyhow::Result<Live> {
+        let deadline = Instant::now() + LIVE_TIMEOUT;
+        loop {
+            let reports = self.snapshot(REACH_TIMEOUT)?.nodes;
+            let processes = host::state(&self.run).unwrap_or_default().nodes;
+            let fitting = fitting(&reports, target);
+            let is_complete = !fitting.is_empty() && !is_awaited(&processes, &reports, target);
+            if is_complete || Instant::now() > deadline {
+                return fitting.choose(&mut self.rng).cloned().ok_or_else(|| {
+                    let up = reports.iter().filter(|report| is_up(report));
+                    let names: Vec<&str> = up.map(|report| report.node.as_str()).collect();
+                    Coded::usage(format!(
+                        "no node that is up and takes work fits {target:?}; there are {}",
+                        names.join(", ")
+                    ))
+                });
+            }
+            self.rest(LOOK_EVERY)?;
+        }
     }
 
-    fn send(&self, node: &NodeName, injection: Injection) -> anyhow::Result<()> {
+    fn send(&self, Live { name: node, roles }: &Live, injection: Injection) -> anyhow::Result<()> {
         self.runtime.block_on(async {
             let client = OperatorClient::connect_as(&self.run, CHAOS)
                 .await
@@ -227,11 +259,7 @@ impl Campaign {
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, client.close()).await;
             match sent {
                 // Whoever kills the coordinator gets no answer from it.
-                Err(OperatorError::Unreachable(_))
-                    if self.nodes.iter().any(|n| {
-                        n.name == node.as_str() && n.roles.contains(&crrl_config::Role::Coordinator)
-                    }) =>
-                {
+                Err(OperatorError::Unreachable(_)) if roles.contains(&NodeRole::Coordinator) => {
                     Ok(())
                 }
                 Err(error) => Err(unreachable(error.to_string())),
@@ -260,22 +288,61 @@ impl Campaign {
         } else if !fault.can_be_lifted() {
             format!("cannot be lifted; it ends by itself in {left_s} s")
         } else {
-            match self.lift(node, injection) {
-                Ok(()) if self.is_over(node, injection.id) => "was lifted".to_owned(),
-                Ok(()) => {
-                    format!("is not known to be lifted; it ends by itself in {left_s} s")
-                }
-                Err(error) => {
-                    format!("was not lifted ({error}); it ends by itself in {left_s} s")
-                }
+            match self.end_early(node, injection) {
+                Ok(how) => how.to_owned(),
+                Err(why) => format!("{why}; it ends by itself in {left_s} s"),
             }
         };
         interruption(format!("interrupted: the fault in {node} ({fault}) {became}"))
     }
 
-    /// Whether the node itself says so, within a few seconds.
-    fn is_over(&self, node: &NodeName, id: u64) -> bool {
+    /// Ends a fault before its time: whether it was, and how, or what is not known of it.
+    fn end_early(&self, node: &NodeName, injection: Injection) -> Result<&'static str, String> {
+        let is_deaf = injection.fault.may_deafen();
+        let by_host = is_deaf.then(|| host::lift(&self.run, node.as_str(), injection.id));
+        match by_host {
+            Some(Ok(true)) => {
+                // The node has heard it; this is so that it can be read in the run's log of orders.
+                let _ = self.lift(node, injection);
+                return match self.goes_on(node, injection) {
+                    true => Ok("was lifted by its host"),
+                    false => {
+                        Err("is not known to be lifted, though its host told its node".to_owned())
+                    }
+                };
+            }
+            Some(Err(error)) => tracing::debug!(%error, "not lifted by the host"),
+            Some(Ok(false)) | None => {}
+        }
+        match self.lift(node, injection) {
+            Ok(()) if self.is_over(node, injection.id, LIFTED_TIMEOUT) => Ok("was lifted"),
+            Ok(()) if is_deaf => Err(UNHEARD.to_owned()),
+            Ok(()) => Err("is not known to be lifted".to_owned()),
+            Err(error) => Err(format!("was not lifted ({error})")),
+        }
+    }
+
+    /// Whether a node that its host has told is rid of the fault. Of one that stands still the system says so.
+    fn goes_on(&self, node: &NodeName, injection: Injection) -> bool {
+        if !matches!(injection.fault, Fault::Pause) {
+            return self.is_over(node, injection.id, FOUND_TIMEOUT);
+        }
+        let processes = host::state(&self.run).unwrap_or_default().nodes;
+        let pid =
+            processes.iter().find(|held| held.name == node.as_str()).and_then(|held| held.pid);
         let deadline = Instant::now() + LIFTED_TIMEOUT;
+        while pid.is_some_and(is_stopped) {
+            if Instant::now() > deadline {
+                return false;
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        true
+    }
+
+    /// Whether the node itself says so within this time.
+    fn is_over(&self, node: &NodeName, id: u64, within: Duration) -> bool {
+        let deadline = Instant::now() + within;
         while Instant::now() < deadline {
             let snapshot = self.runtime.block_on(async {
                 let client = OperatorClient::connect_as(&self.run, CHAOS).await?;
@@ -339,17 +406,26 @@ impl Campaign {
         }
     }
 
-    /// How often the host has started a node again.
-    fn life(&self, node: &NodeName) -> u32 {
+    /// How often the host has started a node again; none where somebody else starts it.
+    fn life(&self, node: &NodeName) -> Option<u32> {
         let state = host::state(&self.run).unwrap_or_default();
-        state.nodes.iter().find(|n| n.name == node.as_str()).map_or(0, |n| n.restarts)
+        state.nodes.iter().find(|n| n.name == node.as_str()).map(|n| n.restarts)
     }
 
-    /// How often a fault did something, by the word of the node it was injected into, or of the
-    /// host for a process that is no more.
-    fn fired(&self, node: &NodeName, injection: Injection, lives: u32) -> u64 {
+    /// How often a fault did something, by the word of the node it was injected into. For a process that
+    /// is no more, by that of its host, or by the history where it has none here.
+    fn fired(
+        &self,
+        node: &NodeName,
+        injection: Injection,
+        lives: Option<u32>,
+        seen: &Observed,
+    ) -> u64 {
         if dies_of(injection.fault) {
-            return u64::from(self.life(node) > lives);
+            return u64::from(match lives {
+                Some(_) => self.life(node) > lives,
+                None => seen.noticed_ms.is_some(),
+            });
         }
         let deadline = Instant::now() + FIRED_TIMEOUT;
         let mut fired = 0;
@@ -401,6 +477,13 @@ impl Campaign {
     }
 }
 
+/// Whether a process stands still. One that is no more does not.
+fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name in brackets may hold anything, brackets too.
+    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+}
+
 /// Whether a process does not live through it.
 fn dies_of(fault: Fault) -> bool {
     matches!(fault, Fault::Kill | Fault::TornWrite)
@@ -434,4 +517,31 @@ fn unreachable(message: String) -> anyhow::Error {
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::signal::{Signal, kill};
+    use nix::sys::wait::{WaitPidFlag, waitpid};
+    use nix::unistd::Pid;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_stands_still_is_told_from_one_that_goes_on_or_is_no_more() {
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().expect("a program");
+        let number = child.id();
+        let pid = Pid::from_raw(i32::try_from(number).expect("a number of a process"));
+        assert!(!is_stopped(number));
+        for (signal, seen) in
+            [(Signal::SIGSTOP, WaitPidFlag::WUNTRACED), (Signal::SIGCONT, WaitPidFlag::WCONTINUED)]
+        {
+            kill(pid, signal).expect("is there");
+            waitpid(pid, Some(seen)).expect("is ours");
+            assert_eq!(is_stopped(number), signal == Signal::SIGSTOP);
+        }
+        child.kill().expect("is there");
+        child.wait().expect("is ours");
+        assert!(!is_stopped(number));
+    }
 }

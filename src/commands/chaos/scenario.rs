@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crrl_config::Role;
 use crrl_config::faults::{SCENARIOS, Scenario, named, parse};
 use crrl_control::resilience::Sign;
+use crrl_control::wire::NodeRole;
 use crrl_types::fault::Fault;
 
 use crate::commands::failure::Coded;
@@ -32,14 +32,14 @@ pub(super) fn resolve(word: &str) -> anyhow::Result<Vec<Scenario>> {
 }
 
 /// What a node of these roles is needed for most.
-pub(super) fn sign(roles: &[Role], fault: Fault) -> Sign {
-    if roles.contains(&Role::ParameterServer) && fault == Fault::CorruptAdapter {
+pub(super) fn sign(roles: &[NodeRole], fault: Fault) -> Sign {
+    if roles.contains(&NodeRole::ParameterServer) && fault == Fault::CorruptAdapter {
         Sign::Activated
-    } else if roles.contains(&Role::Coordinator) {
+    } else if roles.contains(&NodeRole::Coordinator) {
         Sign::Finished
-    } else if roles.contains(&Role::Learner) {
+    } else if roles.contains(&NodeRole::Learner) {
         Sign::Stepped
-    } else if roles.contains(&Role::Rollout) {
+    } else if roles.contains(&NodeRole::Rollout) {
         Sign::Dispatched
     } else {
         Sign::Activated

@@ -1,7 +1,6 @@
 //! What a node on another machine joins with: a token, or a file.
 
 use std::io::Write as _;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use std::time::Duration;
 use crrl_cluster::invitation::{Guest, Invitation, InvitationError};
 use crrl_cluster::{RunDir, admission, host};
 use crrl_transport::Validity;
-use crrl_types::NodeName;
+use crrl_types::{Host, HostPort, NodeName};
 
 use crate::commands::failure::{Coded, quoted};
 
@@ -27,9 +26,10 @@ pub(super) struct Args {
     /// File to write; NAME.join without it. It holds a private key: carry it by a safe way.
     #[arg(short, long, value_name = "FILE", conflicts_with = "token")]
     out: Option<PathBuf>,
-    /// Address of this machine as the guest sees it.
-    #[arg(long, value_name = "IP")]
-    address: Option<IpAddr>,
+    /// Address of this machine as the guest sees it, or its name, which the guest looks up at every
+    /// dial: a machine whose address changes is found again.
+    #[arg(long, value_name = "HOST")]
+    address: Option<Host>,
     /// Hours until the node's certificate expires. A node that is connected then has renewed it by
     /// itself; without this, as configured (cluster.certificate_hours).
     #[arg(long, value_name = "HOURS")]
@@ -49,7 +49,7 @@ pub(super) fn run(run: &RunDir, args: Args) -> anyhow::Result<ExitCode> {
     let hours = hours.unwrap_or(config.cluster.certificate_hours);
     if token {
         let good_for = Duration::from_secs(60 * u64::from(minutes));
-        return print_token(run, &name, address, hours, good_for);
+        return print_token(run, &name, address.as_ref(), hours, good_for);
     }
     let validity = Validity::hours(hours);
     write_file(run, &Guest { name, address, validity }, out)
@@ -62,7 +62,7 @@ fn refused(error: &InvitationError) -> anyhow::Error {
 fn print_token(
     run: &RunDir,
     name: &NodeName,
-    address: Option<IpAddr>,
+    address: Option<&Host>,
     hours: u32,
     good_for: Duration,
 ) -> anyhow::Result<ExitCode> {
@@ -72,10 +72,10 @@ fn print_token(
     eprintln!(
         "lets {name} in once, at {} (UDP), within {} minutes. On the other machine:\n  crrl node \
          --join TOKEN --model PATH/TO/THE/SAME/MODEL",
-        token.address,
+        token.at,
         good_for.as_secs() / 60,
     );
-    say_loopback(token.address.ip());
+    say_loopback(&token.at);
     if host::host_pid(run)?.is_none() {
         let run = quoted(&run.path().display().to_string());
         eprintln!(
@@ -102,14 +102,14 @@ fn write_file(run: &RunDir, guest: &Guest, out: Option<PathBuf>) -> anyhow::Resu
         places.join(", "),
         out.display()
     );
-    if let Some(at) = invitation.addresses.values().find(|at| at.ip().is_loopback()) {
-        say_loopback(at.ip());
+    if let Some(at) = invitation.addresses.values().find(|at| at.is_loopback()) {
+        say_loopback(at);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn say_loopback(ip: IpAddr) {
-    if ip.is_loopback() {
+fn say_loopback(at: &HostPort) {
+    if at.is_loopback() {
         eprintln!(
             "that is a loopback address: it can be reached on this machine only. For others, set \
              cluster.listen to an address they reach"

@@ -18,13 +18,12 @@ pub(super) fn run(config: &ClusterConfig, json: bool) -> anyhow::Result<ExitCode
     let changes = of(&run, config)?;
     let mut out = std::io::stdout().lock();
     if json {
-        let nodes: Vec<_> = changes.nodes.iter().map(json_of).collect();
         let value = serde_json::json!({
             "run": run.path(),
             "id": changes.id,
             "changes": !changes.is_empty(),
             "obstacle": changes.obstacle,
-            "nodes": nodes,
+            "nodes": json_of(&changes),
         });
         writeln!(out, "{value}")?;
     } else {
@@ -35,13 +34,17 @@ pub(super) fn run(config: &ClusterConfig, json: bool) -> anyhow::Result<ExitCode
     Ok(ExitCode::from(if changes.is_empty() { 0 } else { CHANGES }))
 }
 
-fn json_of(change: &Change) -> serde_json::Value {
-    let Change { name, roles, threads, host, device, gpu, memory_mib, action } = change;
-    let role = role_names(roles);
-    serde_json::json!({
-        "name": name, "role": role, "threads": threads, "host": host, "device": device,
-        "gpu": gpu, "memory_mib": memory_mib, "action": action,
-    })
+/// What is done about each node.
+pub(super) fn json_of(changes: &Changes) -> serde_json::Value {
+    let one = |change: &Change| {
+        let Change { name, roles, threads, host, device, gpu, memory_mib, action } = change;
+        let role = role_names(roles);
+        serde_json::json!({
+            "name": name, "role": role, "threads": threads, "host": host, "device": device,
+            "gpu": gpu, "memory_mib": memory_mib, "action": action,
+        })
+    };
+    changes.nodes.iter().map(one).collect()
 }
 
 /// One line for each node.

@@ -1,51 +1,91 @@
 //! Nodes restarted one after the other, each with the program that is there now.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crrl_cluster::{OperatorClient, RunDir, host};
 use crrl_config::{Node, Role};
 
-use super::LOOK_EVERY;
 use super::status::{Line, lines};
-use crate::commands::failure::{Coded, UNREACHABLE, host_error, quoted};
-use crate::meter::{Meter, Quiet};
+use super::{How, LOOK_EVERY};
+use crate::commands::failure::{Coded, UNREACHABLE, describe, host_error, quoted};
+use crate::meter::Meter;
 
 /// A node that reports no episode for this long has none: what it finished was acknowledged.
 const EMPTY_FOR: Duration = Duration::from_millis(1500);
 /// The host has written down by then that it has begun.
 const SEEN_AFTER: Duration = Duration::from_secs(1);
 
+/// What was done with a node, in the word `--json` has for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Did {
+    /// It finished what it had first.
+    Drained,
+    /// It did not finish in time: others were handed what was left.
+    HandedOver,
+    /// There was nothing it could have finished.
+    Restarted,
+}
+
+impl Did {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Drained => "drained and restarted",
+            Self::HandedOver => "restarted; what it had not finished is handed to others",
+            Self::Restarted => "restarted",
+        }
+    }
+}
+
 pub(super) fn run(
     run: &RunDir,
     names: &[String],
     drain: Duration,
-    wait: Duration,
-    quiet: Quiet,
+    how: How,
 ) -> anyhow::Result<ExitCode> {
     if host::host_pid(run)?.is_none() {
         let message = format!("no cluster is up in {}", run.path().display());
         return Err(Coded { code: UNREACHABLE, message }.into());
     }
     let order = order(run.config()?.nodes(), names).map_err(Coded::usage)?;
-    let meter = Meter::start(quiet, "restarting", "nodes", order.len() as u64);
+    let meter = Meter::start(how.quiet, "restarting", "nodes", order.len() as u64);
     let count = meter.count();
+    let (mut restarted, mut trouble) = (Vec::new(), None);
     for (at, node) in order.iter().enumerate() {
         count.at(at as u64);
         count.say(node.name.as_str());
         let started = Instant::now();
-        let restarted = one(run, node, drain, wait).map_err(|error| {
-            let left: Vec<&str> = order[at..].iter().map(|node| node.name.as_str()).collect();
-            let (run, left) = (quoted(&run.path().display().to_string()), left.join(" "));
-            anyhow::anyhow!(
-                "{error}\n  once that is mended, to go on: crrl cluster restart --rolling --run {run} \
-                 {left}"
-            )
-        })?;
-        let seconds = started.elapsed().as_secs();
-        meter.note(&format!("{:<16} {seconds:>4} s  {restarted}", node.name));
+        let did = match one(run, node, drain, how.wait) {
+            Ok(did) => did,
+            Err(error) => {
+                trouble = Some(error);
+                break;
+            }
+        };
+        let took = started.elapsed();
+        meter.note(&format!("{:<16} {:>4} s  {}", node.name, took.as_secs(), did.words()));
+        restarted.push(serde_json::json!({
+            "name": node.name, "did": did, "seconds": took.as_secs_f64(),
+        }));
     }
-    Ok(ExitCode::SUCCESS)
+    drop(meter);
+    let left: Vec<&str> = order[restarted.len()..].iter().map(|node| node.name.as_str()).collect();
+    if how.json {
+        let value = serde_json::json!({
+            "run": run.path(),
+            "restarted": restarted,
+            "left": left,
+            "error": trouble.as_ref().map(describe),
+        });
+        writeln!(std::io::stdout(), "{value}")?;
+    }
+    let Some(error) = trouble else { return Ok(ExitCode::SUCCESS) };
+    let (run, left) = (quoted(&run.path().display().to_string()), left.join(" "));
+    Err(anyhow::anyhow!(
+        "{error}\n  once that is mended, to go on: crrl cluster restart --rolling --run {run} {left}"
+    ))
 }
 
 /// The nodes, in the order in which the fewest have to wait: those that roll out, the learner, those
@@ -73,15 +113,12 @@ fn line(run: &RunDir, name: &str) -> anyhow::Result<Line> {
     found.ok_or_else(|| anyhow::anyhow!("{name} is no longer there"))
 }
 
-/// Restarts one node; what came of it in a few words.
-fn one(run: &RunDir, node: &Node, drain: Duration, wait: Duration) -> anyhow::Result<&'static str> {
+/// Restarts one node, and what came of it.
+fn one(run: &RunDir, node: &Node, drain: Duration, wait: Duration) -> anyhow::Result<Did> {
     let before = line(run, &node.name)?;
-    let mut how = "restarted";
+    let mut did = Did::Restarted;
     if node.roles.contains(&Role::Rollout) && before.state == "ready" {
-        how = match drained(run, node, drain)? {
-            true => "drained and restarted",
-            false => "restarted; what it had not finished is handed to others",
-        };
+        did = if drained(run, node, drain)? { Did::Drained } else { Did::HandedOver };
     }
     if !host::restart(run, &node.name).map_err(host_error)? {
         anyhow::bail!("the cluster has ended");
@@ -117,7 +154,7 @@ fn one(run: &RunDir, node: &Node, drain: Duration, wait: Duration) -> anyhow::Re
         std::thread::sleep(LOOK_EVERY);
     }
     all_back(run, late, wait)?;
-    Ok(how)
+    Ok(did)
 }
 
 /// After the coordinator the others have to find it again.

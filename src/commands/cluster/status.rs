@@ -37,34 +37,64 @@ pub(super) struct Line {
     pub(super) guest: bool,
 }
 
+/// A cluster as it is at one moment.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// The host, if one is running.
+    pub(super) host_pid: Option<u32>,
+    /// Whether every node that the host starts is ready. Guests come and go as they please.
+    pub(super) ready: bool,
+    /// Every node.
+    pub(super) lines: Vec<Line>,
+    snapshot: Option<Snapshot>,
+}
+
+impl Seen {
+    /// As the coordinator shows it, which is waited for a few seconds.
+    pub(super) fn now(run: &RunDir) -> anyhow::Result<Self> {
+        let host_pid = host::host_pid(run)?;
+        Ok(Self::of(run, host_pid, host_pid.and_then(|_| snapshot(run))))
+    }
+
+    /// As far as this machine's host knows it, which takes no time.
+    pub(super) fn unasked(run: &RunDir) -> anyhow::Result<Self> {
+        Ok(Self::of(run, host::host_pid(run)?, None))
+    }
+
+    fn of(run: &RunDir, host_pid: Option<u32>, snapshot: Option<Snapshot>) -> Self {
+        let state = host::state(run).unwrap_or_default();
+        let mut lines = merge(&state, snapshot.as_ref(), host_pid.is_some());
+        add_phases(run, &mut lines);
+        let mut own = lines.iter().filter(|line| !line.guest);
+        let ready = own.clone().next().is_some() && own.all(|line| line.state == "ready");
+        Self { host_pid, ready, lines, snapshot }
+    }
+
+    /// What `status --json` prints, and `up` and `scale` among other things.
+    pub(super) fn json(&self, run: &RunDir) -> serde_json::Value {
+        serde_json::json!({
+            "run": run.path(),
+            "host_pid": self.host_pid,
+            "ready": self.ready,
+            "nodes": self.lines,
+            "progress": self.snapshot.as_ref().map(|snapshot| &snapshot.progress),
+        })
+    }
+}
+
 pub(super) fn run(run: &RunDir, json: bool) -> anyhow::Result<ExitCode> {
-    let host = host::host_pid(run)?;
-    let snapshot = host.and_then(|_| snapshot(run));
-    let state = host::state(run).unwrap_or_default();
-    let mut lines = merge(&state, snapshot.as_ref(), host.is_some());
-    add_phases(run, &mut lines);
-    // Guests come and go as they please.
-    let mut own = lines.iter().filter(|line| !line.guest);
-    let ready = own.clone().next().is_some() && own.all(|line| line.state == "ready");
+    let seen = Seen::now(run)?;
     let mut out = std::io::stdout().lock();
     if json {
-        let progress = snapshot.as_ref().map(|snapshot| &snapshot.progress);
-        let value = serde_json::json!({
-            "run": run.path(),
-            "host_pid": host,
-            "ready": ready,
-            "nodes": lines,
-            "progress": progress,
-        });
-        writeln!(out, "{value}")?;
+        writeln!(out, "{}", seen.json(run))?;
     } else {
-        print_lines(&mut out, &lines, snapshot.as_ref())?;
+        print_lines(&mut out, &seen.lines, seen.snapshot.as_ref())?;
     }
-    if host.is_none() {
+    if seen.host_pid.is_none() {
         eprintln!("no host is running for {}", run.path().display());
         return Ok(ExitCode::from(UNREACHABLE));
     }
-    Ok(ExitCode::from(if ready { 0 } else { UNHEALTHY }))
+    Ok(ExitCode::from(if seen.ready { 0 } else { UNHEALTHY }))
 }
 
 fn print_lines(

@@ -1,8 +1,9 @@
 //! Brings a cluster up, or a running one to its configuration.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use crrl_cluster::host::{self, Alone, Up};
@@ -10,19 +11,30 @@ use crrl_cluster::remote::Phase;
 use crrl_cluster::run_dir::write_atomic;
 use crrl_cluster::{RunDir, changes::Changes};
 use crrl_config::ClusterConfig;
-use crrl_control::plan::{Limits, PLAN_FILE, PLAN_FORMAT, Plan};
+use crrl_control::plan::{PLAN_FILE, Plan};
 
-use super::status::{Line, lines};
-use super::{LOOK_EVERY, UNHEALTHY, plan, run_dir};
-use crate::commands::failure::{Coded, host_error};
-use crate::meter::{Meter, Quiet};
-use crate::run::{Run, absolute, phases};
+use super::status::{Line, Seen};
+use super::{How, LOOK_EVERY, UNHEALTHY, plan, run_dir};
+use crate::commands::failure::{Coded, describe, host_error};
+use crate::meter::Meter;
+use crate::run::{Run, absolute, plan_of};
+
+/// What was done, in the word `--json` has for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Did {
+    /// The cluster was not up.
+    Started,
+    /// It was up, and nodes came, went or were started again.
+    Changed,
+    /// All was as it should be.
+    Nothing,
+}
 
 pub(super) fn run(
     mut config: ClusterConfig,
     id: Option<&str>,
-    wait: Duration,
-    quiet: Quiet,
+    how: How,
 ) -> anyhow::Result<ExitCode> {
     // The same paths must mean the same files in every process, whatever folder it is started in.
     config.run.dir = absolute(&config.run.dir);
@@ -41,36 +53,36 @@ pub(super) fn run(
             changes.id
         )));
     }
-    match host::host_pid(&run)? {
+    let did = match host::host_pid(&run)? {
         None => start(&run, config, &alone)?,
         Some(pid) => apply(&run, &config, &changes, pid, &alone)?,
-    }
+    };
     drop(alone);
-    if wait.is_zero() { Ok(ExitCode::SUCCESS) } else { until_ready(&run, wait, quiet) }
+    finish(&run, did, &changes, how)
 }
 
-fn start(run: &RunDir, config: ClusterConfig, alone: &Alone) -> anyhow::Result<()> {
+fn start(run: &RunDir, config: ClusterConfig, alone: &Alone) -> anyhow::Result<Did> {
     let plan_path = run.path().join(PLAN_FILE);
     let held = std::fs::read_to_string(&plan_path).ok();
     let plan = match &held {
         Some(text) => Plan::parse(text)
             .with_context(|| format!("{} cannot be resumed", plan_path.display()))?,
-        None => Plan {
-            format: PLAN_FORMAT,
-            seed: config.run.seed,
-            limits: Limits::default(),
-            phases: phases(&config, 0),
-        },
+        None => plan_of(&config, 0),
     };
     let dir = config.run.dir.clone();
     let title = "cluster up".to_owned();
     let resume = format!("crrl cluster up -f {}", run.config_path().display());
     Run { title, dir, config, plan, resume }.prepare(held.is_some(), alone)?;
-    match host::up_alone(run, alone).map_err(host_error)? {
-        Up::Already { pid } => eprintln!("already up (host pid {pid})"),
-        Up::Started { pid } => eprintln!("started (host pid {pid})"),
-    }
-    Ok(())
+    Ok(match host::up(run, alone).map_err(host_error)? {
+        Up::Already { pid } => {
+            eprintln!("already up (host pid {pid})");
+            Did::Nothing
+        }
+        Up::Started { pid } => {
+            eprintln!("started (host pid {pid})");
+            Did::Started
+        }
+    })
 }
 
 /// Starts and stops nodes of a cluster that is up.
@@ -80,7 +92,7 @@ pub(super) fn apply(
     changes: &Changes,
     pid: u32,
     alone: &Alone,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Did> {
     if let Some(obstacle) = &changes.obstacle {
         return Err(Coded::usage(format!(
             "{} is up (host pid {pid}) with another configuration ({obstacle}); take it down first: \
@@ -91,13 +103,13 @@ pub(super) fn apply(
     }
     if changes.is_empty() {
         eprintln!("already up (host pid {pid})");
-        return Ok(());
+        return Ok(Did::Nothing);
     }
     plan::print(&mut std::io::stderr(), changes)?;
     let text = toml::to_string(config).context("the configuration cannot be written")?;
     write_atomic(&run.config_path(), text.as_bytes())?;
     if host::adjust(run, alone).map_err(host_error)? {
-        return Ok(());
+        return Ok(Did::Changed);
     }
     Err(anyhow::anyhow!("the cluster ended meanwhile; start it: crrl cluster up"))
 }
@@ -113,50 +125,124 @@ fn standing(line: &Line) -> String {
     format!("{} on {host}: {what}{error}", line.state)
 }
 
+/// How a wait for nodes ended: what was seen last, and what kept them from being ready.
+struct Waited {
+    seen: Seen,
+    trouble: Option<anyhow::Error>,
+}
+
+/// Waits for the nodes, and tells what was done and what became of them.
+pub(super) fn finish(
+    run: &RunDir,
+    did: Did,
+    changes: &Changes,
+    how: How,
+) -> anyhow::Result<ExitCode> {
+    if how.wait.is_zero() {
+        if how.json {
+            let (seen, error) = at_once(run, did);
+            tell(run, did, changes, &seen, error)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Waited { seen, trouble } = until_ready(run, how)?;
+    if how.json {
+        tell(run, did, changes, &seen, trouble.as_ref().map(describe))?;
+    }
+    match trouble {
+        None => Ok(ExitCode::SUCCESS),
+        Some(error) => Err(error),
+    }
+}
+
+/// Every node as far as it can be told without waiting for any, or why it cannot: what was done is done all
+/// the same.
+fn at_once(run: &RunDir, did: Did) -> (Seen, Option<String>) {
+    // Who has just been started answers nobody yet.
+    let seen = if did == Did::Started { Seen::unasked(run) } else { Seen::now(run) };
+    seen.map_or_else(|error| (Seen::default(), Some(describe(&error))), |seen| (seen, None))
+}
+
+/// Prints what was done as JSON, with every node as it was seen last.
+fn tell(
+    run: &RunDir,
+    did: Did,
+    changes: &Changes,
+    seen: &Seen,
+    error: Option<String>,
+) -> anyhow::Result<()> {
+    let mut value = seen.json(run);
+    value["plan"] = changes.id.as_str().into();
+    value["did"] = serde_json::to_value(did)?;
+    value["changes"] = plan::json_of(changes);
+    value["error"] = error.into();
+    writeln!(std::io::stdout(), "{value}")?;
+    Ok(())
+}
+
 /// Waits until every node that was started here is ready. One line whenever a node comes a step
 /// further.
-pub(super) fn until_ready(run: &RunDir, wait: Duration, quiet: Quiet) -> anyhow::Result<ExitCode> {
-    let meter = Meter::start(quiet, "waiting for nodes", "ready", 0);
+fn until_ready(run: &RunDir, how: How) -> anyhow::Result<Waited> {
+    let meter = Meter::start(how.quiet, "waiting for nodes", "ready", 0);
     let count = meter.count();
-    let deadline = Instant::now() + wait;
     let started = Instant::now();
+    let deadline = started + how.wait;
+    let path = run.path().display();
     let mut said = BTreeMap::new();
     loop {
-        let lines = lines(run)?;
-        for line in &lines {
+        let seen = Seen::now(run)?;
+        for line in &seen.lines {
             let now = standing(line);
             if said.insert(line.name.clone(), now.clone()).as_ref() != Some(&now) {
                 let seconds = started.elapsed().as_secs();
                 meter.note(&format!("{:<16} {seconds:>4} s  {now}", line.name));
             }
-            if line.state == "given-up" {
-                anyhow::bail!(
-                    "{} failed too often: {}\n  its log: {}",
-                    line.name,
-                    line.last_exit.as_deref().unwrap_or("no reason known"),
-                    run.log(&line.name).display()
-                );
-            }
         }
-        let own = || lines.iter().filter(|line| !line.guest);
+        let own = || seen.lines.iter().filter(|line| !line.guest);
         count.of(own().count() as u64);
         count.at(own().filter(|line| line.state == "ready").count() as u64);
-        if own().all(|line| line.state == "ready") {
-            return Ok(ExitCode::SUCCESS);
-        }
-        if host::host_pid(run)?.is_none() {
-            let path = run.path().display();
-            meter.warn(&format!("every node has ended; crrl cluster status --run {path}"));
-            return Ok(ExitCode::from(UNHEALTHY));
-        }
-        if Instant::now() > deadline {
-            anyhow::bail!(
+        let trouble = if let Some(line) = own().find(|line| line.state == "given-up") {
+            anyhow::anyhow!(
+                "{} failed too often: {}\n  its log: {}",
+                line.name,
+                line.last_exit.as_deref().unwrap_or("no reason known"),
+                run.log(&line.name).display()
+            )
+        } else if seen.ready {
+            return Ok(Waited { seen, trouble: None });
+        } else if seen.host_pid.is_none() {
+            let message = format!("every node has ended; crrl cluster status --run {path}");
+            anyhow::Error::from(Coded { code: UNHEALTHY, message })
+        } else if Instant::now() > deadline {
+            anyhow::anyhow!(
                 "not every node was ready after {} s; they go on starting: crrl cluster status \
-                 --run {}",
-                wait.as_secs(),
-                run.path().display()
-            );
+                 --run {path}",
+                how.wait.as_secs()
+            )
+        } else {
+            std::thread::sleep(LOOK_EVERY);
+            continue;
+        };
+        return Ok(Waited { seen, trouble: Some(trouble) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_done_without_waiting_is_no_failure_where_nothing_can_be_seen_of_it() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        // No folder: nobody can look whether a host is running.
+        let run = RunDir::new(file.path().join("run"));
+        for did in [Did::Started, Did::Changed, Did::Nothing] {
+            let (seen, error) = at_once(&run, did);
+            assert!(seen.lines.is_empty() && error.is_some(), "{did:?}: {error:?}");
         }
-        std::thread::sleep(LOOK_EVERY);
+        let changes = Changes { id: "none".into(), nodes: Vec::new(), obstacle: None };
+        let quiet = crate::meter::Quiet { quiet: true };
+        let how = How { wait: std::time::Duration::ZERO, quiet, json: false };
+        finish(&run, Did::Started, &changes, how).expect("it was not asked for");
     }
 }

@@ -4,22 +4,20 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 
 use crrl_cluster::{RunDir, host};
-use crrl_config::{ClusterConfig, Role};
+use crrl_config::{ClusterConfig, Node, Role};
 use crrl_model::ModelDir;
 use crrl_transport::{Facts, revoked};
 
 use super::Check;
 use crate::run::absolute;
 
-/// Disk a run should have; transcripts, checkpoints and logs.
-const DISK_MIN: u64 = 1 << 30;
 /// Memory the learner takes beyond the weights, in their multiples: gradients, moments, activations.
 const LEARNER_WEIGHTS: u64 = 4;
 
-pub(super) fn checks(config: &ClusterConfig) -> Vec<Check> {
+/// `free_memory` is in bytes; none where the system does not say.
+pub(super) fn checks(config: &ClusterConfig, free_memory: Option<u64>) -> Vec<Check> {
     let run = RunDir::new(absolute(&config.run.dir));
-    let mut checks = vec![disk(run.path())];
-    checks.extend(model(config));
+    let mut checks = model(config, free_memory);
     checks.extend(
         [
             ("tasks.train", Some(&config.tasks.train)),
@@ -34,29 +32,7 @@ pub(super) fn checks(config: &ClusterConfig) -> Vec<Check> {
     checks
 }
 
-/// The nearest folder above that exists is on the same disk.
-fn disk(path: &Path) -> Check {
-    const NAME: &str = "disk";
-    let there = path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
-    match nix::sys::statvfs::statvfs(there) {
-        Ok(stat) => {
-            let free = stat.blocks_available() * stat.fragment_size();
-            let found = format!("{} GiB free for {}", free >> 30, path.display());
-            if free >= DISK_MIN {
-                Check::good(NAME, found)
-            } else {
-                Check::warning(NAME, found, "make room, or set run.dir to another disk")
-            }
-        }
-        Err(error) => Check::bad(
-            NAME,
-            format!("{}: {error}", there.display()),
-            "set run.dir to a folder that can be written",
-        ),
-    }
-}
-
-fn model(config: &ClusterConfig) -> Vec<Check> {
+fn model(config: &ClusterConfig, free_memory: Option<u64>) -> Vec<Check> {
     const NAME: &str = "model";
     let path = &config.model.path;
     let fix = "model.path names a Hugging Face folder: config.json, *.safetensors, tokenizer.json";
@@ -67,34 +43,43 @@ fn model(config: &ClusterConfig) -> Vec<Check> {
             let mib = bytes >> 20;
             vec![
                 Check::good(NAME, format!("{}, {mib} MiB of weights", path.display())),
-                memory(config, bytes),
+                memory(config, &local(config), bytes, free_memory),
             ]
         }
     }
 }
 
-/// Bytes of its weight files.
-fn weights_bytes(path: &Path) -> u64 {
+fn local(config: &ClusterConfig) -> Vec<Node> {
+    config.nodes().into_iter().filter(Node::is_local).collect()
+}
+
+/// Bytes of its weight files; 0 where it cannot be looked at.
+pub(super) fn weights_bytes(path: &Path) -> u64 {
     let files = std::fs::read_dir(path).into_iter().flatten().flatten();
     let weights = files.filter(|file| file.path().extension().is_some_and(|e| e == "safetensors"));
     weights.filter_map(|file| file.metadata().ok()).map(|data| data.len()).sum()
 }
 
-/// Whether weights in f32, on every node, find room. Files are mostly of 2 bytes a weight.
-fn memory(config: &ClusterConfig, file_bytes: u64) -> Check {
+/// Whether weights in f32, on every one of these nodes, find room in what is free on their machine.
+/// Files are mostly of 2 bytes a weight.
+pub(super) fn memory(
+    config: &ClusterConfig,
+    nodes: &[Node],
+    file_bytes: u64,
+    free: Option<u64>,
+) -> Check {
     const NAME: &str = "memory";
     let f32_bytes = 2 * file_bytes;
-    let needed: u64 = config
-        .nodes()
+    let needed: u64 = nodes
         .iter()
-        .filter(|node| node.is_local() && config.device_of(node) == "cpu")
+        .filter(|node| config.device_of(node) == "cpu")
         .map(|node| {
             let learns = u64::from(node.roles.contains(&Role::Learner)) * LEARNER_WEIGHTS;
             let samples = u64::from(node.roles.contains(&Role::Rollout));
             (learns + samples) * f32_bytes
         })
         .sum();
-    let Some(free) = available_bytes() else {
+    let Some(free) = free else {
         return Check::warning(NAME, "the system does not say", "look at it yourself: free -h");
     };
     let found = format!("{} MiB available, about {} MiB needed", free >> 20, needed >> 20);
@@ -103,12 +88,6 @@ fn memory(config: &ClusterConfig, file_bytes: u64) -> Check {
     }
     let fix = "fewer rollout nodes, learner.checkpoint_activations = true, a smaller model";
     Check::warning(NAME, found, fix)
-}
-
-fn available_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 fn tasks(name: &'static str, file: &Path) -> Check {

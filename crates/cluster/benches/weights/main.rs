@@ -1,7 +1,7 @@
 //! Adapters between nodes of one process on loopback: fan-out, time until everyone has it, the way
-//! beside plain TCP, and control messages beside it. Prints medians; judges nothing.
+//! beside plain TCP, control messages beside it, f32 beside bf16. Prints medians; judges nothing.
 //!
-//! `cargo bench --bench weights -- [fan-out|visible|bulk|control]...` (all without a word);
+//! `cargo bench --bench weights -- [fan-out|visible|bulk|control|types]...` (all without a word);
 //! `ROUNDS` in the environment is how often each is measured (5).
 
 #![expect(clippy::print_stdout, reason = "its output is the point")]
@@ -10,6 +10,7 @@ mod bulk;
 mod control;
 mod fan_out;
 mod nodes;
+mod types;
 mod visible;
 
 /// Times each thing is measured.
@@ -42,5 +43,8 @@ async fn main() {
     }
     if wants("control") {
         control::run().await;
+    }
+    if wants("types") {
+        types::run().await;
     }
 }

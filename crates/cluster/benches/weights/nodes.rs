@@ -36,7 +36,7 @@ impl World {
         for n in 0..count {
             let change = |options: &mut MeshOptions| {
                 options.relay = Some(any());
-                options.dial = vec![("server".into(), at)];
+                options.dial = vec![("server".into(), at.into())];
             };
             let name = format!("rollout-{n}");
             nodes.push(node(&self.folder, &name, "rollout", self.pace, change).await);

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, UdpSocket};
 use crrl_config::{ClusterConfig, Node, Role};
 use crrl_control::wire::NodeRole;
 use crrl_transport::{Authority, AuthorityError, Validity};
-use crrl_types::NodeName;
+use crrl_types::{HostPort, NodeName};
 
 use crate::mesh::{role_of, role_text};
 use crate::run_dir::{OPERATOR, RunDir, RunDirError, write_atomic};
@@ -94,8 +94,8 @@ pub(crate) fn role_texts(node: &Node) -> Vec<String> {
 fn choose(
     config: &ClusterConfig,
     nodes: &[Node],
-    held: &BTreeMap<NodeName, SocketAddr>,
-) -> Result<BTreeMap<NodeName, SocketAddr>, PrepareError> {
+    held: &BTreeMap<NodeName, HostPort>,
+) -> Result<BTreeMap<NodeName, HostPort>, PrepareError> {
     let listen: SocketAddr = config
         .cluster
         .listen
@@ -111,7 +111,8 @@ fn choose(
         }
         let name = NodeName::from(node.name.as_str());
         let wanted = if coordinator { listen } else { SocketAddr::new(listen.ip(), 0) };
-        let last = held.get(&name).filter(|last| wanted.port() == 0 && last.ip() == wanted.ip());
+        let last = held.get(&name).and_then(HostPort::socket_addr);
+        let last = last.filter(|last| wanted.port() == 0 && last.ip() == wanted.ip());
         let socket = match last.and_then(|last| UdpSocket::bind(last).ok()) {
             Some(socket) => socket,
             None => bind(&name, wanted)?,
@@ -121,7 +122,7 @@ fn choose(
             address: wanted,
             source,
         })?;
-        chosen.insert(name, address);
+        chosen.insert(name, address.into());
         sockets.push(socket);
     }
     Ok(chosen)

@@ -26,7 +26,7 @@ use crate::host::child::{self, Bounds};
 use crate::host::log::{LOG_BYTES_MAX, NodeLog};
 use crate::host::prepare;
 use crate::host::state::{HostState, NodeProcess};
-use crate::host::{HostError, LOOK_EVERY, Lock, NODE_SUBCOMMAND, describe_exit, system};
+use crate::host::{self, HostError, LOOK_EVERY, NODE_SUBCOMMAND, describe_exit, system};
 use crate::peer::lock;
 use crate::remote::REMOTE_SUBCOMMAND;
 use crate::restart::{Backoff, Intensity, Restarts, Strategy, Verdict};
@@ -41,6 +41,9 @@ const TERM_TIMEOUT: Duration = Duration::from_secs(5);
 const LAST_LINES_TIMEOUT: Duration = Duration::from_millis(200);
 /// Asks a node to leave as if it came back: it does not tell others that the run is over.
 pub const RESTART_SIGNAL: Signal = Signal::SIGUSR1;
+/// Has a node look which faults it is to end ([`RunDir::lifts_wanted`]). One that stands still goes on, and
+/// one that knows nothing of it is not harmed.
+pub const LIFT_SIGNAL: Signal = Signal::SIGCONT;
 /// Exit codes that starting again cannot help: usage or configuration, failed preflight.
 const HOPELESS: [i32; 2] = [2, 4];
 /// Longest line of a log.
@@ -60,7 +63,7 @@ pub fn run(run: &RunDir, tied: bool) -> Result<(), HostError> {
     let _ = setsid();
     let late = Instant::now() + LOCK_TIMEOUT;
     let _lock = loop {
-        match Lock::take(&run.host_lock())? {
+        match host::lock(&run.host_lock())? {
             Ok(lock) => break lock,
             Err(pid) if Instant::now() > late => {
                 return Err(HostError::HostRuns { run: run.path().to_owned(), pid });
@@ -230,6 +233,7 @@ impl Host {
     /// its machine. Everything else
     /// in it is as it was when the host started: whoever writes it sees to that.
     fn reload(&mut self) {
+        self.lift();
         let config = match self.run.config() {
             Ok(config) => config,
             Err(error) => return tracing::error!(%error, "the configuration is not taken up"),
@@ -265,6 +269,16 @@ impl Host {
             let wanted = self.run.restart_wanted(&self.nodes[index].name);
             if std::fs::remove_file(wanted).is_ok() {
                 self.renew(index);
+            }
+        }
+    }
+
+    /// Tells nodes that faults of theirs are over. They take the files away, for whoever waits for that.
+    fn lift(&self) {
+        for (index, node) in self.nodes.iter().enumerate() {
+            if !self.run.lifts_wanted(&node.name).is_empty() {
+                self.note(index, "is told that a fault is over");
+                self.signal(index, LIFT_SIGNAL);
             }
         }
     }

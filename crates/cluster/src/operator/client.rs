@@ -2,21 +2,25 @@
 
 use std::time::Duration;
 
+use crrl_machine::clock;
 use crrl_transport::{
-    Connection, Credentials, DecodeError, DialError, Endpoint, NetThread, Options, Purpose, decode,
+    Connection, Credentials, DecodeError, DialError, Endpoint, NetThread, Options, Purpose,
     read_frame, write_frame,
 };
+use crrl_types::actor::SnapshotAnswer;
 use crrl_types::fault::Injection;
-use crrl_types::{NodeName, Order, OrderAnswer, TaskId, TraceRequest, Traced};
+use crrl_types::{NodeName, Order, OrderAnswer, Outcome, Target, TaskId, TraceRequest, Traced};
 use quinn::RecvStream;
 
 use super::{ORDER_TIMEOUT, REPLY_TIMEOUT, Reply, Request};
 use crate::board::Snapshot;
-use crate::picture::{Picture, Piece};
+use crate::picture::{Form, Picture, TimedPiece};
 use crate::run_dir::{OPERATOR, RunDir, VIEWER};
 
 /// Longest reply.
 const REPLY_BYTES_MAX: usize = 4 << 20;
+/// How a coordinator begins that does not know what it was asked.
+pub(super) const UNKNOWN: &str = "unknown variant";
 /// The answer to an order comes later than the order may take.
 const ANSWER_TIMEOUT: Duration = ORDER_TIMEOUT.saturating_add(REPLY_TIMEOUT);
 
@@ -84,7 +88,7 @@ impl OperatorClient {
             .ok_or_else(|| not_a_run(&"no node is the coordinator"))?;
         let name = NodeName::from(coordinator.name.as_str());
         let addresses = run.dialled().map_err(|e| not_a_run(&e))?;
-        let address = *addresses
+        let at = addresses
             .get(&name)
             .ok_or_else(|| not_a_run(&format!("nobody knows where {name} listens")))?;
         let credentials = Credentials::load(&run.tls(), &who.into()).map_err(|e| not_a_run(&e))?;
@@ -92,8 +96,8 @@ impl OperatorClient {
             |error: &dyn std::fmt::Display| OperatorError::Unreachable(error.to_string());
         let endpoint = Endpoint::bind(net, &credentials, None, Options::default())
             .map_err(|e| unreachable(&e))?;
-        let dialled = endpoint.dial(&name, address, Purpose::Operator).await;
-        let connection = dialled.map_err(|error| match error {
+        let dialled = endpoint.dial_host(&name, at, Purpose::Operator).await;
+        let (connection, _) = dialled.map_err(|error| match error {
             DialError::Timeout { .. } => OperatorError::Silent(error.to_string()),
             error => unreachable(&error),
         })?;
@@ -105,10 +109,9 @@ impl OperatorClient {
     /// # Errors
     /// [`OperatorError`].
     pub async fn status(&self) -> Result<Snapshot, OperatorError> {
-        let mut recv = self.request(&Request::Status).await?;
-        expect_board(&mut recv).await?;
+        let (mut recv, form) = self.look(&Request::StatusTimed, &Request::Status).await?;
         let mut picture = Picture::default();
-        read_whole(&mut recv, &mut picture).await?;
+        read_whole(&mut recv, &mut picture, form).await?;
         Ok(picture.snapshot())
     }
 
@@ -117,11 +120,10 @@ impl OperatorClient {
     /// # Errors
     /// [`OperatorError`].
     pub async fn subscribe(&self) -> Result<Subscription, OperatorError> {
-        let mut recv = self.request(&Request::Subscribe).await?;
-        expect_board(&mut recv).await?;
+        let (mut recv, form) = self.look(&Request::SubscribeTimed, &Request::Subscribe).await?;
         let mut picture = Picture::default();
-        read_whole(&mut recv, &mut picture).await?;
-        Ok(Subscription { recv, picture, is_fresh: true })
+        read_whole(&mut recv, &mut picture, form).await?;
+        Ok(Subscription { recv, form, picture, is_fresh: true })
     }
 
     /// Asks the coordinator to end the run. It answers at once; nodes leave in their own time.
@@ -193,6 +195,23 @@ impl OperatorClient {
         read_answer(&mut recv).await
     }
 
+    /// What an actor has published of its state. Whatever stands in the way is an answer: `denied` by
+    /// the certificate, `unsupported` by an actor or a coordinator of an older build.
+    ///
+    /// # Errors
+    /// [`OperatorError`]: nobody answers.
+    pub async fn snapshot(&self, target: &Target) -> Result<SnapshotAnswer, OperatorError> {
+        let mut recv = self.request(&Request::Snapshot { target: target.clone() }).await?;
+        match reply_within(ANSWER_TIMEOUT, &mut recv).await? {
+            Reply::Snapshot(answer) => Ok(answer),
+            Reply::Refused(says) if says.starts_with(UNKNOWN) => {
+                let says = "the coordinator is of an older build, which shows no snapshots";
+                Ok(SnapshotAnswer::none(Outcome::Unsupported, says))
+            }
+            other => Err(unexpected(other)),
+        }
+    }
+
     /// Begins to trace messages. The trace ends when what is returned is dropped, or by itself.
     ///
     /// # Errors
@@ -206,6 +225,23 @@ impl OperatorClient {
     /// Leaves.
     pub async fn close(self) {
         self.endpoint.close("done").await;
+    }
+
+    /// Asks for the board; a coordinator of the build before is asked in the words it knows.
+    async fn look(
+        &self,
+        timed: &Request,
+        plain: &Request,
+    ) -> Result<(RecvStream, Form), OperatorError> {
+        let mut recv = self.request(timed).await?;
+        match expect_board(&mut recv).await {
+            Ok(()) => return Ok((recv, Form::Timed)),
+            Err(OperatorError::Refused(says)) if says.starts_with(UNKNOWN) => {}
+            Err(error) => return Err(error),
+        }
+        let mut recv = self.request(plain).await?;
+        expect_board(&mut recv).await?;
+        Ok((recv, Form::Plain))
     }
 
     async fn request(&self, request: &Request) -> Result<RecvStream, OperatorError> {
@@ -223,6 +259,7 @@ impl OperatorClient {
 #[derive(Debug)]
 pub struct Subscription {
     recv: RecvStream,
+    form: Form,
     picture: Picture,
     /// Whether what is there was not handed out yet.
     is_fresh: bool,
@@ -235,7 +272,7 @@ impl Subscription {
     /// The coordinator has left, or hangs.
     pub async fn next(&mut self) -> Result<Snapshot, OperatorError> {
         if !std::mem::take(&mut self.is_fresh) {
-            read_piece(&mut self.recv, &mut self.picture).await?;
+            read_piece(&mut self.recv, &mut self.picture, self.form).await?;
         }
         Ok(self.picture.snapshot())
     }
@@ -293,17 +330,25 @@ async fn expect_board(recv: &mut RecvStream) -> Result<(), OperatorError> {
     }
 }
 
-async fn read_whole(recv: &mut RecvStream, picture: &mut Picture) -> Result<(), OperatorError> {
-    while !read_piece(recv, picture).await? {}
+async fn read_whole(
+    recv: &mut RecvStream,
+    picture: &mut Picture,
+    form: Form,
+) -> Result<(), OperatorError> {
+    while !read_piece(recv, picture, form).await? {}
     Ok(())
 }
 
 /// Adds a piece; whether it was the last for now.
-async fn read_piece(recv: &mut RecvStream, picture: &mut Picture) -> Result<bool, OperatorError> {
+async fn read_piece(
+    recv: &mut RecvStream,
+    picture: &mut Picture,
+    form: Form,
+) -> Result<bool, OperatorError> {
     let refused = |error: DecodeError| OperatorError::Refused(error.to_string());
-    let piece: Piece = decode(&read(recv).await?).map_err(refused)?;
+    let piece = TimedPiece::decoded(form, &read(recv).await?).map_err(refused)?;
     let is_last = piece.is_last();
-    picture.add(piece).map_err(refused)?;
+    picture.add(piece, clock::unix_ms()).map_err(refused)?;
     Ok(is_last)
 }
 

@@ -8,6 +8,7 @@
 //! - `client`: the tool's end
 //! - `orders`: what changes a run; each is written down ([`crate::order_log`])
 //! - `traces`: messages as they come, until there was enough
+//! - `snapshots`: what an actor has published of its state
 //! - `desk`: what is under way to nodes
 
 use std::sync::Arc;
@@ -16,20 +17,21 @@ use std::time::{Duration, Instant};
 
 use crrl_control::rights::{Right, is_tool};
 use crrl_control::wire::{NodeRole, Wire};
-use crrl_transport::codec::OLDEST;
-use crrl_transport::{Connection, encode_as, read_frame, write_frame};
+use crrl_transport::{Connection, read_frame, write_frame};
+use crrl_types::actor::SnapshotAnswer;
 use crrl_types::fault::Injection;
-use crrl_types::{NodeName, Order, OrderAnswer, TaskId, TraceRequest, Traced};
+use crrl_types::{NodeName, Order, OrderAnswer, Target, TaskId, TraceRequest, Traced};
 use quinn::{RecvStream, SendStream};
 use serde::{Deserialize, Serialize};
 
 use crate::mesh::{ROLES, role_text, roles_of};
 use crate::peer::Shared;
-use crate::picture::Cursor;
+use crate::picture::{Cursor, Form};
 
 mod client;
 pub(crate) mod desk;
 mod orders;
+mod snapshots;
 mod traces;
 
 pub use client::{OperatorClient, OperatorError, Subscription, Trace};
@@ -54,6 +56,7 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an order may take: a supervisor waits for an actor that is to stop, and then kills it.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What a tool asks. What is timed says how old things are (since protocol version 4).
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Request {
@@ -65,6 +68,23 @@ pub(crate) enum Request {
     Drain { node: NodeName },
     Order(Order),
     Trace(TraceRequest),
+    Snapshot { target: Target },
+    StatusTimed,
+    SubscribeTimed,
+}
+
+impl Request {
+    /// What the board is sent in, where it is asked for.
+    fn form(&self) -> Form {
+        match self {
+            Self::StatusTimed | Self::SubscribeTimed => Form::Timed,
+            _ => Form::Plain,
+        }
+    }
+
+    fn is_look(&self) -> bool {
+        matches!(self, Self::Status | Self::Subscribe | Self::StatusTimed | Self::SubscribeTimed)
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -79,6 +99,8 @@ enum Reply {
     Refused(String),
     /// What became of an order or a trace; where it was done, [`Traced`] follow a trace's.
     Answer(OrderAnswer),
+    /// An actor's snapshot, or why there is none.
+    Snapshot(SnapshotAnswer),
 }
 
 /// A frame of a trace.
@@ -146,18 +168,20 @@ async fn answer(
         .await
         .map_err(|_| "no request came".to_owned())?
         .map_err(|error| error.to_string())?;
-    match serde_json::from_slice(&request) {
-        Ok(Request::Status | Request::Subscribe) if !who.may(Right::Watch) => {
+    let request = serde_json::from_slice::<Request>(&request);
+    let form = request.as_ref().map_or(Form::Plain, Request::form);
+    match request {
+        Ok(request) if request.is_look() && !who.may(Right::Watch) => {
             write_reply(&mut send, &Reply::Refused(who.denied(Right::Watch))).await?;
         }
-        Ok(Request::Status) => {
+        Ok(Request::Status | Request::StatusTimed) => {
             write_reply(&mut send, &Reply::Board).await?;
-            whole(shared, &mut send, &mut Cursor::default()).await?;
+            whole(shared, &mut send, &mut Cursor::default(), form).await?;
         }
-        Ok(Request::Subscribe) => match shared.viewers.try_acquire() {
+        Ok(Request::Subscribe | Request::SubscribeTimed) => match shared.viewers.try_acquire() {
             Ok(_place) => {
                 write_reply(&mut send, &Reply::Board).await?;
-                view(shared, &who.name, &mut send).await?;
+                view(shared, &who.name, &mut send, form).await?;
             }
             Err(_) => {
                 let says = format!(
@@ -167,6 +191,10 @@ async fn answer(
             }
         },
         Ok(Request::Trace(request)) => traces::serve(shared, &who, request, &mut send).await?,
+        Ok(Request::Snapshot { target }) => {
+            let answer = snapshots::ask(shared, &who, target).await;
+            write_reply(&mut send, &Reply::Snapshot(answer)).await?;
+        }
         Ok(request) => {
             let reply = orders::reply(shared, &who, request).await;
             write_reply(&mut send, &reply).await?;
@@ -177,7 +205,7 @@ async fn answer(
     Ok(())
 }
 
-/// Takes what nodes answer to orders and traces, and what they say of themselves, if this is the
+/// Takes what nodes answer to orders, traces and questions, and what they say of themselves, if this is the
 /// coordinator: an actor of it that hangs, its own included, keeps nobody from seeing that.
 pub(crate) fn hear(shared: &Arc<Shared>) {
     if !shared.roles.contains(&NodeRole::Coordinator) {
@@ -186,14 +214,26 @@ pub(crate) fn hear(shared: &Arc<Shared>) {
     let router = shared.router.clone();
     // The router is the mesh's own.
     let shared = Arc::downgrade(shared);
-    let takes =
-        |wire: &Wire| matches!(wire, Wire::Ordered { .. } | Wire::Traced { .. } | Wire::Report(_));
+    let takes = |wire: &Wire| {
+        matches!(
+            wire,
+            Wire::Ordered { .. }
+                | Wire::Traced { .. }
+                | Wire::Snapshot { .. }
+                | Wire::Report(_)
+                | Wire::Vitals { .. }
+        )
+    };
     router.register_fn("desk", takes, move |inbound| {
         let Some(shared) = shared.upgrade() else { return Err("leaving".into()) };
         match inbound.wire {
             Wire::Report(report) if report.node == inbound.from => shared.board.report(report),
             Wire::Report(_) => return Err("a report of another node".into()),
+            Wire::Vitals { sent_us, activity_ms, vitals } => {
+                shared.board.vitals(&inbound.from, sent_us, activity_ms, vitals);
+            }
             Wire::Ordered { id, answer } => shared.desk.answered(&inbound.from, id, answer),
+            Wire::Snapshot { id, answer } => shared.desk.shown(&inbound.from, id, *answer),
             Wire::Traced { id, traced } => {
                 let is_last = matches!(traced, Traced::End(_));
                 if !shared.desk.traced(&inbound.from, id, traced) && !is_last {
@@ -208,10 +248,16 @@ pub(crate) fn hear(shared: &Arc<Shared>) {
 }
 
 /// Sends the board as it is, at once.
-async fn whole(shared: &Shared, send: &mut SendStream, cursor: &mut Cursor) -> Result<(), String> {
+async fn whole(
+    shared: &Shared,
+    send: &mut SendStream,
+    cursor: &mut Cursor,
+    form: Form,
+) -> Result<(), String> {
     loop {
-        let piece = cursor.next(&shared.board, WHOLE_PIECE_BYTES_MAX, 0).map_err(text)?;
-        write(send, &encode_as(OLDEST, &piece).map_err(text)?).await?;
+        let piece = cursor.next(&shared.board, WHOLE_PIECE_BYTES_MAX, 0, Instant::now());
+        let piece = piece.map_err(text)?;
+        write(send, &piece.encoded(form).map_err(text)?).await?;
         if piece.is_last() {
             return Ok(());
         }
@@ -220,9 +266,14 @@ async fn whole(shared: &Shared, send: &mut SendStream, cursor: &mut Cursor) -> R
 
 /// Sends the board, and then what changes on it, until the viewer leaves. One that does not read
 /// misses pieces; one that has not read for [`REPLY_TIMEOUT`] is let go of.
-async fn view(shared: &Shared, from: &NodeName, send: &mut SendStream) -> Result<(), String> {
+async fn view(
+    shared: &Shared,
+    from: &NodeName,
+    send: &mut SendStream,
+    form: Form,
+) -> Result<(), String> {
     let mut cursor = Cursor::default();
-    whole(shared, send, &mut cursor).await?;
+    whole(shared, send, &mut cursor, form).await?;
     let (mut skipped, mut skipped_ever) = (0, 0);
     loop {
         tokio::select! {
@@ -231,8 +282,8 @@ async fn view(shared: &Shared, from: &NodeName, send: &mut SendStream) -> Result
             () = shared.stopped() => break,
         }
         let began = Instant::now();
-        let piece = cursor.next(&shared.board, PIECE_BYTES_MAX, skipped).map_err(text)?;
-        let piece = encode_as(OLDEST, &piece).map_err(text)?;
+        let piece = cursor.next(&shared.board, PIECE_BYTES_MAX, skipped, began).map_err(text)?;
+        let piece = piece.encoded(form).map_err(text)?;
         let written = write(send, &piece).await;
         shared.viewer_bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
         skipped = began.elapsed().div_duration_f64(PIECE_EVERY) as u64;
@@ -259,4 +310,18 @@ async fn write(send: &mut SendStream, frame: &[u8]) -> Result<(), String> {
         .await
         .map_err(|_| "the operator does not read".to_owned())?
         .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_build_does_not_know_is_refused_in_the_words_a_newer_tool_looks_for() {
+        let refused = serde_json::from_slice::<Request>(b"\"status_of_tomorrow\"");
+        let says = refused.expect_err("no build knows it").to_string();
+        assert!(says.starts_with(client::UNKNOWN), "{says}");
+        let text = serde_json::to_string(&Request::StatusTimed).expect("plain data has a text");
+        assert_eq!(text, "\"status_timed\"");
+    }
 }

@@ -7,13 +7,14 @@ use std::time::Duration;
 use crrl_control::rights::Right;
 use crrl_control::wire::Wire;
 use crrl_types::{Action, NodeName, Order, OrderAnswer, Outcome, Target};
+use tokio::sync::oneshot;
 
 use super::{ORDER_TIMEOUT, Reply, Request, Who};
 use crate::aside;
 use crate::host::{self, HostError};
 use crate::mesh::{CastError, role_text};
 use crate::order_log::Asked;
-use crate::peer::Shared;
+use crate::peer::{Peer, Shared};
 use crate::router::{Inbound, Receipt, Routed};
 
 /// Time between two refusals, so that nobody fills the log with them.
@@ -59,7 +60,12 @@ pub(super) async fn reply(shared: &Arc<Shared>, who: &Who, request: Request) -> 
             let work = async { inject(shared, by_tool(wire), &node) };
             (noted(shared, who, Right::Fault, (asked, true), work).await, Reply::Injected)
         }
-        Request::Status | Request::Subscribe | Request::Trace(_) => {
+        Request::Status
+        | Request::Subscribe
+        | Request::StatusTimed
+        | Request::SubscribeTimed
+        | Request::Trace(_)
+        | Request::Snapshot { .. } => {
             return Reply::Refused("nothing to carry out".into());
         }
     };
@@ -177,17 +183,34 @@ async fn send(
     wire: impl FnOnce(u64) -> Wire,
 ) -> Result<OrderAnswer, CastError> {
     let (number, answer) = shared.desk.expect(node);
+    let peer = shared.peer(node);
     shared.cast(node, wire(number.id))?;
-    Ok(match tokio::time::timeout(ORDER_TIMEOUT, answer).await {
-        Ok(Ok(answer)) => answer,
-        _ => {
-            let says = format!(
-                "{node} has not answered for {} s; it may still do it",
-                ORDER_TIMEOUT.as_secs()
-            );
-            OrderAnswer::new(Outcome::Busy, says)
+    Ok(answered(peer.as_deref(), node, ORDER_TIMEOUT, answer).await.unwrap_or_else(|says| {
+        OrderAnswer::new(Outcome::Busy, format!("{says}; it may have done it, or do it yet"))
+    }))
+}
+
+/// What a node answers that was asked over its connection of then; or, in words, why it does not.
+pub(super) async fn answered<T>(
+    peer: Option<&Peer>,
+    node: &NodeName,
+    within: Duration,
+    answer: oneshot::Receiver<T>,
+) -> Result<T, String> {
+    let lost = async {
+        match peer {
+            Some(peer) => peer.ended().await,
+            None => std::future::pending().await,
         }
-    })
+    };
+    tokio::select! {
+        biased;
+        answer = tokio::time::timeout(within, answer) => match answer {
+            Ok(Ok(answer)) => Ok(answer),
+            _ => Err(format!("{node} has not answered for {} s", within.as_secs())),
+        },
+        why = lost => Err(format!("{node} was lost before it answered: {why}")),
+    }
 }
 
 /// A node of the build before knows no orders; it knows this one by another name.

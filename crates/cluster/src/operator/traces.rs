@@ -42,6 +42,7 @@ pub(super) async fn serve(
     let events = shared.events.subscribe();
     let (number, answer) = shared.desk.expect(&node);
     let seen = number.traces(&node);
+    let peer = shared.peer(&node);
     let ttl = Duration::from_millis(request.ttl_ms);
     let says = format!(
         "{} is traced: at most {} events, {} a second, for {} s",
@@ -54,13 +55,13 @@ pub(super) async fn serve(
         let answer = orders::undelivered(shared, &node, &error);
         return write_reply(send, &Reply::Answer(answer)).await;
     }
-    let answer = match tokio::time::timeout(REPLY_TIMEOUT, answer).await {
-        Ok(Ok(answer)) if answer.outcome.is_done() && is_cut => {
+    let answer = match orders::answered(peer.as_deref(), &node, REPLY_TIMEOUT, answer).await {
+        Ok(answer) if answer.outcome.is_done() && is_cut => {
             OrderAnswer::new(Outcome::Truncated, format!("{says}; more was asked for"))
         }
-        Ok(Ok(answer)) if answer.outcome.is_done() => OrderAnswer::new(Outcome::Done, says),
-        Ok(Ok(answer)) => answer,
-        _ => OrderAnswer::new(Outcome::Busy, format!("{node} has not answered in time")),
+        Ok(answer) if answer.outcome.is_done() => OrderAnswer::new(Outcome::Done, says),
+        Ok(answer) => answer,
+        Err(why) => OrderAnswer::new(Outcome::Busy, why),
     };
     let is_begun = answer.outcome.is_done();
     let mut session =

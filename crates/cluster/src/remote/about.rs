@@ -1,11 +1,12 @@
 //! What a program says of itself and of the machine it runs on.
 
 use std::io::Read as _;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, ToSocketAddrs as _, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use crrl_transport::Protocols;
+use crrl_types::HostPort;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a file that are hashed at once.
@@ -42,7 +43,7 @@ impl About {
     ///
     /// # Errors
     /// Its own file cannot be read.
-    pub fn this(gpu: bool, reach: Option<SocketAddr>) -> std::io::Result<Self> {
+    pub fn this(gpu: bool, reach: Option<&HostPort>) -> std::io::Result<Self> {
         // Also where the file was replaced since.
         let digest = digest(Path::new("/proc/self/exe"))?;
         Ok(Self {
@@ -52,7 +53,7 @@ impl About {
             clock_ms: clock_ms(),
             ssh_connection: std::env::var("SSH_CONNECTION").ok(),
             gpu: gpu.then(driver),
-            reached: reach.map(|address| bounce(address).map_err(|error| error.to_string())),
+            reached: reach.map(|at| reached(at).map_err(|error| error.to_string())),
         })
     }
 
@@ -96,6 +97,22 @@ fn driver() -> Result<String, String> {
         Ok(output) => Err(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
         Err(error) => Err(format!("nvidia-smi: {error}")),
     }
+}
+
+/// As [`bounce`], at the first of a host's addresses from which one comes back.
+fn reached(at: &HostPort) -> std::io::Result<f64> {
+    let addresses: Vec<SocketAddr> = match at {
+        HostPort::Ip(address) => vec![*address],
+        HostPort::Name { host, port } => (host.as_str(), *port).to_socket_addrs()?.collect(),
+    };
+    let mut last = std::io::Error::other("its name stands for no address");
+    for address in addresses {
+        match bounce(address) {
+            Ok(ms) => return Ok(ms),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// Sends packets to an address until one comes back as it was; the milliseconds it took.
@@ -176,6 +193,9 @@ mod tests {
         assert!(bounce(echo.address()).expect("comes back") >= 0.0);
         let silent = UdpSocket::bind("127.0.0.1:0").expect("a free port");
         bounce(silent.local_addr().expect("is bound")).expect_err("nobody answers");
+        // By name: whichever of its addresses it is that the other side listens at.
+        let host: crrl_types::Host = "localhost".parse().expect("a name");
+        assert!(reached(&host.with_port(echo.address().port())).expect("comes back") >= 0.0);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use bollard::query_parameters::{
     WaitContainerOptions,
 };
 use crrl_config::{ClusterConfig, Node};
-use crrl_types::{Digest, NodeName};
+use crrl_types::{Digest, Host, HostPort, NodeName};
 use futures::{Stream, StreamExt as _};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
@@ -56,6 +56,12 @@ impl Place {
         let (image, network) = rest.split_once("?network=").unwrap_or((rest, "host"));
         Some(Self { image: image.to_owned(), network: network.to_owned() })
     }
+}
+
+/// Whether a node runs in a container of this machine's engine.
+#[must_use]
+pub fn is_container(node: &Node) -> bool {
+    node.host.as_deref().and_then(Place::of).is_some()
 }
 
 /// A node's container that runs.
@@ -119,7 +125,7 @@ pub(crate) async fn start(
     let address = address(&docker, config, run, place).await?;
     let name = NodeName::from(node.name.as_str());
     let hours = config.cluster.certificate_hours;
-    let token = admission::token(run, &name, address, hours, TOKEN_GOOD_FOR)
+    let token = admission::token(run, &name, address.as_ref(), hours, TOKEN_GOOD_FOR)
         .map_err(|error| setting(error.to_string()))?;
     let broken = |message: String| RemoteError::Broken { host: host.clone(), message };
     let container = container_name(run, &node.name);
@@ -257,13 +263,13 @@ fn container_name(run: &RunDir, node: &str) -> String {
     format!("crrl-{}-{node}", &digest[..8])
 }
 
-/// The address of this machine as the container reaches it; none where it is the one it listens on.
+/// This machine as the container reaches it; none where it is the address it listens on.
 async fn address(
     docker: &Docker,
     config: &ClusterConfig,
     run: &RunDir,
     place: &Place,
-) -> Result<Option<IpAddr>, RemoteError> {
+) -> Result<Option<Host>, RemoteError> {
     if let Ok(address) = config.cluster.address.parse() {
         return Ok(Some(address));
     }
@@ -271,7 +277,7 @@ async fn address(
         return Ok(None);
     }
     let listens = run.addresses().map_err(|error| RemoteError::Setting(error.to_string()))?;
-    if listens.values().any(|address| address.ip().is_loopback()) {
+    if listens.values().any(HostPort::is_loopback) {
         return Err(RemoteError::Setting(format!(
             "a container on the network {} does not reach the loopback address that cluster.listen \
              is; set it to one that is reached, such as 0.0.0.0:7411, or take ?network=host",
@@ -282,8 +288,8 @@ async fn address(
         .await
         .map_err(|error| RemoteError::Setting(format!("network {}: {error}", place.network)))?;
     let gateways = network.ipam.into_iter().flat_map(|ipam| ipam.config.unwrap_or_default());
-    let gateway = gateways.filter_map(|config| config.gateway?.parse().ok()).next();
-    gateway.map(Some).ok_or_else(|| {
+    let gateway = gateways.filter_map(|config| config.gateway?.parse::<IpAddr>().ok()).next();
+    gateway.map(|ip| Some(Host::Ip(ip))).ok_or_else(|| {
         RemoteError::Setting(format!(
             "the network {} has no gateway by which this machine is reached; set cluster.address",
             place.network

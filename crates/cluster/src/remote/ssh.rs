@@ -167,10 +167,7 @@ impl Machine {
             .host
             .clone()
             .ok_or_else(|| RemoteError::Setting(format!("node {} has no host", node.name)))?;
-        let dir = match &node.dir {
-            Some(dir) => dir.display().to_string(),
-            None => format!("crrl/{}", node.name),
-        };
+        let dir = Self::folder_of(node);
         let binary = match &node.binary {
             Some(path) => path.clone(),
             None => std::env::current_exe().map_err(|error| {
@@ -209,6 +206,16 @@ impl Machine {
     /// The session, for a command that goes on.
     pub(crate) fn session(&self) -> Arc<Session> {
         Arc::clone(&self.session)
+    }
+
+    /// The folder of a node on its machine, relative to the home folder where it does not begin
+    /// with `/`.
+    #[must_use]
+    pub fn folder_of(node: &Node) -> String {
+        match &node.dir {
+            Some(dir) => dir.display().to_string(),
+            None => format!("crrl/{}", node.name),
+        }
     }
 
     pub(crate) fn dir(&self) -> &str {
@@ -341,6 +348,45 @@ impl Machine {
         match output.status.success() {
             true => Ok(()),
             false => Err(self.refused(last_words(&String::from_utf8_lossy(&output.stderr)))),
+        }
+    }
+
+    /// What the program there answers; none where there is none, or it does not know the question.
+    ///
+    /// # Errors
+    /// The connection broke, or it takes too long.
+    pub async fn answer(&self, arguments: &[&str]) -> Result<Option<Vec<u8>>, RemoteError> {
+        self.output_of(&self.program(), arguments).await
+    }
+
+    /// What a script tells that `sh` runs there with these arguments; none where it fails.
+    ///
+    /// # Errors
+    /// The connection broke, or it takes too long.
+    pub async fn script(
+        &self,
+        script: &str,
+        arguments: &[&str],
+    ) -> Result<Option<Vec<u8>>, RemoteError> {
+        let all: Vec<&str> =
+            ["-c", script, "crrl"].into_iter().chain(arguments.iter().copied()).collect();
+        self.output_of("sh", &all).await
+    }
+
+    async fn output_of(
+        &self,
+        program: &str,
+        arguments: &[&str],
+    ) -> Result<Option<Vec<u8>>, RemoteError> {
+        let mut command = self.session.command(program);
+        let running = command.args(arguments).stdin(Stdio::null()).output();
+        let output = tokio::time::timeout(LOOK_TIMEOUT, running)
+            .await
+            .map_err(|_| self.broken("a command took too long"))?;
+        match output {
+            Ok(output) => Ok(output.status.success().then_some(output.stdout)),
+            Err(openssh::Error::Remote(_)) => Ok(None),
+            Err(error) => Err(self.broken(&chain(&error))),
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crrl_config::{ClusterConfig, Node};
-use crrl_types::NodeName;
+use crrl_types::{Host, HostPort, NodeName};
 use openssh::{Child, ChildStdin, Session, Stdio};
 use tokio::io::AsyncWriteExt as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -117,7 +117,7 @@ async fn start(
     let address = address(config, run, &about, node)?;
     let hours = config.cluster.certificate_hours;
     let name = NodeName::from(node.name.as_str());
-    let token = admission::token(run, &name, address, hours, TOKEN_GOOD_FOR)
+    let token = admission::token(run, &name, address.as_ref(), hours, TOKEN_GOOD_FOR)
         .map_err(|error| RemoteError::Setting(error.to_string()))?;
     let threads = node.threads.to_string();
     let mut arguments = vec!["node", "--join", "-", "--tied", "--threads", &threads, "--dir"];
@@ -166,24 +166,26 @@ fn wrap(Bounds { gpu, memory_bytes }: Bounds) -> Option<String> {
     Some(script + "exec \"$0\" \"$@\"")
 }
 
-/// The address of this machine as that one reaches it; none where it is the one it listens on.
+/// This machine as that one reaches it; none where it is the address it listens on.
 fn address(
     config: &ClusterConfig,
     run: &RunDir,
     about: &About,
     node: &Node,
-) -> Result<Option<IpAddr>, RemoteError> {
+) -> Result<Option<Host>, RemoteError> {
     if let Ok(address) = config.cluster.address.parse() {
         return Ok(Some(address));
     }
     let listens = run.addresses().map_err(|error| RemoteError::Setting(error.to_string()))?;
-    reached_at(listens.values().copied(), about.ssh_ends()).map_err(|why| {
+    let listens = listens.values().filter_map(HostPort::socket_addr);
+    let reached = reached_at(listens, about.ssh_ends()).map_err(|why| {
         RemoteError::Setting(format!(
             "{} on {} cannot reach this machine: {why}",
             node.name,
             node.host.as_deref().unwrap_or_default()
         ))
-    })
+    })?;
+    Ok(reached.map(Host::Ip))
 }
 
 /// Where a machine reaches nodes that listen here, by the two ends of the ssh connection to it; none

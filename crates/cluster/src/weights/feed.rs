@@ -43,7 +43,7 @@ impl AdapterFeed {
             .ok_or_else(|| not_a_run(&"no node is the parameter server"))?;
         let name = NodeName::from(server.name.as_str());
         let addresses = run.dialled().map_err(|e| not_a_run(&e))?;
-        let address = *addresses
+        let at = addresses
             .get(&name)
             .ok_or_else(|| not_a_run(&format!("nobody knows where {name} listens")))?;
         let credentials =
@@ -51,8 +51,8 @@ impl AdapterFeed {
         let net = NetThread::start(OPERATOR).map_err(|e| unreachable(&e))?;
         let endpoint = Endpoint::bind(&net, &credentials, None, Options::default())
             .map_err(|e| unreachable(&e))?;
-        let dialling = endpoint.dial(&name, address, Purpose::Weights);
-        let connection = dialling.await.map_err(|e| unreachable(&e))?;
+        let dialling = endpoint.dial_host(&name, at, Purpose::Weights);
+        let (connection, address) = dialling.await.map_err(|e| unreachable(&e))?;
         let (mut send, mut offers) =
             connection.quic.open_bi().await.map_err(|e| unreachable(&e))?;
         let request =

@@ -18,6 +18,7 @@ enum Operation {
     Status,
     Subscribe,
     Trace,
+    Show,
     Order,
     Drain,
     Release,
@@ -26,15 +27,18 @@ enum Operation {
     Lift,
 }
 
-use Operation::{Drain, Inject, Lift, Order as Give, Release, Status, Stop, Subscribe, Trace};
+use Operation::{
+    Drain, Inject, Lift, Order as Give, Release, Show, Status, Stop, Subscribe, Trace,
+};
 
-const ALL: [Operation; 9] = [Status, Subscribe, Trace, Give, Drain, Release, Stop, Inject, Lift];
+const ALL: [Operation; 10] =
+    [Status, Subscribe, Trace, Show, Give, Drain, Release, Stop, Inject, Lift];
 
 /// What each certificate allows, and nothing else.
 const ALLOWED: [(&str, &[Operation]); 3] = [
-    ("viewer", &[Status, Subscribe, Trace]),
-    ("operator", &[Status, Subscribe, Trace, Give, Drain, Release, Stop]),
-    ("chaos", &[Status, Subscribe, Inject, Lift]),
+    ("viewer", &[Status, Subscribe, Trace, Show]),
+    ("operator", &[Status, Subscribe, Trace, Show, Give, Drain, Release, Stop]),
+    ("chaos", &[Status, Subscribe, Show, Inject, Lift]),
 ];
 
 /// What is asked for where it does not matter what.
@@ -59,6 +63,10 @@ async fn attempt(world: &World, tool: &OperatorClient, what: Operation) -> Resul
         Status => tool.status().await.map(drop).map_err(text),
         Subscribe => tool.subscribe().await.map(drop).map_err(text),
         Trace => answered(tool.trace(&bounded(world)).await.map_err(text)?.answer()),
+        Show => {
+            let target = Target::actor(world.rollout(), "rollout");
+            answered(&tool.snapshot(&target).await.map_err(text)?.answer)
+        }
         Give => answered(&tool.order(&drain(world)).await.map_err(text)?),
         Drain => tool.drain(&world.rollout()).await.map_err(text),
         Release => tool.release(&"task".into()).await.map_err(text),
@@ -80,6 +88,7 @@ fn carried(what: Operation) -> Option<(&'static str, &'static str)> {
     match what {
         Status | Subscribe => None,
         Trace => Some(("node", "Trace")),
+        Show => Some(("node", "SnapshotWanted")),
         Give | Drain => Some(("node", "Order")),
         Release => Some(("coordinator", "Release")),
         Stop => Some(("coordinator", "Stop")),
@@ -141,6 +150,8 @@ async fn whoever_has_no_certificate_of_ours_can_do_nothing() {
         "\"status\"".to_owned(),
         "\"subscribe\"".to_owned(),
         serde_json::json!({ "trace": bounded(&world) }).to_string(),
+        serde_json::json!({ "snapshot": { "target": Target::actor(world.rollout(), "rollout") } })
+            .to_string(),
         serde_json::json!({ "order": drain(&world) }).to_string(),
         serde_json::json!({ "drain": { "node": world.rollout() } }).to_string(),
         "{\"release\":{\"task\":\"t\"}}".to_owned(),
@@ -205,6 +216,36 @@ async fn what_cannot_be_done_is_told_apart() {
     assert_eq!(busy.outcome, Outcome::Busy);
     assert!(busy.says.contains("orders.jsonl"), "{}", busy.says);
     assert_eq!(other.got(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_is_shown_or_it_is_told_apart_why_it_is_not() {
+    let world = World::new().await;
+    let tool = world.tool("viewer").await;
+    let show = async |target: Target| tool.snapshot(&target).await.expect("it answers");
+    let of = |actor: &str| Target::actor(world.rollout(), actor);
+    let shown = show(of("rollout")).await;
+    assert_eq!(shown.answer.outcome, Outcome::Done);
+    let snapshot = shown.snapshot.expect("was published");
+    assert_eq!((snapshot.json.as_str(), snapshot.age_ms), (r#"{"stance":"open"}"#, 40));
+    for (actor, outcome) in [
+        ("cut", Outcome::Truncated),
+        ("thread", Outcome::Unsupported),
+        ("young", Outcome::Busy),
+        ("nobody", Outcome::Absent),
+        // More than a node may send is not passed on.
+        ("endless", Outcome::Unsupported),
+    ] {
+        let shown = show(of(actor)).await;
+        assert_eq!(shown.answer.outcome, outcome, "{actor}: {shown:?}");
+        assert_eq!(shown.snapshot.is_some(), outcome.is_done(), "{actor}");
+    }
+    let node = show(Target::node(world.rollout())).await;
+    assert_eq!(node.answer.outcome, Outcome::Unsupported, "{node:?}");
+    let absent = show(Target::actor("rollout-x", "rollout")).await;
+    assert_eq!(absent.answer.outcome, Outcome::Absent, "{absent:?}");
+    // To look changes nothing, and is written down nowhere.
+    assert_eq!(order_log::read(&world.run).expect("readable"), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ use crrl_cluster::router::kind;
 use crrl_cluster::{Mesh, MeshOptions, OperatorClient, OperatorError, Router, RunDir, StatusBoard};
 use crrl_control::wire::Wire;
 use crrl_transport::{Authority, NetThread};
+use crrl_types::actor::{ActorSnapshot, SNAPSHOT_BYTES_MAX, SnapshotAnswer};
 use crrl_types::{NodeName, OrderAnswer, Outcome, TraceEnd, TraceStop, Traced};
 
 const CONFIG: &str = r#"
@@ -153,6 +154,22 @@ impl World {
     }
 }
 
+/// What an actor of this name has published.
+fn snapshot(actor: &str) -> SnapshotAnswer {
+    let here = |outcome, json: String| SnapshotAnswer {
+        answer: OrderAnswer::new(outcome, ""),
+        snapshot: Some(ActorSnapshot { json, age_ms: 40 }),
+    };
+    match actor {
+        "rollout" => here(Outcome::Done, r#"{"stance":"open"}"#.to_owned()),
+        "cut" => here(Outcome::Truncated, "{}".to_owned()),
+        "endless" => here(Outcome::Done, format!("{:?}", "x".repeat(SNAPSHOT_BYTES_MAX))),
+        "thread" => SnapshotAnswer::none(Outcome::Unsupported, "a thread publishes none"),
+        "young" => SnapshotAnswer::none(Outcome::Busy, "it has published none yet"),
+        _ => SnapshotAnswer::none(Outcome::Absent, "there is no such actor"),
+    }
+}
+
 /// A rollout node that does whatever it is told and traces nothing. A trace of `endless`
 /// does not end.
 async fn node(run: &RunDir, number: u32, got: &Got) -> Mesh {
@@ -165,6 +182,7 @@ async fn node(run: &RunDir, number: u32, got: &Got) -> Mesh {
             Wire::Order { .. }
                 | Wire::Trace { .. }
                 | Wire::TraceOff { .. }
+                | Wire::SnapshotWanted { .. }
                 | Wire::Inject(_)
                 | Wire::Lift { .. }
                 | Wire::Drain
@@ -185,6 +203,9 @@ async fn node(run: &RunDir, number: u32, got: &Got) -> Mesh {
                     .into_iter()
                     .flatten()
                     .collect()
+            }
+            Wire::SnapshotWanted { id, actor } => {
+                vec![Wire::Snapshot { id, answer: Box::new(snapshot(&actor)) }]
             }
             _ => Vec::new(),
         };

@@ -12,6 +12,7 @@ mod cases;
 mod episodes;
 mod files;
 mod history;
+mod restored;
 mod tokens;
 mod versions;
 
@@ -23,6 +24,7 @@ use serde::Serialize;
 use crate::coordinator::BatchRow;
 use crate::ledger::Entry;
 use crate::plan::Plan;
+use crate::restore::Restored;
 use crate::wire::Serving;
 
 /// Violations of one invariant that are told one by one; the rest is counted.
@@ -45,6 +47,8 @@ pub struct Setting {
     pub checkpoints: Vec<CheckpointFact>,
     /// Adapters on the parameter server's disk.
     pub adapters: Vec<AdapterFact>,
+    /// Every time the ledger was restored from a copy, in order.
+    pub restored: Vec<Restored>,
 }
 
 /// What a run left behind, all at once.
@@ -250,7 +254,8 @@ impl Audit {
         history::compare(&cases, &mut court);
         episodes::judge(&known, &cases, lines, &mut court);
         adapters.judge(&known, &mut court);
-        tokens.judge(&cases, &mut court);
+        tokens.judge(&known, &cases, &mut court);
+        restored::tell(&known, &mut court);
         files::judge(&known, tokens.transcripts(), &mut court);
         court.close()
     }
@@ -274,6 +279,21 @@ impl Known {
 
     fn batch(&self, step: Step) -> Option<&BatchRow> {
         self.batches.get(&step).map(|at| &self.setting.batches[*at])
+    }
+
+    /// Whether the record of an episode was lost with a damaged ledger.
+    fn is_lost(&self, episode: EpisodeId) -> bool {
+        self.setting.restored.iter().any(|restored| restored.is_lost(episode))
+    }
+
+    /// Whether none of these numbers, the first to the last, is an episode's.
+    fn skips(&self, first: EpisodeId, last: EpisodeId) -> bool {
+        self.setting.restored.iter().any(|restored| restored.skips(first, last))
+    }
+
+    /// Whether nobody but a checkpoint knows what went into a step.
+    fn is_unknown(&self, batch: &BatchRow) -> bool {
+        batch.episodes.is_empty() && !self.setting.restored.is_empty()
     }
 
     /// The last step every step up to which is committed.

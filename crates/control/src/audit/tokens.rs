@@ -2,7 +2,7 @@
 
 use crrl_types::TokenSpan;
 
-use super::cases::{Cases, Standing};
+use super::cases::{Case, Cases, Standing};
 use super::{Court, Invariant, Known, Transcript};
 
 /// What was looked at.
@@ -70,8 +70,9 @@ impl Tokens {
     }
 
     /// After all of them: what was trained on must be there.
-    pub(super) fn judge(&self, cases: &Cases, court: &mut Court) {
-        for case in cases.ledger().iter().filter(|case| !case.has_transcript) {
+    pub(super) fn judge(&self, known: &Known, cases: &Cases, court: &mut Court) {
+        let gone = |case: &&Case| !case.has_transcript && !known.is_lost(case.episode);
+        for case in cases.ledger().iter().filter(gone) {
             if matches!(case.standing, Standing::Trained(_) | Standing::Batched(_)) {
                 let what = format!(
                     "episode {} is {} and its tokens are not there",

@@ -28,7 +28,8 @@ impl Versions {
             EventKind::Started => self.serves.clear(),
             EventKind::NodeUp { peer, incarnation } => {
                 let (life, _) = self.serves.get(peer).copied().unwrap_or_default();
-                if *incarnation > life {
+                // Smaller where a node has lost its folder and counts its lives anew.
+                if *incarnation != life {
                     self.serves.insert(peer.clone(), (*incarnation, AdapterVersion(0)));
                 }
             }

@@ -11,6 +11,7 @@ use crrl_types::{AdapterVersion, EpisodeId, EventKind, GroupId, NodeName, Step};
 
 use super::{Coordinator, Effect, ROLLBACK_STEPS_MAX, Record, Stage};
 use crate::ledger::{Broken, State, Transition};
+use crate::restore::UNSURE;
 use crate::wire::{BatchRequest, StepMetrics};
 
 /// Why an episode of a batch was dropped after all: it carried nothing to learn from.
@@ -27,7 +28,8 @@ pub struct BatchRow {
     pub version: AdapterVersion,
     /// Whether the step is durable at the learner.
     pub committed: bool,
-    /// Whose trajectories, in this order; group by group.
+    /// Whose trajectories, in this order; group by group. None where nobody knows any more: the record
+    /// of it was lost with a damaged ledger.
     pub episodes: Vec<EpisodeId>,
 }
 
@@ -95,7 +97,7 @@ impl Coordinator {
         // A request may overtake the news of the steps before it.
         while self.learner.committed + 1 < step {
             let missed = self.learner.committed + 1;
-            if !self.batches.contains_key(&missed) {
+            if !self.batches.contains_key(&missed) && !self.went_on(missed, step, out)? {
                 let error = format!(
                     "the learner asks for step {step}, but this run's ledger ends before step \
                      {missed}: its checkpoints and its store do not belong together"
@@ -118,8 +120,44 @@ impl Coordinator {
         Ok(())
     }
 
+    /// A learner whose checkpoints were elsewhere when the ledger was restored has made steps since, from
+    /// `missed` up to `step`, of batches that are lost. It is believed, and nothing that may have been in
+    /// those is trained on. False where the ledger has no such gap.
+    fn went_on(&mut self, missed: u64, step: u64, out: &mut Vec<Effect>) -> Result<bool, Broken> {
+        let (Some(open), Stage::Training(training)) = (self.open, &self.stage) else {
+            return Ok(false);
+        };
+        // A batch that was made since closes the gap: every later one is known.
+        let is_closed = self.batches.keys().next_back().is_some_and(|last| *last > open.0);
+        let is_ours = training.first_step < missed && step - 1 <= training.last_step;
+        if is_closed || !is_ours || step - missed > ROLLBACK_STEPS_MAX {
+            return Ok(false);
+        }
+        for group in self.groups.keys().copied().collect::<Vec<_>>() {
+            self.drop_group(group, UNSURE, out)?;
+        }
+        let (phase, version) = (self.phase as u32, self.current());
+        for missed in missed..step {
+            let episodes = Vec::new();
+            let batch = Batch { episodes, version, phase, committed: false, sent: None };
+            self.batches.insert(missed, batch);
+        }
+        self.sealed = Step(step - 1);
+        Ok(true)
+    }
+
     /// The learner is back at an older checkpoint, where `step` is yet to be made.
     fn roll_back(&mut self, step: u64, now: Duration, out: &mut Vec<Effect>) -> Result<(), Broken> {
+        let sealed = self.sealed;
+        if step <= sealed.0 {
+            let error = format!(
+                "the learner fell back to before step {step}, but steps up to {sealed} cannot be made \
+                 again: tokens that went into them were lost with a damaged ledger. Start a new run \
+                 from the newest checkpoint that loads: model.adapter names its adapter folder"
+            );
+            self.end_run(error, out);
+            return Ok(());
+        }
         for undone in (step.max(1)..=self.learner.committed).rev() {
             let Some(batch) = self.batches.get_mut(&undone) else {
                 let error = format!(

@@ -332,6 +332,7 @@ impl Coordinator {
         if self.is_over() {
             return Ok(()); // Nothing is decided any more.
         }
+        self.check_members()?;
         for (id, group) in self.groups.iter().filter(|(id, _)| !self.unsettled.contains(id)) {
             let mut members = group.members.iter().filter_map(|id| self.ledger.get(*id));
             let has_ended = members.all(|entry| !entry.state.is_open());
@@ -340,5 +341,24 @@ impl Coordinator {
             }
         }
         Ok(())
+    }
+
+    /// Whatever is rolled out to be trained on is in one group, or nobody would ever decide on it.
+    fn check_members(&self) -> Result<(), Broken> {
+        let mut seen = BTreeSet::new();
+        for (id, group) in &self.groups {
+            for episode in group.members.iter().chain(&group.late) {
+                if !seen.insert(*episode) {
+                    return Err(Broken(format!(
+                        "episode {episode} of group {id} is in two groups"
+                    )));
+                }
+            }
+        }
+        let lost = self.ledger.entries().find(|entry| {
+            let is_awaited = entry.state.is_open() || matches!(entry.state, State::Finished(_));
+            is_awaited && !entry.evaluation && !seen.contains(&entry.episode)
+        });
+        lost.map_or(Ok(()), |entry| Err(Broken(format!("{entry:?} is in no group"))))
     }
 }

@@ -203,6 +203,10 @@ pub struct Coordinator {
     asked: BTreeMap<NodeName, nodes::Asked>,
     learner: batches::Learner,
     batches: BTreeMap<u64, batches::Batch>,
+    /// The last step whose batch cannot be sent again: its tokens are lost.
+    sealed: Step,
+    /// The last step with a batch when the ledger was restored, if the learner may have made more by then.
+    open: Option<Step>,
     published: BTreeMap<AdapterVersion, Digest>,
     kills: BTreeMap<TaskId, BTreeSet<(NodeName, u64)>>,
     /// Nodes that were lost, and when: the last few.

@@ -45,11 +45,13 @@ impl Coordinator {
     ) -> Result<(), Broken> {
         let (was_up, life) =
             self.nodes.get(from).map_or((false, incarnation), |node| (node.up, node.incarnation));
-        if incarnation < life {
+        if was_up && incarnation < life {
             // A message of an earlier life that was under way for long.
             return Ok(());
         }
-        let restarted = incarnation > life;
+        // A node that has lost its folder counts its lives anew. What it had in a later one was released when
+        // it was lost, and is fenced by the number of the lease, not of the life.
+        let restarted = incarnation != life;
         let again = was_up && !restarted;
         if !again {
             out.push(Effect::Event(EventKind::NodeUp { peer: from.clone(), incarnation }));

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crrl_types::{AdapterVersion, EpisodeId, GroupId, TaskId};
+use crrl_types::{AdapterVersion, EpisodeId, GroupId, Step, TaskId};
 
 use super::batches::{Batch, BatchRow, Learner};
 use super::groups::Group;
@@ -49,6 +49,12 @@ pub struct Recovered {
     pub results: Results,
     /// What is on disk of episodes under way.
     pub journals: BTreeMap<EpisodeId, JournalFound>,
+    /// The last step that cannot be made again: the tokens that went into it, or into one before, were
+    /// lost with a damaged ledger. 0 where there is none.
+    pub sealed: Step,
+    /// The last step with a batch when the ledger was restored from a copy, if the learner may have made
+    /// more by then.
+    pub open: Option<Step>,
 }
 
 /// What is on disk of an episode under way.
@@ -123,6 +129,9 @@ impl Coordinator {
         }
         let committed = from.batches.iter().filter(|b| b.committed).map(|b| b.step.0).max();
         let before = from.phase_totals;
+        // Nobody knows what to send for a step without episodes.
+        let unknown = from.batches.iter().filter(|batch| batch.episodes.is_empty());
+        let sealed = unknown.map(|batch| batch.step).fold(from.sealed, Step::max);
         let mut new = Self {
             tasks,
             phase,
@@ -138,6 +147,8 @@ impl Coordinator {
             asked: BTreeMap::new(),
             learner: Learner { committed: committed.unwrap_or(0), ..Learner::default() },
             batches: BTreeMap::new(),
+            sealed,
+            open: from.open,
             published: from.published.into_iter().map(|s| (s.version, s.digest)).collect(),
             kills: BTreeMap::new(),
             lost: Default::default(),

@@ -142,7 +142,8 @@ impl Coordinator {
                     self.transit(episode, Transition::Drop(reason.to_owned()), out)?;
                 }
             }
-            Late::Carry => group.late = open,
+            // Some may have been carried before: a group that was refilled is cut again.
+            Late::Carry => group.late.extend(open),
         }
         self.settle(id, out)
     }

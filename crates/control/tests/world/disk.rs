@@ -85,6 +85,8 @@ impl Disk {
             ordinals,
             results: self.results.clone(),
             journals: self.journals.iter().map(|(id, kept)| (*id, found(kept))).collect(),
+            sealed: Step(0),
+            open: None,
         }
     }
 }

@@ -369,6 +369,7 @@ impl World {
             published: self.disk.published.values().copied().collect(),
             checkpoints: checkpoints.into_iter().collect(),
             adapters: Vec::new(),
+            restored: Vec::new(),
         };
         Facts {
             setting,

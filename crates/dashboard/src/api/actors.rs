@@ -16,8 +16,6 @@ use crate::server::Shared;
 
 /// Actors of one answer.
 const ACTORS_MAX: usize = 500;
-/// Columns of one level of the tree, as the inspector draws it.
-const LEVEL_COLUMNS: usize = 3;
 
 /// Which actors.
 #[derive(Debug, Deserialize)]
@@ -107,7 +105,7 @@ fn branches(world: &World, filter: &Filter) -> Vec<Value> {
                 (0, filter.as_str().is_empty(), json!({ "level": 0, "node": node }))
             }
             Leaf::Actor(actor) => {
-                let level = row.branch.chars().count() / LEVEL_COLUMNS;
+                let level = row.branch.level();
                 (level, filter.shows(actor), json!({ "level": level, "actor": actor }))
             }
         };

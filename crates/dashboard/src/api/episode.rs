@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::rollouts::row;
-use super::{Answer, Asked, Json, Problem, asked, reading};
+use super::{Answer, Asked, Json, Problem, asked, no_such, reading, under_way};
 use crate::server::Shared;
 use crate::{excerpt, patch};
 
@@ -33,7 +33,7 @@ pub(crate) async fn one(
     reading(&shared, move || {
         let store = run.store()?;
         store.hold()?;
-        let found = store.episode(EpisodeId(id))?.ok_or_else(|| no_such(id))?;
+        let found = store.episode(EpisodeId(id))?.ok_or_else(|| no_such(EpisodeId(id)))?;
         let query = EpisodeQuery { group: Some(found.group.0), ..EpisodeQuery::default() };
         let group = store.page(&query, 0, SIBLINGS_MAX)?;
         let neighbour = |descending| neighbour(&store, id, descending);
@@ -61,10 +61,6 @@ pub(crate) async fn one(
         }))
     })
     .await
-}
-
-fn no_such(id: u64) -> Problem {
-    Problem::missing(format!("there is no episode {id} in this run"))
 }
 
 /// The number of the episode next to this one.
@@ -145,7 +141,8 @@ pub(crate) async fn tokens(
 ) -> Answer {
     let (run, which) = (super::run(&shared, number)?, asked(which)?);
     reading(&shared, move || {
-        let left = run.store()?.trajectory(EpisodeId(id))?.ok_or_else(|| no_such(id))?;
+        let id = EpisodeId(id);
+        let left = run.store()?.trajectory(id)?.ok_or_else(|| no_such(id))?;
         let found = pieces::of_turn(&left, which.turn, run.tokenizer());
         let says = "this turn has no tokens of its own: it is not there, or turns and tokens of the \
                     transcript do not add up";
@@ -157,7 +154,7 @@ pub(crate) async fn tokens(
 /// Which text.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Of {
+pub(super) enum Of {
     /// What the policy wrote in a turn.
     Turn,
     /// The arguments of a call.
@@ -176,13 +173,13 @@ enum Of {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WhichText {
-    of: Of,
+    pub(super) of: Of,
     #[serde(default)]
-    turn: usize,
+    pub(super) turn: usize,
     #[serde(default)]
-    call: usize,
+    pub(super) call: usize,
     #[serde(default)]
-    from: usize,
+    pub(super) from: usize,
 }
 
 /// `GET /api/runs/N/episodes/ID/text`
@@ -193,21 +190,30 @@ pub(crate) async fn text(
 ) -> Answer {
     let (run, which) = (super::run(&shared, number)?, asked(which)?);
     reading(&shared, move || {
-        let left = run.store()?.trajectory(EpisodeId(id))?.ok_or_else(|| no_such(id))?;
-        let turn = left.turns.get(which.turn);
-        let tool = turn.and_then(|turn| turn.tools.get(which.call));
-        let found = match which.of {
-            Of::Turn => turn.map(|turn| excerpt::more(&turn.text, which.from)),
-            Of::Arguments => tool.map(|tool| excerpt::more(&tool.arguments, which.from)),
-            Of::Output => tool.map(|tool| excerpt::more(&tool.output, which.from)),
-            Of::Patch => Some(excerpt::more(&left.diff, which.from)),
-            Of::Reference | Of::Statement => {
+        let (store, id) = (run.store()?, EpisodeId(id));
+        store.hold()?;
+        let row = store.episode(id)?.ok_or_else(|| no_such(id))?;
+        let left = store.trajectory(id)?;
+        let found = match (&which.of, &left) {
+            (Of::Reference | Of::Statement, _) => {
                 let read = run.read()?;
-                read.facts.tasks.get(&left.task).map(|task| {
+                read.facts.tasks.get(&row.task).map(|task| {
                     let is_patch = matches!(which.of, Of::Reference);
                     let text = if is_patch { &task.patch } else { &task.statement };
                     excerpt::more(text, which.from)
                 })
+            }
+            (_, None) => under_way::text(&run, &store, id, &which)?,
+            (of, Some(left)) => {
+                let turn = left.turns.get(which.turn);
+                let tool = turn.and_then(|turn| turn.tools.get(which.call));
+                let text = match of {
+                    Of::Turn => turn.map(|turn| &turn.text),
+                    Of::Arguments => tool.map(|tool| &tool.arguments),
+                    Of::Output => tool.map(|tool| &tool.output),
+                    Of::Patch | Of::Reference | Of::Statement => Some(&left.diff),
+                };
+                text.map(|text| excerpt::more(text, which.from))
             }
         };
         Json::of(&found.ok_or_else(|| Problem::missing("this episode has no such text"))?)

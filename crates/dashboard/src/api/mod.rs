@@ -5,6 +5,7 @@
 //! - [`curves`]: curves over steps
 //! - [`rollouts`]: episodes, a page at a time
 //! - [`episode`]: one episode in full, text cut where it is long
+//! - [`under_way`]: one that is not over, as it goes on
 //! - [`faults`]: what went wrong, and the run's history
 //! - [`compare`]: several runs side by side
 //! - [`problem`]: why there is no answer
@@ -17,6 +18,7 @@ pub mod faults;
 pub mod overview;
 pub mod problem;
 pub mod rollouts;
+pub mod under_way;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +29,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use crrl_types::EpisodeId;
 use serde::Serialize;
 
 use crate::run::Run;
@@ -78,6 +81,7 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
         .route("/api/runs/{run}/facets", get(rollouts::facets))
         .route("/api/runs/{run}/episodes", get(rollouts::list))
         .route("/api/runs/{run}/episodes/{episode}", get(episode::one))
+        .route("/api/runs/{run}/episodes/{episode}/follow", get(under_way::follow))
         .route("/api/runs/{run}/episodes/{episode}/tokens", get(episode::tokens))
         .route("/api/runs/{run}/episodes/{episode}/text", get(episode::text))
         .route("/api/runs/{run}/faults", get(faults::faults))
@@ -96,13 +100,17 @@ fn asked<T>(asked: Asked<T>) -> Result<T, Problem> {
 }
 
 /// The run of this number.
-fn run(shared: &Shared, number: usize) -> Result<Arc<Run>, Problem> {
+pub(crate) fn run(shared: &Shared, number: usize) -> Result<Arc<Run>, Problem> {
     let found = shared.runs.get(number).map(|(run, _)| Arc::clone(run));
     found.ok_or_else(|| Problem::missing("there is no run of this number; /api/runs lists them"))
 }
 
+pub(crate) fn no_such(id: EpisodeId) -> Problem {
+    Problem::missing(format!("there is no episode {id} in this run"))
+}
+
 /// Does what reads files where it holds nobody up, so many at one time.
-async fn reading<T: Send + 'static>(
+pub(crate) async fn reading<T: Send + 'static>(
     shared: &Shared,
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {

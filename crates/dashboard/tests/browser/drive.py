@@ -1,8 +1,10 @@
 """Uses the dashboard as a person does, and fails where it does not do what a person expects.
 
-    drive.py ADDRESS
+    drive.py ADDRESS ASKS
 
-Two runs are served there: 0 is over and its texts are hostile, 1 is a cluster that is up.
+Two runs are served there: 0 is over and its texts are hostile, 1 is a cluster that is up. In 1 episode 900001
+is under way, its texts hostile too; what happens in it next happens once a file of its number, from 1 on, is in
+the folder ASKS.
 """
 
 import os
@@ -20,7 +22,65 @@ def expect(is_so, what):
         raise Failed(what)
 
 
-def drive(page, address):
+def expect_harmless(page):
+    """Whatever models and tools wrote is text, and what cannot be seen in it has a name."""
+    expect(page.run("window.hacked === undefined && !document.querySelector('main img')"), "markup of a model was parsed")
+    for name in ["U+202E", "U+200B", "\\\\x1b"]:
+        expect(page.run(f"[...document.querySelectorAll('.odd')].some((e) => e.textContent === '{name}')"), f"{name} is hidden")
+    expect(page.run("!/[\\u202e\\u200b\\u001b]/.test(document.querySelector('main').textContent)"), "a hidden character came through")
+
+
+def follow(page, base, asks):
+    """An episode under way, from the list to its end, with the keyboard."""
+    def go_on(step):
+        with open(os.path.join(asks, str(step)), "w"):
+            pass
+
+    page.go(f"{base}#/1/rollouts")
+    page.wait("document.querySelector('.live tbody tr')?.textContent.includes('900001')")
+    expect(page.run("document.querySelector('.live').open"), "episodes under way have to be unfolded")
+    page.key("j")
+    page.wait("document.activeElement === document.querySelector('.live tbody tr')")
+    page.key("Enter")
+    page.wait("document.querySelector('h1')?.textContent.includes('Episode 900001')")
+    page.wait("document.querySelectorAll('.following .turn').length === 1")
+    page.wait("document.querySelector('.turn .said').textContent.includes('I look at the queue.')")
+    page.wait("document.querySelector('.turn .call summary').textContent.includes('being carried out')")
+    page.wait("document.querySelector('.following .now').textContent.includes('shell cat queue.py')")
+    page.wait("document.querySelector('.following [role=status]').textContent.includes('Turn 1: shell, being carried out')")
+    expect_harmless(page)
+
+    # The answer comes; what a person had closed stays closed, and the mark stays on it.
+    page.run("document.querySelector('.turn .call').open = false; document.querySelector('.turn .call summary').focus()")
+    go_on(1)
+    page.wait("document.querySelector('.turn .call summary').textContent.includes('worked')")
+    expect(page.run("!document.querySelector('.turn .call').open"), "a call that was closed opened by itself")
+    expect(page.run("document.activeElement === document.querySelector('.turn .call summary')"), "the mark was lost")
+    page.run("document.querySelector('.turn .call').open = true")
+    page.wait("document.querySelector('.turn .call').textContent.includes('class Queue:')")
+    expect_harmless(page)
+
+    # The newest turn is in sight, unless the person looks elsewhere.
+    page.size(1280, 500)
+    go_on(2)
+    page.wait("document.querySelectorAll('.following .turn').length === 2")
+    in_sight = "(() => { const b = document.querySelector('.turn:last-child').getBoundingClientRect(); return b.bottom <= innerHeight + 1 && b.top >= 0; })()"
+    page.wait(in_sight)
+    page.run("window.scrollTo(0, 0)")
+    page.wait("!document.querySelector('#stay').checked")
+    page.click("#stay")
+    page.wait(f"document.querySelector('#stay').checked && {in_sight}")
+    page.size(*WIDTHS[0])
+
+    # It is over: what it earned takes the place of what was followed.
+    go_on(3)
+    page.wait("document.querySelector('h1').textContent.includes('solved') && !document.querySelector('.following')")
+    page.wait("[...document.querySelectorAll('tbody th')].some((e) => e.textContent === 'line')")
+    page.wait("document.querySelector('main > [role=status]').textContent.includes('The episode is over: solved, reward 0.875')")
+    expect(page.run("document.querySelectorAll('.turn').length") == 2, "its turns are gone")
+
+
+def drive(page, address, asks):
     page.size(*WIDTHS[0])
     page.go(address)
     page.wait("document.querySelector('#state .word')?.textContent === 'complete'")
@@ -33,10 +93,7 @@ def drive(page, address):
     page.go(base + "#/0/episode/5")
     page.wait("document.querySelectorAll('.turn').length > 1")
     page.wait("document.querySelector('main').textContent.includes('<img src=x onerror=')")
-    expect(page.run("window.hacked === undefined && !document.querySelector('main img')"), "markup of a model was parsed")
-    for name in ["U+202E", "U+200B", "\\\\x1b"]:
-        expect(page.run(f"[...document.querySelectorAll('.odd')].some((e) => e.textContent === '{name}')"), f"{name} is hidden")
-    expect(page.run("!/[\\u202e\\u200b\\u001b]/.test(document.querySelector('main').textContent)"), "a hidden character came through")
+    expect_harmless(page)
 
     # Rollouts: filter, rows, keys.
     page.key("Escape")
@@ -92,6 +149,14 @@ def drive(page, address):
     page.wait("document.querySelector('#state').dataset.kind === 'live' || document.querySelector('#state').dataset.kind === 'warn'")
     page.key("1")
     page.wait("document.querySelectorAll('.node').length === 4")
+
+    # What nodes measure; what they do not is absent.
+    rows = "[...document.querySelectorAll('.vitals[open] tbody tr')].map((r) => [...r.children].map((c) => c.textContent))"
+    page.wait(f"{rows}.length === 4")
+    learner = page.wait(f"{rows}.find(([node, cpu]) => node === 'learner' && cpu === '388 %')")
+    expect(learner[3:5] + learner[6:] == ["0: 93 %, 40 of 80 GiB, H100 80GB HBM3", "0.31 / 4.2 ms", "0.1.0"], f"the learner measures {learner}")
+    rollout = page.run(f"{rows}.find(([node]) => node === 'rollout-0')")
+    expect(rollout == ["rollout-0", "–", "420 MiB", "–", "–", "–", "–"], f"rollout-0 measures {rollout}")
     step = page.run("document.querySelector('#state .detail').textContent")
     page.wait(f"document.querySelector('#state .detail').textContent !== {step!r}")
     page.key("2")
@@ -118,10 +183,12 @@ def drive(page, address):
     page.wait("document.querySelector('#help').open")
     page.key("Escape")
 
+    follow(page, base, asks)
+
     # Nothing is cut off at either width, in any view; and it looks like something.
     for width, height in WIDTHS:
         page.size(width, height)
-        for run, view in [(0, v) for v in ["overview", "curves", "rollouts", "episode/5", "faults", "compare"]] + [(1, "overview"), (1, "actors")]:
+        for run, view in [(0, v) for v in ["overview", "curves", "rollouts", "episode/5", "faults", "compare"]] + [(1, v) for v in ["overview", "actors", "rollouts"]]:
             page.go(f"{base}#/{run}/{view}")
             page.wait(f"location.hash === '#/{run}/{view}' && document.querySelector('h1')")
             page.wait("document.querySelector('main').innerText.length > 60")
@@ -148,7 +215,7 @@ def drive(page, address):
 def main():
     page = Browser()
     try:
-        drive(page, sys.argv[1])
+        drive(page, *sys.argv[1:3])
     except Failed as failed:
         print(f"{failed}\nproblems: {page.problems}", file=sys.stderr)
         return 1

@@ -6,11 +6,13 @@ mod browser;
 mod client;
 #[path = "../../../inspect/tests/inspect/coordinator.rs"]
 mod coordinator;
+mod following;
 mod gate;
 mod hostile;
 mod live;
 #[path = "../../../inspect/tests/inspect/scene.rs"]
 mod scene;
+mod under_way;
 #[path = "../../../report/tests/world/mod.rs"]
 mod world;
 mod writing;

@@ -1,12 +1,14 @@
 // One episode: what it was to repair, turn by turn what it said and did, what it changed beside what
 // the reference changes, what that earned.
 
-import { h, fill } from "/dom.js";
+import { h, fill, say } from "/dom.js";
 import { query } from "/link.js";
 import { count, duration, fixed, value } from "/format.js";
 import { block, short, visible } from "/text.js";
 import { badge } from "/table.js";
+import { callBox } from "/call.js";
 import { patch } from "/patch.js";
+import { UnderWay } from "/under_way.js";
 import { outcome } from "/views/rollouts.js";
 
 const FINISHES = { done: "said it was done", call_limit: "out of calls", token_limit: "out of tokens", time_limit: "out of time", failed: "the harness failed" };
@@ -14,24 +16,48 @@ const FINISHES = { done: "said it was done", call_limit: "out of calls", token_l
 const SURE = [-5, -3, -1.6, -0.4];
 const LEGEND = ["under 1 %", "under 5 %", "under 20 %", "under 67 %", "surer"];
 const TURNS_OPEN = 12;
+// States of the ledger of which more is to come.
+const UNDER_WAY = ["leased", "queued"];
 
 export function mount(root, at) {
   const id = at.rest[0];
   let data = null;
   let colour = at.values.colour ?? "";
+  let live = null;
+  // Whether one whose cluster had ended may be followed again.
+  let again = false;
   const head = h("div", { class: "title" });
   const body = h("div", {});
-  fill(root, head, body);
+  const place = h("div", {});
+  const says = h("p", { class: "hidden", role: "status" });
+  fill(root, says, head, body);
   const textOf = (of, more = {}) => (from) => `runs/${at.run}/episodes/${id}/text${query({ of, ...more, from })}`;
 
   async function load() {
-    fill(head, h("h1", {}, `Episode ${id}`));
-    fill(body, h("p", { class: "quiet" }, "Reading …"));
+    const is_first = data === null;
+    if (is_first) {
+      fill(head, h("h1", {}, `Episode ${id}`));
+      fill(body, h("p", { class: "quiet" }, "Reading …"));
+    }
     try {
-      data = await at.api(`episodes/${encodeURIComponent(id)}`);
+      const told = await at.api(`episodes/${encodeURIComponent(id)}`);
+      // Its turns stay up until there is a transcript to take their place.
+      if (live && !told.left && UNDER_WAY.includes(told.row.state)) return;
+      data = told;
+      const is_at_newest = live?.stay.checked;
+      const is_inside = body.contains(document.activeElement);
+      if (live) {
+        live.close();
+        say(says, `The episode is over: ${outcome(data.row)[0]}, reward ${fixed(data.row.reward)}.`);
+        live = null;
+      }
       draw();
+      if (is_inside) document.getElementById("main").focus({ preventScroll: true });
+      // What it earned stands at the top.
+      if (is_at_newest) window.scrollTo(0, 0);
+      follow();
     } catch (error) {
-      if (error.name !== "AbortError") fill(body, h("p", { class: "empty" }, error.message));
+      if (error.name !== "AbortError" && is_first) fill(body, h("p", { class: "empty" }, error.message));
     }
   }
 
@@ -58,8 +84,12 @@ export function mount(root, at) {
     fill(body,
       h("dl", { class: "facts small" }, facts.map(([title, text]) => h("div", {}, h("dt", {}, title), h("dd", {}, h("b", {}, text))))),
       group(),
-      left ? [reward(), patches(), data.task && h("section", {}, h("h2", {}, "What it was told"), block(data.task.statement, "Task statement", textOf("statement"), "prose")), turns()]
-        : h("p", { class: "empty" }, "It left no transcript: it is under way, failed, or waits to be handed out again."));
+      left ? [reward(), patches(), statement(), turns()] : [statement(), place]);
+    if (!left) fill(place, h("p", { class: "empty" }, "It left no transcript: it is under way, failed, or waits to be handed out again."));
+  }
+
+  function statement() {
+    return data.task && h("section", {}, h("h2", {}, "What it was told"), block(data.task.statement, "Task statement", textOf("statement"), "prose"));
   }
 
   function group() {
@@ -156,36 +186,31 @@ export function mount(root, at) {
   }
 
   function tool(call, turn, c) {
-    const name = call.name ? short(call.name, 48) : "a call that could not be read";
-    return h("details", { class: "call", open: turn < TURNS_OPEN },
-      h("summary", {}, h("b", {}, name), badge(call.ok ? "worked" : "failed", call.ok ? "good" : "warn"), h("span", { class: "quiet" }, duration(call.wall_ms))),
-      call.arguments.text && h("div", {}, h("h4", {}, "Arguments"), block(pretty(call.arguments), `Arguments of ${name}`, textOf("arguments", { turn, call: c }), "code")),
-      h("div", {}, h("h4", {}, "Output"), block(call.output, `Output of ${name}`, textOf("output", { turn, call: c }), "code")));
+    return callBox(call, {
+      word: call.ok ? "worked" : "failed", tone: call.ok ? "good" : "warn", open: turn < TURNS_OPEN,
+      more: (of) => textOf(of, { turn, call: c }),
+    });
   }
 
-  /** A shell command as it was meant: `{"cmd": "ls"}` reads as `ls`. */
-  function pretty(excerpt) {
-    if (excerpt.next !== undefined) return excerpt;
-    try {
-      const values = JSON.parse(excerpt.text);
-      if (!values || typeof values !== "object" || Array.isArray(values)) return excerpt;
-      const lines = Object.entries(values).map(([k, v]) => {
-        const text = typeof v === "string" ? v : JSON.stringify(v);
-        return text.includes("\n") ? `${k}:\n${text.replace(/^/gm, "    ")}` : `${k}: ${text}`;
-      });
-      return { ...excerpt, text: lines.join("\n") };
-    } catch {
-      return excerpt;
-    }
+  /** Follows one that is under way, where a cluster is looked at. */
+  function follow() {
+    const link = at.pulse()?.link.state;
+    if (link === "off" && live?.is_closed) again = true;
+    if (!link || link === "off" || !data || data.left || !UNDER_WAY.includes(data.row.state)) return;
+    if (live && !(live.is_closed && again)) return;
+    again = false;
+    live = new UnderWay({ run: at.run, episode: id, textOf, signal: at.signal, over: load });
+    fill(place, live.root);
   }
 
   load();
   return {
+    pulse: follow,
     back: () => { location.hash = at.href("rollouts"); },
     page: (by) => {
       const to = by > 0 ? data?.after : data?.before;
       if (to !== null && to !== undefined) location.hash = at.href("episode", [to], { colour });
     },
-    changed: () => { if (data && !data.left) load(); },
+    changed: () => { if (data && !data.left && (!live || live.is_closed)) load(); },
   };
 }

@@ -7,7 +7,7 @@ import { short } from "/text.js";
 import { badge, Table } from "/table.js";
 import { bars } from "/chart.js";
 
-const NAMES = { node_down: "nodes lost", node_up: "nodes back", lease_lost: "leases lost", restarted: "coordinator restarts", rolled_back: "learner rolled back", quarantined: "tasks quarantined" };
+const NAMES = { node_down: "nodes lost", node_up: "nodes back", lease_lost: "leases lost", restarted: "coordinator restarts", rolled_back: "learner rolled back", quarantined: "tasks quarantined", restored: "ledgers restored" };
 const GOOD = new Set(["node_up"]);
 
 export function mount(root, at) {

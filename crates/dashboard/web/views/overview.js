@@ -1,16 +1,36 @@
 // How the run is: its state, its cluster, what is wrong, what it came to.
 
 import { h, fill, keyed, say } from "/dom.js";
-import { clock, count, duration, fixed, interval, percent, utc, value } from "/format.js";
+import { bytes, clock, cores, count, duration, fixed, gpu, gpus, interval, percent, roundTrip, skew, utc, value } from "/format.js";
 import { block, short, visible } from "/text.js";
 import { badge, Table } from "/table.js";
 import { ClusterMap, nodesOf } from "/map.js";
 import { Chart, Cursor } from "/chart.js";
 
+// A clock that is further from the coordinator's stands out, milliseconds.
+const FAR_MS = 1000;
+// With more nodes than this their measurements are folded at first.
+const UNFOLDED_MAX = 12;
+
 export function mount(root, at) {
   const facts = h("dl", { class: "facts" });
   const findings = h("section", { class: "panel findings", "aria-labelledby": "wrong" });
   const map = new ClusterMap();
+  const vitals = new Table({
+    caption: "What nodes measure", key: (node) => node.name, tone: (node) => (Math.abs(node.clock_skew_ms ?? 0) > FAR_MS ? "warn" : ""), columns: [
+      { title: "Node", cell: (node) => short(node.name, 40) },
+      { title: "CPU", n: true, hint: "CPU time of its process over the last second, of one core: 250 % is two cores and a half", cell: (node) => cores(node.cpu_percent) },
+      { title: "Memory", n: true, hint: "Resident memory of its process", cell: (node) => bytes(node.rss_bytes) },
+      { title: "GPU", hint: "Share of time busy, memory in use and there, as the driver has them", cell: (node, cell) => {
+        cell.title = (node.gpus ?? []).map((one) => short(gpu(one), 120)).join("\n");
+        return short(gpus(node.gpus), 120);
+      } },
+      { title: "Round trip, p50 / p99", n: true, hint: "Packets to the coordinator and back, over the last two minutes", cell: (node) => roundTrip(node.rtt_p50_ms, node.rtt_p99_ms) },
+      { title: "Clock", n: true, hint: "How far its clock is ahead of the coordinator's; right to half a round trip", cell: (node) => skew(node.clock_skew_ms) },
+      { title: "Build", cell: (node) => (node.build ? short(node.build, 40) : "–") },
+    ],
+  });
+  const measures = h("details", { class: "vitals", hidden: true }, h("summary", {}, "What nodes measure"), vitals.root);
   const cursor = new Cursor();
   const charts = [new Chart(cursor), new Chart(cursor)];
   const curves = h("div", { class: "charts" }, charts.map((chart) => chart.root));
@@ -20,7 +40,7 @@ export function mount(root, at) {
   const problem = h("p", { class: "note", hidden: true });
   fill(root,
     h("h1", { class: "hidden" }, "Overview"), problem, facts, findings,
-    h("section", { "aria-labelledby": "map" }, h("h2", { id: "map" }, "Cluster"), map.root),
+    h("section", { "aria-labelledby": "map" }, h("h2", { id: "map" }, "Cluster"), map.root, measures),
     h("section", { "aria-labelledby": "learns" },
       h("div", { class: "title" }, h("h2", { id: "learns" }, "Does it learn?"), h("a", { href: at.href("curves") }, "All curves")), curves),
     measured,
@@ -106,6 +126,13 @@ export function mount(root, at) {
         h("b", {}, event.event), h("span", {}, short(event.node, 40)), h("span", { class: "quiet" }, short(event.detail, 160))));
   }
 
+  function drawVitals(pulse) {
+    const nodes = pulse?.nodes ?? [];
+    if (measures.hidden && nodes.length) measures.open = nodes.length <= UNFOLDED_MAX;
+    measures.hidden = !nodes.length;
+    vitals.set(nodes);
+  }
+
   function drawMeasured(summary) {
     const sum = summary.summary;
     const rows = sum.evaluations;
@@ -157,6 +184,7 @@ export function mount(root, at) {
     drawFacts(pulse, summary);
     drawFindings(pulse, summary);
     map.set(nodesOf(pulse, summary));
+    drawVitals(pulse);
     drawEvents(pulse);
   }
 

@@ -36,7 +36,7 @@ export function mount(root, at) {
   const says = h("p", { class: "quiet small", role: "status" });
   const newer = h("button", { type: "button", class: "newer", hidden: true, onclick: () => { until = null; offset = 0; keep(); load(); } });
   const pager = h("div", { class: "pager" });
-  const live = h("details", { class: "live", hidden: true }, h("summary", {}));
+  const live = h("details", { class: "live", hidden: true, open: true }, h("summary", {}));
   fill(root, h("h1", {}, "Rollouts"),
     h("div", { class: "tools" },
       h("div", { class: "grow" }, h("label", { for: "f-task" }, "Task"), text),
@@ -65,8 +65,10 @@ export function mount(root, at) {
     empty: "No episode passes the filter.",
   });
   const under = new Table({
-    caption: "Episodes under way", key: (row) => row.episode, columns: [
-      { title: "Episode", n: true, cell: (row) => String(row.episode) },
+    caption: "Episodes under way", key: (row) => row.episode,
+    open: (row) => { location.hash = at.href("episode", [row.episode]); },
+    columns: [
+      { title: "Episode", n: true, cell: (row) => h("a", { href: at.href("episode", [row.episode]) }, String(row.episode)) },
       { title: "Task", wide: true, cell: (row) => short(row.task, 56) },
       { title: "Doing", cell: (row) => short(row.doing, 48) },
       { title: "For", n: true, cell: (row) => duration(row.idle_ms) },

@@ -47,6 +47,16 @@ pub(crate) fn adapter_with(
     seed: u64,
     change: impl FnOnce(&mut AdapterWeights),
 ) -> (AdapterManifest, Vec<u8>) {
+    adapter_as(FileDtype::F32, version, seed, change)
+}
+
+/// As [`adapter_with`], in another type.
+pub(crate) fn adapter_as(
+    dtype: FileDtype,
+    version: u64,
+    seed: u64,
+    change: impl FnOnce(&mut AdapterWeights),
+) -> (AdapterManifest, Vec<u8>) {
     let lora = LoraConfig { rank: 4, ..LoraConfig::default() };
     let mut weights = Lora::<Cpu>::init(&lora, &config(), seed, &Default::default()).to_weights();
     for (n, tensor) in weights.tensors.iter_mut().enumerate() {
@@ -55,9 +65,9 @@ pub(crate) fn adapter_with(
         }
     }
     change(&mut weights);
-    let bytes = weights.to_bytes(FileDtype::F32);
+    let bytes = weights.to_bytes(dtype);
     let base = engine(Options::default()).base_digest();
-    let manifest = weights.manifest(&bytes, FileDtype::F32, AdapterVersion(version), base);
+    let manifest = weights.manifest(&bytes, dtype, AdapterVersion(version), base);
     (manifest, bytes)
 }
 

@@ -3,11 +3,13 @@
 //! - [`query`]: one look: nodes, actors, tree, episodes
 //! - [`orders`]: orders, and the log of them
 //! - [`tracing`]: single messages
+//! - [`actor`]: what one actor has published of its state
 //! - [`schema`]: what all of these print
 //! - [`watching`]: looks that go on: watch, diagnose, record
 //! - [`table`]: aligned text
 //! - [`export`]: what a screen shows, in a file
 
+pub mod actor;
 pub mod export;
 pub mod orders;
 pub mod query;
@@ -30,7 +32,7 @@ fn line(out: &mut dyn Write, text: &str) -> Result<bool, InspectError> {
 }
 
 /// Says something to people beside the data. Nothing depends on whether it is read.
-fn remark(text: &str) {
+pub(crate) fn remark(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 

@@ -17,7 +17,7 @@ use crate::state::actors::{ActorColumn, ActorRow};
 use crate::state::episodes::{LiveColumn, LiveRow, Rollout};
 use crate::state::nodes::NodeRow;
 use crate::state::tree::{self, Leaf};
-use crate::units::{age, bytes, count, grouped, rate, wait};
+use crate::units::{age, bytes, count, gpus, grouped, growth, rate, round_trip, skew, wait};
 
 /// Rates need two reports of a second each; it is not waited longer for them.
 const RATES_TIMEOUT: Duration = Duration::from_millis(2_500);
@@ -191,8 +191,23 @@ fn known<T>(value: Option<T>, shown: impl FnOnce(T) -> String) -> String {
 }
 
 fn nodes(rows: &[NodeRow]) -> Vec<String> {
-    let head =
-        ["NODE", "STATE", "ROLE", "VERSION", "TOK/S", "RSS", "ACTORS", "RST", "REPORT", "DOING"];
+    let head = [
+        "NODE",
+        "STATE",
+        "ROLE",
+        "VERSION",
+        "TOK/s",
+        "CPU%",
+        "RSS",
+        "REPORT",
+        "RST",
+        "RTT p50/p99",
+        "SKEW",
+        "BUILD",
+        "ACTORS",
+        "GPU",
+        "DOING",
+    ];
     let cells = |row: &NodeRow| {
         vec![
             row.name.clone(),
@@ -200,14 +215,20 @@ fn nodes(rows: &[NodeRow]) -> Vec<String> {
             row.roles.clone(),
             known(row.adapter, |v| format!("v{v}")),
             known(row.tokens_per_s, count),
+            known(row.cpu_percent, |percent| format!("{percent:.0}")),
             known(row.rss_bytes, bytes),
-            row.actors.to_string(),
-            known(row.restarts, |n| n.to_string()),
             known(row.age_ms, age),
+            known(row.restarts, |n| n.to_string()),
+            round_trip(row.rtt_p50_ms, row.rtt_p99_ms),
+            known(row.clock_skew_ms, skew),
+            known(row.build.clone(), |build| build),
+            row.actors.to_string(),
+            gpus(&row.gpus),
             row.activity.clone(),
         ]
     };
-    let numbers = ["VERSION", "TOK/S", "RSS", "ACTORS", "RST", "REPORT"];
+    let numbers =
+        ["VERSION", "TOK/s", "CPU%", "RSS", "REPORT", "RST", "RTT p50/p99", "SKEW", "ACTORS"];
     table::lines(&head, &numbers, &rows.iter().map(cells).collect::<Vec<_>>())
 }
 
@@ -217,13 +238,14 @@ fn actors(rows: &[&ActorRow]) -> Vec<String> {
         "NAME",
         "TYPE",
         "STATE",
-        "WAIT",
+        "MBOX",
+        "ΔMBOX",
         "OLDEST",
-        "MSG/S",
+        "MSG/s",
         "BUSY%",
         "RST",
         "UP",
-        "HANDLER(AGE)",
+        "HANDLER(age)",
     ];
     let cells = |row: &&ActorRow| {
         vec![
@@ -232,6 +254,7 @@ fn actors(rows: &[&ActorRow]) -> Vec<String> {
             row.kind.clone(),
             row.state_word().to_owned(),
             row.waiting.to_string(),
+            known(row.waiting_growth, growth),
             wait(row.oldest_ms),
             known(row.rate, rate),
             known(row.busy, |share| format!("{:.0}", 100.0 * share)),
@@ -240,7 +263,7 @@ fn actors(rows: &[&ActorRow]) -> Vec<String> {
             known(row.handling.as_ref(), |(kind, ms)| format!("{kind} ({})", age(*ms))),
         ]
     };
-    let numbers = ["WAIT", "OLDEST", "MSG/S", "BUSY%", "RST", "UP"];
+    let numbers = ["MBOX", "ΔMBOX", "OLDEST", "MSG/s", "BUSY%", "RST", "UP"];
     table::lines(&head, &numbers, &rows.iter().map(cells).collect::<Vec<_>>())
 }
 

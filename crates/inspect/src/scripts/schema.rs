@@ -4,6 +4,7 @@ use crrl_types::{OrderAnswer, OrderRecord};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use super::actor::ActorSnapshotLine;
 use super::query::TreeNode;
 use super::tracing::TraceLine;
 use crate::diagnose::Verdict;
@@ -28,6 +29,7 @@ pub fn schema() -> Value {
     put("do --json", of::<OrderAnswer>(&mut types));
     put("orders --json", list(of::<OrderRecord>(&mut types)));
     put("trace --jsonl", of::<TraceLine>(&mut types));
+    put("actor --json", of::<ActorSnapshotLine>(&mut types));
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "crrl inspect",

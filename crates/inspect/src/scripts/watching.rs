@@ -8,16 +8,21 @@ use crrl_cluster::RunDir;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{json, line, remark, runtime};
+use crate::collector::Collector;
 use crate::diagnose::{Verdict, diagnose as judge};
 use crate::error::InspectError;
 use crate::feed::{Session, now_ms};
 use crate::frame::Frame;
-use crate::recording::Recorder;
+use crate::recording::{Recorder, Written};
 use crate::state::World;
 use crate::state::nodes::Standing;
 use crate::tail::Tail;
 use crate::units::{bytes, clock};
 
+/// Time between two looks at what is recorded beside frames.
+const COLLECT_EVERY: Duration = Duration::from_millis(200);
+/// How long what is left to be read is waited for, once nothing more is seen.
+const LAST_LOOK_MAX: Duration = Duration::from_secs(2);
 /// Time between two lines for people.
 const LINE_EVERY_MS: u64 = 1_000;
 /// History is read in pieces; so many at most before it is judged.
@@ -146,7 +151,8 @@ pub fn print(verdict: &Verdict, as_json: bool, out: &mut dyn Write) -> Result<()
     Ok(())
 }
 
-/// Writes frames to a file until the time is over, the cluster ends, or Ctrl-C. Says what it wrote.
+/// Writes frames to a file, and beside them history, curves and episodes, until the time is over, the
+/// cluster ends, or Ctrl-C. Says what it wrote.
 ///
 /// # Errors
 /// [`InspectError`].
@@ -160,6 +166,7 @@ pub fn record(
         let mut session = Session::open(run, who).await?;
         let name = run.path().file_name().map_or_else(String::new, |n| n.to_string_lossy().into());
         let mut recorder = Recorder::create(path, &name)?;
+        let mut collector = Collector::open(run)?;
         let deadline = seconds.map(|seconds| Instant::now() + seconds);
         let over = async {
             match deadline {
@@ -167,20 +174,63 @@ pub fn record(
                 None => std::future::pending().await,
             }
         };
-        tokio::pin!(over);
-        let why = loop {
-            tokio::select! {
-                () = &mut over => break "the time is over",
-                _ = tokio::signal::ctrl_c() => break "stopped",
-                next = session.next() => match next {
-                    Ok(frame) if recorder.push(&frame)? => {}
-                    Ok(_) => break "the file is as large as it may be",
-                    Err(_) => break "the cluster has ended",
-                },
+        let stopped = tokio::signal::ctrl_c();
+        tokio::pin!(over, stopped);
+        let mut collecting = tokio::time::interval(COLLECT_EVERY);
+        let why = 'recording: loop {
+            // A frame that has begun to come is waited for, whatever else is done meanwhile.
+            let next = session.next();
+            tokio::pin!(next);
+            let frame = loop {
+                tokio::select! {
+                    () = &mut over => break 'recording "the time is over",
+                    _ = &mut stopped => break 'recording "stopped",
+                    _ = collecting.tick() => {
+                        collector.pump(std::time::Instant::now(), &mut recorder)?;
+                    }
+                    frame = &mut next => break frame,
+                }
+            };
+            match frame {
+                Ok(frame) => {
+                    collector.see(&frame);
+                    if !recorder.push(&frame)? {
+                        break "the file is as large as it may be";
+                    }
+                }
+                Err(_) => break "the cluster has ended",
             }
         };
         session.close().await;
-        let (frames, size) = recorder.size();
-        Ok(format!("{why}: {frames} frames, {} in {}", bytes(size), path.display()))
+        collector.look_again();
+        let late = Instant::now() + LAST_LOOK_MAX;
+        loop {
+            collector.pump(std::time::Instant::now(), &mut recorder)?;
+            if collector.is_idle() || Instant::now() >= late {
+                break;
+            }
+            collecting.tick().await;
+        }
+        if let Some(problem) = collector.problem() {
+            remark(&format!("not everything could be read beside the frames: {problem}"));
+        }
+        Ok(recorded(why, recorder.written(), path))
     })
+}
+
+fn recorded(why: &str, written: Written, path: &Path) -> String {
+    let Written { frames, frames_left_out, transcripts, left_out, bytes: size } = written;
+    let long = match frames_left_out {
+        0 => String::new(),
+        frames => format!(" ({frames} more were left out: longer than a line of 8 MiB may be)"),
+    };
+    let no_room = match left_out {
+        0 => String::new(),
+        left_out => format!(" ({left_out} pieces of episodes were left out: too long, or no room)"),
+    };
+    format!(
+        "{why}: {frames} frames{long} and {transcripts} transcripts{no_room}, {} in {}",
+        bytes(size),
+        path.display()
+    )
 }

@@ -1,6 +1,6 @@
 //! What a command does, whether a key, the palette or the mouse asked for it.
 
-use super::actors::{ActorColumn, ActorRow};
+use super::actors::{ActorColumn, ActorRow, Counted};
 use super::app::{App, Opened, REFRESH_MS_MAX, REFRESH_MS_MIN, RowKey, Sort};
 use super::asking::{Asking, CommandLine, Prompt};
 use super::command::Command;
@@ -34,6 +34,7 @@ impl App {
             Command::Open => self.open(world),
             Command::Follow => self.toggle_follow(world),
             Command::Paint => self.paint(world),
+            Command::Count => self.count(world),
             Command::Faster => self.refresh(self.refresh_ms / 2, world),
             Command::Slower => self.refresh(self.refresh_ms * 2, world),
             Command::Mouse => self.toggle_mouse(world),
@@ -143,6 +144,18 @@ impl App {
         }
         self.paint = self.paint.next();
         self.say(format!("tokens are coloured by {}", self.paint.name()), world.now_ms());
+    }
+
+    fn count(&mut self, world: &World) {
+        if self.screen != Screen::Actors {
+            return self.say("actors are counted in 2", world.now_ms());
+        }
+        let (counted, says) = match self.counted {
+            Counted::Lately => (Counted::Ever, "counted since each was first started"),
+            Counted::Ever => (Counted::Lately, "counted over the last 5 s, a second"),
+        };
+        self.counted = counted;
+        self.say(says, world.now_ms());
     }
 
     fn toggle_mouse(&mut self, world: &World) {

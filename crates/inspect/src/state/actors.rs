@@ -11,11 +11,23 @@ use crate::text::plain;
 
 /// An actor at one message, or with one that waits, for longer than this is slow, milliseconds.
 pub const SLOW_MS: u64 = 5_000;
+/// A thread is at one thing for as long as that takes: it is slow after this many times the usual length
+/// of its work,
+pub const THREAD_TIMES: u64 = 5;
+/// and no sooner than after this, milliseconds;
+pub const THREAD_MS: u64 = 120_000;
+/// where it has done no work yet and nothing is usual, or loads its model once more, no sooner than after
+/// this.
+pub const THREAD_FIRST_MS: u64 = 600_000;
+/// How the kind of a thread ends.
+const THREAD: &str = "Thread";
+/// The phase in which a thread that was started, or started again, loads its model.
+const LOADS: &str = "load model";
 /// Characters of a name, a kind, a reason.
 const CHARS_MAX: usize = 200;
 
 /// Other words for columns and fields: what waits for an actor is its mailbox elsewhere.
-const OTHER_WORDS: &[(&str, &str)] = &[("mbox", "waiting")];
+const OTHER_WORDS: &[(&str, &str)] = &[("mbox", "waiting"), ("dmbox", "growth")];
 
 /// Which actor: names are unique in their node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -57,6 +69,9 @@ pub struct ActorRow {
     pub state: ActorState,
     /// Messages that wait for it.
     pub waiting: u32,
+    /// By how many a second they become more, less than 0 where they become fewer; `None` before the
+    /// second report.
+    pub waiting_growth: Option<f64>,
     /// Most that ever did.
     pub waiting_max: u32,
     /// How long the oldest has waited.
@@ -67,8 +82,10 @@ pub struct ActorRow {
     pub busy: Option<f64>,
     /// The message it is at, and for how long.
     pub handling: Option<(String, u64)>,
-    /// Messages handled.
+    /// Messages handled since it was first started.
     pub handled: u64,
+    /// Time spent on them, milliseconds.
+    pub busy_ms: u64,
     /// How often it was started again.
     pub restarts: u32,
     /// Why it failed last.
@@ -88,12 +105,14 @@ impl ActorRow {
             parent: report.parent.as_deref().map(short),
             state: report.state,
             waiting: report.waiting,
+            waiting_growth: window.growth(),
             waiting_max: report.waiting_max,
             oldest_ms: report.oldest_ms,
             rate: window.rate(),
             busy: window.busy(),
             handling: report.handling.as_ref().map(|(kind, ms)| (short(kind), *ms)),
             handled: report.handled,
+            busy_ms: report.busy_ms,
             restarts: report.restarts,
             last_failure: report.last_failure.as_deref().map(short),
             up_ms: report.up_ms,
@@ -109,11 +128,39 @@ impl ActorRow {
             Trouble::Failed
         } else if is_stale {
             Trouble::Stale
-        } else if at_it > SLOW_MS || self.oldest_ms > SLOW_MS {
+        } else if at_it > self.patience_ms() || (!self.is_thread() && self.oldest_ms > SLOW_MS) {
             Trouble::Slow
         } else {
             Trouble::None
         };
+    }
+
+    /// Whether it is a thread of its own, which is at a phase of its work and not at a message.
+    #[must_use]
+    pub fn is_thread(&self) -> bool {
+        self.kind.ends_with(THREAD)
+    }
+
+    /// How long its work takes on the average, milliseconds; `None` before any was done.
+    #[must_use]
+    pub fn usual_ms(&self) -> Option<u64> {
+        self.busy_ms.checked_div(self.handled)
+    }
+
+    /// How long it may be at one thing before it is slow, milliseconds.
+    #[must_use]
+    pub fn patience_ms(&self) -> u64 {
+        if !self.is_thread() {
+            return SLOW_MS;
+        }
+        let loads = self.handling.as_ref().is_some_and(|(phase, _)| phase == LOADS);
+        match self.usual_ms() {
+            Some(usual) => {
+                let least = if loads { THREAD_FIRST_MS } else { THREAD_MS };
+                usual.saturating_mul(THREAD_TIMES).max(least)
+            }
+            None => THREAD_FIRST_MS,
+        }
     }
 
     /// Which it is.
@@ -136,6 +183,16 @@ impl ActorRow {
     }
 }
 
+/// What is counted of actors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Counted {
+    /// What happened over the last seconds, a second.
+    #[default]
+    Lately,
+    /// All that happened since they were first started.
+    Ever,
+}
+
 /// A column of the actors' table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "named as the table's head")]
@@ -146,6 +203,7 @@ pub enum ActorColumn {
     Kind,
     State,
     Waiting,
+    Growth,
     Oldest,
     Rate,
     Busy,
@@ -156,13 +214,14 @@ pub enum ActorColumn {
 
 impl ActorColumn {
     /// Every column, in the table's order, with the name scripts call it.
-    pub const ALL: [(Self, &'static str); 12] = [
+    pub const ALL: [(Self, &'static str); 13] = [
         (Self::Trouble, "trouble"),
         (Self::Node, "node"),
         (Self::Name, "name"),
         (Self::Kind, "type"),
         (Self::State, "state"),
         (Self::Waiting, "waiting"),
+        (Self::Growth, "growth"),
         (Self::Oldest, "oldest"),
         (Self::Rate, "rate"),
         (Self::Busy, "busy"),
@@ -191,18 +250,23 @@ impl ActorColumn {
         !matches!(self, Self::Node | Self::Name | Self::Kind | Self::State)
     }
 
-    /// How two actors compare in this column.
+    /// How two actors compare in this column, counted like this.
     #[must_use]
-    pub fn compare(self, a: &ActorRow, b: &ActorRow) -> Ordering {
+    pub fn compare(self, counted: Counted, a: &ActorRow, b: &ActorRow) -> Ordering {
         let known = |value: Option<f64>| value.unwrap_or(-1.0);
         let at_it = |row: &ActorRow| row.handling.as_ref().map(|(_, ms)| *ms);
+        let grows = |row: &ActorRow| row.waiting_growth.unwrap_or(0.0);
         match self {
+            Self::Growth if counted == Counted::Ever => a.waiting_max.cmp(&b.waiting_max),
+            Self::Rate if counted == Counted::Ever => a.handled.cmp(&b.handled),
+            Self::Busy if counted == Counted::Ever => a.busy_ms.cmp(&b.busy_ms),
             Self::Trouble => a.trouble.cmp(&b.trouble),
             Self::Node => a.node.cmp(&b.node),
             Self::Name => a.name.cmp(&b.name),
             Self::Kind => a.kind.cmp(&b.kind),
             Self::State => a.state_word().cmp(b.state_word()),
             Self::Waiting => a.waiting.cmp(&b.waiting),
+            Self::Growth => grows(a).total_cmp(&grows(b)),
             Self::Oldest => a.oldest_ms.cmp(&b.oldest_ms),
             Self::Rate => known(a.rate).total_cmp(&known(b.rate)),
             Self::Busy => known(a.busy).total_cmp(&known(b.busy)),
@@ -212,10 +276,16 @@ impl ActorColumn {
         }
     }
 
-    /// Sorts; among equals by node and name, so that nothing jumps.
+    /// Sorts, by what is counted over the last seconds; among equals by node and name, so that nothing
+    /// jumps.
     pub fn sort(self, descending: bool, rows: &mut [&ActorRow]) {
+        self.sort_counted(Counted::Lately, descending, rows);
+    }
+
+    /// As [`ActorColumn::sort`], counted like this.
+    pub fn sort_counted(self, counted: Counted, descending: bool, rows: &mut [&ActorRow]) {
         rows.sort_by(|a, b| {
-            let order = self.compare(a, b);
+            let order = self.compare(counted, a, b);
             let order = if descending { order.reverse() } else { order };
             order.then_with(|| (&a.node, &a.name).cmp(&(&b.node, &b.name)))
         });
@@ -225,7 +295,7 @@ impl ActorColumn {
 impl Fields for ActorRow {
     const TEXTS: &'static [&'static str] = &["node", "name", "type", "state", "handler"];
     const NUMBERS: &'static [&'static str] =
-        &["waiting", "oldest", "rate", "busy", "handling", "restarts", "up"];
+        &["waiting", "growth", "oldest", "rate", "busy", "handling", "restarts", "up"];
     const OTHER_WORDS: &'static [(&'static str, &'static str)] = OTHER_WORDS;
 
     fn text(&self, field: &str) -> String {
@@ -241,6 +311,7 @@ impl Fields for ActorRow {
     fn number(&self, field: &str) -> Option<f64> {
         match field {
             "waiting" => Some(self.waiting.into()),
+            "growth" => self.waiting_growth,
             "oldest" => Some(self.oldest_ms as f64),
             "rate" => self.rate,
             "busy" => self.busy.map(|share| 100.0 * share),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crrl_store::{EpisodeRow, StepRow};
 
-use super::actors::{ActorColumn, ActorId, ActorRow};
+use super::actors::{ActorColumn, ActorId, ActorRow, Counted};
 use super::asking::{Asking, Prompt};
 use super::episodes::{LiveColumn, LiveRow, Rollout};
 use super::history::EventRow;
@@ -12,6 +12,7 @@ use super::list::List;
 use super::mouse::Spots;
 use super::orders::Stage;
 use super::screens::Screen;
+use super::snapshot::Snapshot;
 use super::trace::Tracing;
 use super::transcript::{Journal, Laid, Left, Paint};
 use super::tree::{self, Leaf};
@@ -71,6 +72,8 @@ pub struct App {
     pub lists: HashMap<Screen, List>,
     /// Order of actors.
     pub actor_sort: Sort<ActorColumn>,
+    /// What is counted of actors.
+    pub counted: Counted,
     /// Order of episodes under way.
     pub live_sort: Sort<LiveColumn>,
     /// Filters by screen.
@@ -91,6 +94,8 @@ pub struct App {
     pub refresh_ms: u64,
     /// The actor of screen 4.
     pub actor: Option<ActorId>,
+    /// What it, or the one before, has published of its state.
+    pub snapshot: Option<Snapshot>,
     /// The episode that was opened.
     pub opened: Option<Opened>,
     /// Its lines, as they were laid out last.
@@ -125,6 +130,7 @@ impl App {
             back: Vec::new(),
             lists: HashMap::from([(Screen::Events, newest()), (Screen::Trace, newest())]),
             actor_sort: Sort { column: ActorColumn::Trouble, descending: true },
+            counted: Counted::default(),
             live_sort: Sort { column: LiveColumn::Idle, descending: true },
             filters: HashMap::new(),
             asking: None,
@@ -135,6 +141,7 @@ impl App {
             paused: false,
             refresh_ms: 1_000,
             actor: None,
+            snapshot: None,
             opened: None,
             laid: None,
             paint: Paint::default(),
@@ -186,7 +193,8 @@ impl App {
             .iter()
             .filter(|row| filter.is_none_or(|filter| filter.shows(*row)))
             .collect();
-        self.actor_sort.column.sort(self.actor_sort.descending, &mut rows);
+        let Sort { column, descending } = self.actor_sort;
+        column.sort_counted(self.counted, descending, &mut rows);
         rows
     }
 

@@ -29,6 +29,8 @@ pub enum Command {
     Follow,
     /// Show the next thing that tokens can be coloured by.
     Paint,
+    /// Count actors over the last seconds, or since they were first started.
+    Count,
     /// Stand still, or go on.
     Pause,
     /// Draw more often.
@@ -63,13 +65,14 @@ pub struct Named {
 }
 
 /// Commands that are neither a screen nor a column.
-const ACTIONS: [(&str, &str, Command); 15] = [
+const ACTIONS: [(&str, &str, Command); 16] = [
     ("open what the cursor is on", "Enter", Command::Open),
     ("back", "Esc", Command::Back),
     ("filter", "/", Command::Filter),
     ("reverse the order", "r", Command::Reverse),
     ("follow", "f", Command::Follow),
     ("colour tokens by the next measure", "c", Command::Paint),
+    ("count lately or ever", "w", Command::Count),
     ("pause", "Space", Command::Pause),
     ("draw more often", "+", Command::Faster),
     ("draw less often", "-", Command::Slower),

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crrl_types::Event;
+use crrl_types::event::EventKind;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -60,7 +61,7 @@ impl EventRow {
         fields.shift_remove("at_ms");
         let detail: Vec<String> = fields.iter().map(|(name, value)| pair(name, value)).collect();
         let weight = match kind.as_str() {
-            "node_down" | "failed" | "lease_lost" | "rolled_back" => Weight::Trouble,
+            "node_down" | "failed" | "lease_lost" | "rolled_back" | "restored" => Weight::Trouble,
             "dispatched" | "finished" | "trained" | "dropped" => Weight::Routine,
             _ => Weight::Milestone,
         };
@@ -93,6 +94,8 @@ pub struct History {
     rows: VecDeque<EventRow>,
     most: usize,
     finished_ms: Option<u64>,
+    /// When the first was handed out since then.
+    out_ms: Option<u64>,
     /// Lines of the file that could not be read.
     pub unreadable: u64,
 }
@@ -107,16 +110,22 @@ impl History {
     /// One that keeps so many.
     #[must_use]
     pub fn of(most: usize) -> Self {
-        Self { rows: VecDeque::new(), most, finished_ms: None, unreadable: 0 }
+        Self { rows: VecDeque::new(), most, finished_ms: None, out_ms: None, unreadable: 0 }
     }
 
     /// Adds an event; the oldest goes when there are too many.
     pub fn push(&mut self, event: &Event) {
-        let row = EventRow::of(event);
-        if row.event == "finished" {
-            self.finished_ms = Some(event.at_ms);
+        match event.kind {
+            EventKind::Started => (self.finished_ms, self.out_ms) = (None, None),
+            EventKind::Dispatched { .. } => {
+                self.out_ms.get_or_insert(event.at_ms);
+            }
+            EventKind::Finished { .. } => {
+                (self.finished_ms, self.out_ms) = (Some(event.at_ms), None);
+            }
+            _ => {}
         }
-        self.rows.push_back(row);
+        self.rows.push_back(EventRow::of(event));
         while self.rows.len() > self.most {
             self.rows.pop_front();
         }
@@ -139,10 +148,13 @@ impl History {
         self.rows.is_empty()
     }
 
-    /// When an episode last came back, as far as the file was read.
+    /// Since when no episode has come back although some are out, milliseconds since the Unix epoch: since
+    /// the first was handed out after one had come back last, or, where none was, since that one came back.
+    /// `None` where the coordinator was just started, or as little of the file was read. Whether any are
+    /// out is not in it.
     #[must_use]
-    pub fn finished_ms(&self) -> Option<u64> {
-        self.finished_ms
+    pub fn none_back_since_ms(&self) -> Option<u64> {
+        self.out_ms.or(self.finished_ms)
     }
 }
 
@@ -166,7 +178,6 @@ impl Fields for EventRow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crrl_types::event::EventKind;
 
     fn event(at_ms: u64, kind: EventKind) -> Event {
         Event { at_ms, node: "coordinator".into(), kind }
@@ -179,6 +190,32 @@ mod tests {
         let row = EventRow::of(&event(5, down));
         assert_eq!((row.node.as_str(), row.weight), ("rollout-1", Weight::Trouble));
         assert_eq!((row.event.as_str(), row.detail.as_str()), ("node down", "reason=timed out"));
+    }
+
+    #[test]
+    fn what_comes_back_is_waited_for_from_when_it_was_handed_out() {
+        let mut history = History::default();
+        let dispatched = |at_ms| {
+            let (group, task) = (crrl_types::GroupId(0), "t".into());
+            let (episode, to) = (crrl_types::EpisodeId(at_ms), "rollout-0".into());
+            event(at_ms, EventKind::Dispatched { episode, group, task, to, attempt: 1 })
+        };
+        let finished = |at_ms| {
+            let episode = crrl_types::EpisodeId(at_ms);
+            event(at_ms, EventKind::Finished { episode, reward: 0.0, success: false })
+        };
+        let mut since = |event: &Event| {
+            history.push(event);
+            history.none_back_since_ms()
+        };
+        assert_eq!(since(&event(1, EventKind::Started)), None);
+        assert_eq!(since(&dispatched(20)), Some(20));
+        assert_eq!(since(&dispatched(30)), Some(20), "the first of them");
+        assert_eq!(since(&finished(40)), Some(40), "others may be out");
+        // The learner was at work for a night, and nothing was out.
+        assert_eq!(since(&dispatched(9_000)), Some(9_000));
+        assert_eq!(since(&event(9_500, EventKind::Started)), None);
+        assert_eq!(since(&dispatched(9_600)), Some(9_600));
     }
 
     #[test]

@@ -144,6 +144,7 @@ fn command(code: KeyCode) -> Option<Command> {
         'r' => Command::Reverse,
         'f' => Command::Follow,
         'c' => Command::Paint,
+        'w' => Command::Count,
         'm' => Command::Mouse,
         't' => Command::Trace,
         '/' => Command::Filter,

@@ -7,6 +7,7 @@
 //! - [`screens`]: what can be looked at
 //! - [`transcript`]: one episode, turn by turn
 //! - [`trace`]: messages of one actor
+//! - [`snapshot`]: what one actor has published of its state
 //! - [`app`]: where the person is: screens, cursors, filters
 //! - [`command`], [`actions`], [`aim`]: what can be asked for, of what, and what that does
 //! - [`keys`], [`mouse`]: which key, which click does what
@@ -28,6 +29,7 @@ pub mod mouse;
 pub mod nodes;
 pub mod orders;
 pub mod screens;
+pub mod snapshot;
 pub mod trace;
 pub mod transcript;
 pub mod tree;

@@ -5,6 +5,7 @@ use crrl_agent::tool_call::{self, Parsed};
 use crrl_agent::{Invocation, command, tools};
 use crrl_types::{Stop, Trajectory};
 use ratatui::text::Line;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::pieces::Pieces;
@@ -84,7 +85,8 @@ pub struct Left {
 }
 
 /// One entry of a journal, with its tokens as text.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Entry {
     /// The policy wrote.
     Wrote {

@@ -16,6 +16,7 @@ struct Sample {
     up_ms: u64,
     handled: u64,
     busy_ms: u64,
+    waiting: u32,
 }
 
 /// The last minute of an actor.
@@ -32,6 +33,7 @@ impl Window {
             handled: report.handled,
             // What it is at now counts, or one that hangs would look idle.
             busy_ms: report.busy_ms + at_it,
+            waiting: report.waiting,
         };
         match self.0.back() {
             Some(last) if last.up_ms == sample.up_ms => return,
@@ -51,6 +53,15 @@ impl Window {
     pub fn rate(&self) -> Option<f64> {
         let (first, last) = self.ends()?;
         Some((last.handled - first.handled) as f64 * 1000.0 / (last.up_ms - first.up_ms) as f64)
+    }
+
+    /// By how many a second the messages that wait became more over the last [`SPAN_MS`], less than 0 where
+    /// they became fewer; `None` before there are two reports.
+    #[must_use]
+    pub fn growth(&self) -> Option<f64> {
+        let (first, last) = self.ends()?;
+        let more = f64::from(last.waiting) - f64::from(first.waiting);
+        Some(more * 1000.0 / (last.up_ms - first.up_ms) as f64)
     }
 
     /// Share of the time it was at a message, 0 to 1.
@@ -101,6 +112,21 @@ mod tests {
         assert_eq!(window.rate(), Some(20.0));
         assert_eq!(window.busy(), Some(0.25));
         assert_eq!(window.rates(), [20.0; 9]);
+    }
+
+    #[test]
+    fn a_mailbox_that_fills_grows_and_one_that_empties_shrinks() {
+        let filled = |waiting: [u32; 3]| {
+            let seconds = waiting.into_iter().zip(1..);
+            let reports: Vec<_> = seconds
+                .map(|(waiting, s)| ActorReport { waiting, ..report(s * 1000, 9, 0) })
+                .collect();
+            window(&reports).growth()
+        };
+        assert_eq!(filled([0, 10, 30]), Some(15.0));
+        assert_eq!(filled([30, 10, 0]), Some(-15.0));
+        assert_eq!(filled([7, 900, 7]), Some(0.0));
+        assert_eq!(window(&[report(1000, 1, 0)]).growth(), None);
     }
 
     #[test]

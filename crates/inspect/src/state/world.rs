@@ -1,14 +1,15 @@
 //! The cluster as it is seen, with what only time tells: rates, ages, since when.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
-use crrl_cluster::Progress;
+use crrl_cluster::{NodeSeen, Progress};
 use crrl_control::wire::NodeReport;
 
 use super::actors::{ActorId, ActorRow};
 use super::episodes::LiveRow;
 use super::history::History;
-use super::nodes::{NodeRow, STALE_MS};
+use super::nodes::{NodeRow, STALE_MS, Standing};
 use super::window::Window;
 use crate::frame::Frame;
 
@@ -33,16 +34,34 @@ pub struct FaultRow {
 #[derive(Debug, Clone, Default)]
 struct Track {
     report: Option<NodeReport>,
+    /// When a report was first seen here that says something else than the one before.
     changed_ms: u64,
+    /// When it reported to the coordinator, if that tells.
+    reported_ms: Option<u64>,
+    /// Since when it has been saying what it is doing; where the coordinator does not tell, since when
+    /// that has been seen here.
     activity_ms: u64,
     windows: HashMap<String, Window>,
     faults: HashMap<u64, u64>,
+    /// Where its rows are, as of the last rebuild; none if what they are made of has changed since.
+    made: Option<Made>,
+}
+
+/// Where the rows of a node are among those of all.
+#[derive(Debug, Clone)]
+struct Made {
+    actors: Range<usize>,
+    live: Range<usize>,
+    /// The newest adapter then: how stale an episode is hangs on it.
+    newest: u64,
 }
 
 /// The cluster as seen from here. Bounded by what one frame holds.
 #[derive(Debug, Clone, Default)]
 pub struct World {
     now_ms: u64,
+    /// What the viewer's clock said last: it may be set back, and time goes on from there.
+    clock_ms: u64,
     frame: Option<Frame>,
     phase_ms: u64,
     tracks: HashMap<String, Track>,
@@ -64,10 +83,11 @@ impl World {
     /// Takes in what is seen now. Frames come in order.
     pub fn fold(&mut self, frame: Frame) {
         let at_ms = frame.at_ms;
-        let is_new_phase = self.frame.as_ref().is_none_or(|held| {
-            phase_name(&held.snapshot.progress) != phase_name(&frame.snapshot.progress)
-        });
-        if is_new_phase {
+        let progress = &frame.snapshot.progress;
+        let held = self.frame.as_ref().map(|held| &held.snapshot.progress);
+        if let Some(since) = frame.snapshot.phase_since_ms {
+            self.phase_ms = since;
+        } else if held.is_none_or(|held| !progress.is_in_phase_of(held)) {
             self.phase_ms = at_ms;
         }
         let names: HashSet<&str> = frame.snapshot.nodes.iter().map(|n| n.node.as_str()).collect();
@@ -75,14 +95,22 @@ impl World {
         for report in &frame.snapshot.nodes {
             self.tracks.entry(report.node.to_string()).or_default().take(report, at_ms);
         }
+        self.tracks.values_mut().for_each(|track| track.reported_ms = None);
+        for seen in &frame.snapshot.seen {
+            if let Some(track) = self.tracks.get_mut(seen.node.as_str()) {
+                track.told(seen);
+            }
+        }
         self.frame = Some(frame);
-        self.now_ms = self.now_ms.max(at_ms);
+        (self.now_ms, self.clock_ms) = (at_ms, at_ms);
         self.rebuild();
     }
 
-    /// Time goes on, whether anything comes or not. Only ages change, and what is old by them.
+    /// Time goes on, whether anything comes or not. Only ages change, and what is old by them. A clock that
+    /// was set back makes nothing younger.
     pub fn tick(&mut self, now_ms: u64) {
-        self.now_ms = self.now_ms.max(now_ms);
+        self.now_ms = self.now_ms.saturating_add(now_ms.saturating_sub(self.clock_ms));
+        self.clock_ms = now_ms;
         let now = self.now_ms;
         let Some(frame) = &self.frame else { return };
         let mut turned: HashMap<&str, bool> = HashMap::new();
@@ -114,30 +142,56 @@ impl World {
         }
     }
 
-    /// Makes all rows anew.
+    /// Makes the rows; those of nodes that said nothing new are taken over.
     fn rebuild(&mut self) {
         let now = self.now_ms;
         let Some(frame) = &self.frame else { return };
         let reports = &frame.snapshot.nodes;
         let process = |name: &str| frame.processes.iter().find(|p| p.name == name);
+        let seen: HashMap<&str, &NodeSeen> =
+            frame.snapshot.seen.iter().map(|seen| (seen.node.as_str(), seen)).collect();
         self.nodes.clear();
-        self.actors.clear();
-        self.live.clear();
         self.faults.clear();
+        let mut old_actors = take_out(&mut self.actors);
+        let mut old_live = take_out(&mut self.live);
+        let newest = frame.snapshot.progress.adapter_version;
         for report in reports {
-            let Some(track) = self.tracks.get(report.node.as_str()) else { continue };
-            let mut node = NodeRow::of(Some(report), process(report.node.as_str()));
+            let Some(track) = self.tracks.get_mut(report.node.as_str()) else { continue };
+            let name = report.node.as_str();
+            let mut node = NodeRow::of(Some(report), process(name), seen.get(name).copied());
             node.age_ms = track.age_ms(now, frame.at_ms);
             node.activity_ms = now.saturating_sub(track.activity_ms);
+            if node.state == Standing::Left {
+                // Its actors, episodes and faults went with it.
+                track.made = None;
+                self.nodes.push(node);
+                continue;
+            }
             let stale = node.is_stale() || node.is_down();
-            let empty = Window::default();
-            self.actors.extend(report.actors.iter().map(|actor| {
-                let window = track.windows.get(&actor.name).unwrap_or(&empty);
-                ActorRow::of(&node.name, actor, window, stale)
-            }));
-            let newest = frame.snapshot.progress.adapter_version;
-            let rows = report.live.iter().map(|seen| LiveRow::of(&node.name, seen, newest, stale));
-            self.live.extend(rows);
+            let (actors_from, live_from) = (self.actors.len(), self.live.len());
+            let made = track.made.take().filter(|made| made.newest == newest);
+            // Out of bounds only where a recording has a node twice.
+            let held = made.and_then(|made| {
+                Some((old_actors.get_mut(made.actors)?, old_live.get_mut(made.live)?))
+            });
+            if let Some((actors, live)) = held {
+                self.actors.extend(actors.iter_mut().filter_map(Option::take).map(|mut row| {
+                    row.judge(stale);
+                    row
+                }));
+                let rows = live.iter_mut().filter_map(Option::take);
+                self.live.extend(rows.map(|row| LiveRow { stale, ..row }));
+            } else {
+                let empty = Window::default();
+                self.actors.extend(report.actors.iter().map(|actor| {
+                    let window = track.windows.get(&actor.name).unwrap_or(&empty);
+                    ActorRow::of(&node.name, actor, window, stale)
+                }));
+                let rows = report.live.iter();
+                self.live.extend(rows.map(|seen| LiveRow::of(&node.name, seen, newest, stale)));
+            }
+            let actors = actors_from..self.actors.len();
+            track.made = Some(Made { actors, live: live_from..self.live.len(), newest });
             self.faults.extend(report.faults.iter().map(|fault| FaultRow {
                 node: node.name.clone(),
                 id: fault.id,
@@ -151,7 +205,7 @@ impl World {
         let silent = frame.processes.iter().filter(|process| {
             !process.retired && !reports.iter().any(|r| r.node.as_str() == process.name)
         });
-        self.nodes.extend(silent.map(|process| NodeRow::of(None, Some(process))));
+        self.nodes.extend(silent.map(|process| NodeRow::of(None, Some(process), None)));
         self.nodes.sort_by(|a, b| a.name.cmp(&b.name));
         self.faults.sort_by(|a, b| (!a.active, &a.node, a.id).cmp(&(!b.active, &b.node, b.id)));
     }
@@ -180,10 +234,17 @@ impl World {
         self.frame.as_ref().map(|frame| &frame.snapshot.progress)
     }
 
-    /// How long the run has been in its phase, as far as it was watched.
+    /// How long the run has been in its phase; as far as it was watched, unless [`World::tells_ages`].
     #[must_use]
     pub fn phase_ms(&self) -> u64 {
         self.now_ms.saturating_sub(self.phase_ms)
+    }
+
+    /// Whether the coordinator tells since when things are as they are. One of the build before does not:
+    /// ages count from when it was first looked at, and are at least as long as they seem.
+    #[must_use]
+    pub fn tells_ages(&self) -> bool {
+        self.frame.as_ref().is_some_and(|frame| frame.snapshot.phase_since_ms.is_some())
     }
 
     /// Nodes by name.
@@ -224,10 +285,19 @@ impl World {
     }
 }
 
+/// The rows there were, to be taken over one by one.
+fn take_out<T>(rows: &mut Vec<T>) -> Vec<Option<T>> {
+    std::mem::take(rows).into_iter().map(Some).collect()
+}
+
 impl Track {
-    /// How old the last report is. A node that tells of no actors may say the same twice, so its age
-    /// cannot be told before the board it is on is old.
+    /// How old the last report is, by when it reached the coordinator: with many actors the report itself
+    /// may have to wait for its turn to be shown. Where that is not told, a node that tells of no actors
+    /// may say the same twice, so its age cannot be told before the board it is on is old.
     fn age_ms(&self, now: u64, frame_ms: u64) -> Option<u64> {
+        if let Some(reported) = self.reported_ms {
+            return Some(now.saturating_sub(reported));
+        }
         let is_told = self.report.as_ref().is_some_and(|report| !report.actors.is_empty());
         let of_frame = now.saturating_sub(frame_ms);
         match is_told {
@@ -236,11 +306,18 @@ impl Track {
         }
     }
 
+    /// What the coordinator tells of the node.
+    fn told(&mut self, seen: &NodeSeen) {
+        self.reported_ms = Some(seen.reported_at_ms);
+        self.activity_ms = seen.activity_since_ms;
+    }
+
     fn take(&mut self, report: &NodeReport, at_ms: u64) {
         let held = self.report.as_ref();
         if held == Some(report) {
             return;
         }
+        self.made = None;
         if held.is_none_or(|held| held.activity != report.activity) {
             self.activity_ms = at_ms;
         }
@@ -263,12 +340,4 @@ impl Track {
         }
         self.report = Some(report.clone());
     }
-}
-
-/// The phase without how far it is: `evaluating before (3/300)` is `evaluating before`.
-fn phase_name(progress: &Progress) -> String {
-    let phase = &progress.phase;
-    let Some((name, rest)) = phase.split_once(" (") else { return phase.clone() };
-    let after = rest.split_once(')').map_or("", |(_, after)| after);
-    format!("{name}{after}")
 }

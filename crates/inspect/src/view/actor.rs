@@ -31,7 +31,8 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
     let curve = if area.height >= 20 { CURVE_LINES } else { 0 };
     let [top, bottom] =
         Layout::vertical([Constraint::Min(0), Constraint::Length(curve)]).areas(area);
-    let lines = facts(actor, scene, usize::from(area.width));
+    let mut lines = facts(actor, scene, usize::from(area.width));
+    lines.extend(snapshot(app, &id, scene));
     scroll(frame, top, app, &lines);
     draw_curve(frame, bottom, &id, actor, scene);
 }
@@ -89,6 +90,17 @@ fn facts(actor: &ActorRow, scene: &Scene<'_>, width: usize) -> Vec<Line<'static>
         lines.push(fact(if at == 0 { "last failure" } else { "" }, line, palette.warn));
     }
     lines
+}
+
+/// What the actor has published of its state, where it was asked for and has come.
+fn snapshot(app: &App, id: &ActorId, scene: &Scene<'_>) -> Vec<Line<'static>> {
+    let Some(seen) = app.snapshot.as_ref().filter(|seen| seen.of == *id) else {
+        return Vec::new();
+    };
+    let palette = scene.palette;
+    let head = Line::styled(format!(" SNAPSHOT {}", seen.says), palette.quiet);
+    let body = seen.lines.iter().map(|line| Line::styled(format!(" {line}"), palette.text));
+    [Line::raw(""), head].into_iter().chain(body).collect()
 }
 
 fn draw_curve(

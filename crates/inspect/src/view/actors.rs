@@ -7,9 +7,9 @@ use ratatui::style::Style;
 use super::grid::{Cell, Column, Grid, width_of};
 use super::{Palette, Scene, empty};
 use crate::state::App;
-use crate::state::actors::{ActorColumn, ActorRow, SLOW_MS, Trouble};
+use crate::state::actors::{ActorColumn, ActorRow, Counted, SLOW_MS, Trouble};
 use crate::state::command::Command;
-use crate::units::{age, rate, wait};
+use crate::units::{age, count, growth, rate, wait};
 use crrl_types::actor::ActorState;
 
 /// Draws it.
@@ -27,6 +27,11 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
         };
         return empty(frame, area, scene, says);
     }
+    let counted = app.counted;
+    let [grown, messages, busy] = match counted {
+        Counted::Lately => ["ΔMBOX", "MSG/s", "BUSY%"],
+        Counted::Ever => ["MOST", "MSGS", "BUSY"],
+    };
     // From all actors, not from those that are shown: filters and order move no column.
     let all = world.actors();
     let columns = [
@@ -35,13 +40,14 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
         Column::text("NAME", width_of(all.iter().map(|a| a.name.as_str()), 12, 32))
             .kept()
             .least(14),
-        Column::text("TYPE", width_of(all.iter().map(|a| a.kind.as_str()), 8, 18)).least(8),
+        Column::text("TYPE", width_of(all.iter().map(|a| a.kind.as_str()), 8, 18)).least(6),
         Column::text("STATE", 9).kept(),
-        Column::number("WAIT", 6).kept(),
-        Column::number("OLDEST", 7),
-        Column::number("MSG/S", 6),
-        Column::number("BUSY%", 6),
-        Column::text("HANDLER(AGE)", 26).flexible(12),
+        Column::number("MBOX", 6).kept(),
+        Column::number(grown, 6).least(5),
+        Column::number("OLDEST", 7).least(6),
+        Column::number(messages, 6).least(5),
+        Column::number(busy, 6),
+        Column::text("HANDLER(age)", 26).flexible(12),
         Column::number("RST", 4),
         Column::number("UP", 6),
     ];
@@ -49,7 +55,8 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
     let sorted = by.map(|by| (by, app.actor_sort.descending));
     let list = app.list();
     let grid = Grid { columns: &columns, sorted, palette };
-    let drawn = grid.draw(frame, area, Some(&list), rows.len(), |at| actor_row(rows[at], palette));
+    let drawn =
+        grid.draw(frame, area, Some(&list), rows.len(), |at| actor_row(rows[at], counted, palette));
     let sort = |at: usize| ActorColumn::ALL.get(at).map(|(by, _)| Command::SortActors(*by));
     drawn.register(&mut app.spots, sort);
 }
@@ -88,8 +95,18 @@ pub fn state_style(state: ActorState, palette: Palette) -> Style {
     }
 }
 
-fn actor_row(row: &ActorRow, palette: Palette) -> (Vec<Cell>, Option<Style>) {
+fn actor_row(row: &ActorRow, counted: Counted, palette: Palette) -> (Vec<Cell>, Option<Style>) {
     let dash = || "-".to_owned();
+    let [grown, messages, busy] = match counted {
+        Counted::Lately => [
+            row.waiting_growth.map_or_else(dash, growth),
+            row.rate.map_or_else(dash, rate),
+            row.busy.map_or_else(dash, |share| format!("{:.0}", 100.0 * share)),
+        ],
+        Counted::Ever => {
+            [row.waiting_max.to_string(), count(row.handled as f64), wait(row.busy_ms)]
+        }
+    };
     let slow = |ms: u64| if ms > SLOW_MS { palette.warn } else { palette.text };
     let handler =
         row.handling.as_ref().map_or_else(dash, |(kind, ms)| format!("{kind} ({})", age(*ms)));
@@ -101,9 +118,10 @@ fn actor_row(row: &ActorRow, palette: Palette) -> (Vec<Cell>, Option<Style>) {
         Cell::new(row.kind.as_str(), palette.quiet),
         Cell::new(row.state_word(), state_style(row.state, palette)),
         row.waiting.to_string().into(),
+        grown.into(),
         Cell::new(wait(row.oldest_ms), slow(row.oldest_ms)),
-        row.rate.map_or_else(dash, rate).into(),
-        row.busy.map_or_else(dash, |share| format!("{:.0}", 100.0 * share)).into(),
+        messages.into(),
+        busy.into(),
         Cell::new(handler, slow(at_it)),
         Cell::new(
             row.restarts.to_string(),

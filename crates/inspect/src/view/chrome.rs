@@ -7,6 +7,7 @@ use ratatui::text::{Line, Span};
 
 use super::{Scene, dialogues};
 use crate::frame::Link;
+use crate::state::actors::Counted;
 use crate::state::mouse::Spot;
 use crate::state::trace::Tracing;
 use crate::state::{App, Screen};
@@ -127,6 +128,9 @@ fn keys(app: &App, key: Style, says: Style) -> Line<'static> {
     }
     if screen.has_sort() {
         list.push(("< > r", "sort"));
+    }
+    if screen == Screen::Actors {
+        list.push(("w", if app.counted == Counted::Ever { "lately" } else { "ever" }));
     }
     if screen.has_follow() {
         list.push(("f", if app.list().follow { "let go" } else { "follow" }));

@@ -62,16 +62,17 @@ fn missing(
     palette: Palette,
 ) -> Option<(String, Style)> {
     let quiet = |says: &str| Some((says.to_owned(), palette.quiet));
-    if is_replay {
-        return quiet("A recording does not hold transcripts.");
-    }
+    let source = if is_replay { "recording" } else { "run store" };
+    let unreadable =
+        |error: &str| Some((format!("The {source} cannot be read: {error}"), palette.bad));
     if let Some(error) = &opened.unreadable {
-        return Some((format!("The run store cannot be read: {error}"), palette.bad));
+        return unreadable(error);
     }
     match &opened.left {
-        Some(Err(error)) => Some((format!("The run store cannot be read: {error}"), palette.bad)),
+        Some(Err(error)) => unreadable(error),
         Some(Ok(Some(_))) => None,
         _ if opened.journal.entries > 0 => None,
+        _ if is_replay => quiet("The recording holds no turn of it up to now."),
         _ if is_live => {
             quiet("Nothing of it is durable yet: its first turn is still being written.")
         }

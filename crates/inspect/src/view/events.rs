@@ -13,7 +13,7 @@ use crate::units::clock;
 pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>) {
     let rows = app.event_rows(scene.world);
     let says = match (app.is_replay, scene.world.history.is_empty()) {
-        (true, true) => "A recording holds what was seen of the cluster, not the run's history.",
+        (true, true) => "The recording holds nothing of the run's history up to now.",
         (false, true) => "The run's history is empty: nothing was handed out yet.",
         (_, false) => "No event passes the filter; / changes it, Esc takes it away.",
     };

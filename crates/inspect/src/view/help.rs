@@ -26,6 +26,7 @@ g G        first, last               Enter Esc         open, back
 :          a command by a few of its letters; Tab completes, ↓ ↑ choose
 f          stay with the row, or at the newest event, message, turn
 c          colour tokens by log-probability, adapter version, advantage
+w          count actors over the last 5 s, a second; or since they were first started
 m          the mouse: click selects, twice opens, a head sorts, the wheel moves
 Space      stand still, go on        + -               draw more, less often
 e          write what is shown to a JSON file
@@ -40,16 +41,21 @@ Space      play, halt                ← →               a second back, forth
 engine             a regular expression, anywhere in the row
 !idle              the contrary
 node:rollout-1     one field: node name type state handler; task doing; event detail
-waiting>100        a number: waiting oldest rate busy handling restarts up; turns calls age
+waiting>100        a number: waiting growth oldest rate busy handling restarts up; turns calls age
 oldest>5s          durations in ms, s, m, h
                    Actors that failed are shown whatever the filter says.
 # Columns
 !          ✕ failed   ! slow (over 5 s at or for a message)   ? what is known is old
-WAIT       messages from elsewhere that wait; OLDEST: how long the first has waited
-MSG/S      messages handled a second, mean over 5 s; BUSY%: share of the time at one
+MBOX       messages from elsewhere that wait; OLDEST: how long the first has waited
+ΔMBOX      by how many a second they become more, or fewer, over 5 s
+MSG/s      messages handled a second, mean over 5 s; BUSY%: share of the time at one
+MOST       after w: most that ever waited; MSGS: all messages; BUSY: all time at them
 HANDLER    the message it is at, and for how long
 RST UP     how often it was started again, and since when it runs
-REPORT     age of a node's last report; grey rows have not reported for 5 s";
+REPORT     age of a node's last report; grey rows have not reported for 5 s
+CPU%       of its process, of one core; GPU: busy, memory, name; (+7) more of them
+RTT        to the coordinator and back, over two minutes
+SKEW       how far a node's clock is ahead (+) of the coordinator's or behind (-)";
 
 /// Draws it.
 pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>) {

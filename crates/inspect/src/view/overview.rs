@@ -12,10 +12,12 @@ use crate::diagnose::diagnose;
 use crate::state::nodes::{NodeRow, Standing};
 use crate::state::{App, World};
 use crate::text::plain;
-use crate::units::{age, bytes, count};
+use crate::units::{self, age, bytes, count, round_trip, skew};
 
 /// Lines the state of the run takes.
 const RUN_LINES: u16 = 6;
+/// A clock that is further from the coordinator's than this is far from it, milliseconds.
+const SKEW_FAR_MS: f64 = 1_000.0;
 
 /// Draws it.
 pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>) {
@@ -53,17 +55,24 @@ fn table(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>) {
             "No node has joined yet; the coordinator waits for them.",
         );
     }
+    let gpus: Vec<String> = nodes.iter().map(|node| units::gpus(&node.gpus)).collect();
+    let gpu = width_of(gpus.iter().map(String::as_str), 3, 34);
     let columns = [
         Column::text("NODE", width_of(nodes.iter().map(|n| n.name.as_str()), 11, 24)).kept(),
         Column::text("STATE", 10).kept(),
         Column::text("ROLE", width_of(nodes.iter().map(|n| n.roles.as_str()), 11, 24)),
         Column::number("VERSION", 7),
-        Column::number("TOK/S", 6),
+        Column::number("TOK/s", 6),
+        Column::number("CPU%", 5),
         Column::number("RSS", 8),
-        Column::number("ACTORS", 6),
-        Column::number("RST", 3),
         Column::number("REPORT", 6),
-        Column::text("DOING", 24).flexible(10),
+        Column::number("RST", 3),
+        Column::text("DOING", 24).flexible(16),
+        Column::text("GPU", gpu).least(16),
+        Column::number("RTT p50/p99", 12),
+        Column::number("SKEW", 7),
+        Column::text("BUILD", 8),
+        Column::number("ACTORS", 6),
     ];
     let grid = Grid { columns: &columns, sorted: None, palette };
     let list = app.list();
@@ -84,8 +93,9 @@ fn node_row(node: &NodeRow, palette: Palette) -> (Vec<Cell>, Option<Style>) {
     let is_stale = node.is_stale();
     let restarts = node.restarts.map_or_else(dash, |n| n.to_string());
     let report = node.age_ms.map_or_else(dash, age);
-    let doing = match (&node.last_exit, node.is_down()) {
-        (Some(exit), true) => format!("{} [{exit}]", node.activity),
+    let doing = match &node.last_exit {
+        Some(exit) if node.state == Standing::Left => exit.clone(),
+        Some(exit) if node.is_down() => format!("{} [{exit}]", node.activity),
         _ => node.activity.clone(),
     };
     let cells = vec![
@@ -94,13 +104,24 @@ fn node_row(node: &NodeRow, palette: Palette) -> (Vec<Cell>, Option<Style>) {
         node.roles.as_str().into(),
         node.adapter.map_or_else(dash, |version| format!("v{version}")).into(),
         node.tokens_per_s.filter(|v| *v > 0.0).map_or_else(dash, count).into(),
+        node.cpu_percent.map_or_else(dash, |percent| format!("{percent:.0}")).into(),
         node.rss_bytes.map_or_else(dash, bytes).into(),
-        if node.actors == 0 { dash() } else { node.actors.to_string() }.into(),
-        Cell::new(restarts, if node.restarts > Some(0) { palette.warn } else { palette.text }),
         Cell::new(report, palette.quiet),
+        Cell::new(restarts, if node.restarts > Some(0) { palette.warn } else { palette.text }),
         doing.into(),
+        units::gpus(&node.gpus).into(),
+        round_trip(node.rtt_p50_ms, node.rtt_p99_ms).into(),
+        Cell::new(node.clock_skew_ms.map_or_else(dash, skew), far(node, palette)),
+        node.build.clone().unwrap_or_else(dash).into(),
+        if node.actors == 0 { dash() } else { node.actors.to_string() }.into(),
     ];
     (cells, (is_stale && !node.is_down()).then_some(palette.quiet))
+}
+
+/// A clock that is far from the coordinator's stands out: what a node writes down bears its time.
+fn far(node: &NodeRow, palette: Palette) -> Style {
+    let is_far = node.clock_skew_ms.is_some_and(|ms| ms.abs() > SKEW_FAR_MS);
+    if is_far { palette.warn } else { palette.text }
 }
 
 fn run_lines(progress: &Progress, scene: &Scene<'_>) -> Vec<Line<'static>> {
@@ -119,7 +140,7 @@ fn run_lines(progress: &Progress, scene: &Scene<'_>) -> Vec<Line<'static>> {
         Line::from(vec![
             label("run"),
             Span::styled(phase, palette.accent),
-            Span::styled(format!("   for {since} or more   "), palette.quiet),
+            Span::styled(format!("   for {since}{}   ", or_more(scene.world)), palette.quiet),
             Span::styled(bar(progress.step, progress.steps), palette.accent),
             Span::raw(format!(
                 " {}/{} steps   v{}",
@@ -153,21 +174,22 @@ fn wrong(scene: &Scene<'_>) -> Span<'static> {
     }
 }
 
+/// What is said of ages that count from when somebody began to look.
+fn or_more(world: &World) -> &'static str {
+    if world.tells_ages() { "" } else { " or more" }
+}
+
 /// Who waits for whom.
 #[must_use]
 pub fn waits(progress: &Progress, world: &World) -> String {
-    let since = age(world.phase_ms());
+    let (since, more) = (age(world.phase_ms()), or_more(world));
     let mut said = Vec::new();
     if let Some((_, what)) = progress.phase.split_once("waiting for ") {
-        said.push(format!("rollouts wait for {}, for {since} or more", plain(what, 60)));
+        said.push(format!("rollouts wait for {}, for {since}{more}", plain(what, 60)));
     }
     for node in world.nodes().iter().filter(|n| n.activity.starts_with("waiting")) {
-        said.push(format!(
-            "{} is {}, for {} or more",
-            node.name,
-            node.activity,
-            age(node.activity_ms)
-        ));
+        let since = age(node.activity_ms);
+        said.push(format!("{} is {}, for {since}{more}", node.name, node.activity));
     }
     if said.is_empty() { "nobody waits for anybody".to_owned() } else { said.join("; ") }
 }

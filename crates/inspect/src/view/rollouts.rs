@@ -40,7 +40,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
         } else if let Some(error) = &app.archive.error {
             format!("No episode is under way, and the run store cannot be read: {error}")
         } else if app.is_replay {
-            "No episode was under way. A recording does not hold those that are over.".to_owned()
+            "No episode is under way, and the recording holds none that is over by now.".to_owned()
         } else {
             "No episode is under way and none is over: nothing was handed out yet.".to_owned()
         };

@@ -4,9 +4,12 @@ use crrl_cluster::Snapshot;
 use crrl_control::wire::NodeState;
 use crrl_inspect::diagnose::{FINDINGS_MAX, Finding, Rule, diagnose};
 use crrl_inspect::state::World;
+use crrl_inspect::state::nodes::Standing;
+use crrl_types::Event;
 use crrl_types::actor::ActorState;
+use crrl_types::event::EventKind;
 
-use crate::{healthy, scene, world};
+use crate::{healthy, scene, told, world};
 
 /// The one finding of a world with one thing wrong.
 fn only(world: &World) -> Finding {
@@ -56,6 +59,75 @@ fn a_message_that_waits() {
         found.says,
         "900 messages wait for actor coordinator in coordinator, the oldest for 7.0 s"
     );
+}
+
+/// A cluster with a thread that has been at something for so long, after so much work; jobs wait
+/// behind the one it is at.
+fn with_thread(node: usize, (name, kind): (&str, &str), ms: u64, work: (u64, u64)) -> World {
+    with(|s| {
+        let parent = s.nodes[node].actors[1].name.clone();
+        let mut thread = scene::actor(name, kind, Some(&parent), 190, 0);
+        (thread.state, thread.waiting, thread.oldest_ms) = (ActorState::Busy, 3, ms);
+        (thread.handled, thread.busy_ms) = work;
+        thread.handling = Some(("forward/backward".into(), ms));
+        s.nodes[node].actors.push(thread);
+    })
+}
+
+#[test]
+fn a_thread_that_hangs_and_none_that_takes_as_long_as_it_always_does() {
+    let trainer = |ms, work| with_thread(1, ("trainer", "TrainerThread"), ms, work);
+    // Twelve seconds a step.
+    let quick = |ms| trainer(ms, (40, 480_000));
+    assert!(diagnose(&quick(119_000)).healthy, "a step may take longer than others");
+    let found = only(&quick(121_000));
+    assert_eq!((found.rule, found.node.as_str()), (Rule::ThreadHangs, "learner"));
+    assert_eq!((found.actor.as_deref(), found.for_ms), (Some("trainer"), 121_000));
+    assert_eq!(
+        found.says,
+        "thread trainer in learner has been at forward/backward for 2m01s; its work usually takes \
+         12 s, 3 wait for it"
+    );
+    // A quarter of an hour a step.
+    let slow = |ms| trainer(ms, (4, 3_600_000));
+    assert!(diagnose(&slow(4_499_000)).healthy, "{:?}", diagnose(&slow(4_499_000)));
+    assert_eq!(only(&slow(4_501_000)).rule, Rule::ThreadHangs);
+    // The first step of a run may have to compile kernels.
+    let first = |ms| trainer(ms, (0, 0));
+    assert!(diagnose(&first(599_000)).healthy);
+    let found = only(&first(601_000));
+    assert!(found.says.contains("for 10m01s; it has done no work yet"), "{}", found.says);
+    let engine = |ms| with_thread(2, ("engine-thread", "EngineThread"), ms, (90_000, 450_000));
+    assert!(diagnose(&engine(119_000)).healthy);
+    let found = only(&engine(121_000));
+    assert_eq!((found.rule, found.node.as_str()), (Rule::ThreadHangs, "rollout-0"));
+    assert!(found.says.contains("its work usually takes 5 ms"), "{}", found.says);
+}
+
+#[test]
+fn a_thread_that_was_started_again_may_load_its_model_for_as_long_as_the_first_time() {
+    let loads = |ms| {
+        with(move |s| {
+            let mut thread = scene::actor("trainer", "TrainerThread", Some("learner"), 190, 0);
+            (thread.state, thread.handled, thread.busy_ms) = (ActorState::Busy, 40, 480_000);
+            thread.handling = Some(("load model".into(), ms));
+            s.nodes[1].actors.push(thread);
+        })
+    };
+    assert!(diagnose(&loads(599_000)).healthy, "{:?}", diagnose(&loads(599_000)));
+    assert_eq!(only(&loads(601_000)).rule, Rule::ThreadHangs);
+}
+
+#[test]
+fn a_thread_that_waits_for_room_on_the_disk_is_not_said_to_hang() {
+    let found = only(&with(|s| {
+        let mut thread = scene::actor("trainer", "TrainerThread", Some("learner"), 190, 0);
+        (thread.state, thread.handled, thread.busy_ms) = (ActorState::Busy, 40, 480_000);
+        thread.handling = Some(("checkpoint".into(), 300_000));
+        s.nodes[1].actors.push(thread);
+        s.nodes[1].activity = "no space left: waiting for room for run/checkpoints".into();
+    }));
+    assert_eq!((found.rule, found.node.as_str()), (Rule::NoSpace, "learner"));
 }
 
 #[test]
@@ -121,6 +193,36 @@ fn a_node_that_was_lost_is_being_started_again_or_was_given_up() {
 }
 
 #[test]
+fn a_node_that_was_told_to_leave_is_missed_by_nobody() {
+    let gone = |retired: bool, last_exit: &'static str| {
+        world(150, 190, move |s, frame| {
+            told::tell(frame);
+            if s < 160 {
+                return;
+            }
+            let node = &mut frame.snapshot.nodes[3];
+            (node.state, node.activity) = (NodeState::Stopped, "lost: it left".into());
+            node.actors[1].oldest_ms = 60_000;
+            frame.snapshot.seen[3].reported_at_ms = scene::BEGIN_MS + 159_000;
+            let process = &mut frame.processes[3];
+            (process.pid, process.retired) = (None, retired);
+            process.last_exit = Some(last_exit.into());
+        })
+    };
+    // A scale-down that had to be helped, and a stop by order.
+    for world in [gone(true, "signal 9"), gone(false, "exit code 0")] {
+        let verdict = diagnose(&world);
+        assert!(verdict.healthy, "{verdict:?}");
+        assert_eq!(verdict.looked_at, "4 nodes, 12 actors, 6 episodes under way");
+        let node = &world.nodes()[3];
+        assert_eq!((node.state, node.is_stale(), node.actors), (Standing::Left, false, 0));
+        assert_eq!((node.activity.as_str(), node.episodes), ("", None));
+    }
+    let found = diagnose(&gone(false, "signal 9")).findings.swap_remove(0);
+    assert_eq!((found.rule, found.node.as_str()), (Rule::NodeDown, "rollout-1"));
+}
+
+#[test]
 fn an_episode_that_hangs() {
     let found = only(&with(|s| s.nodes[2].live[1].idle_ms = 95_000));
     assert_eq!(found.rule, Rule::EpisodeHangs);
@@ -156,6 +258,7 @@ fn of_episodes_that_wait_the_oldest_is_named_with_what_it_waits_for() {
 fn a_learner_that_waits_and_a_run_that_waits() {
     let world_of = |from| {
         world(150, 190, move |s, frame| {
+            frame.snapshot.progress.episodes.in_flight = 0;
             if s >= from {
                 frame.snapshot.nodes[1].activity = "waiting for a batch".into();
             }
@@ -173,6 +276,56 @@ fn a_learner_that_waits_and_a_run_that_waits() {
     assert_eq!(only(&run).says, "the run has been training, waiting for a rollout node for 40 s");
 }
 
+/// A learner that has waited for a batch for 40 s, in such a run.
+fn learner_waits(change: impl Fn(&mut Snapshot)) -> World {
+    world(150, 190, |_, frame| {
+        frame.snapshot.nodes[1].activity = "waiting for a batch".into();
+        change(&mut frame.snapshot);
+    })
+}
+
+#[test]
+fn a_learner_may_wait_where_it_needs_no_batch_and_where_one_is_on_its_way() {
+    let slow = diagnose(&learner_waits(|_| {}));
+    assert!(slow.healthy, "episodes are out and come back: {slow:?}");
+    let measuring = diagnose(&learner_waits(|s| {
+        s.progress.phase = "evaluating before (3/300)".into();
+        s.progress.episodes.in_flight = 0;
+    }));
+    assert!(measuring.healthy, "{measuring:?}");
+    let over = diagnose(&learner_waits(|s| {
+        s.progress.phase = "done".into();
+        s.progress.episodes.in_flight = 0;
+    }));
+    assert!(over.healthy, "{over:?}");
+    assert_eq!(only(&learner_waits(|s| s.progress.episodes.in_flight = 0)).rule, Rule::Waits);
+    // They are out, and none comes back.
+    let mut stuck = World::new();
+    scene::events(10).iter().for_each(|event| stuck.history.push(event));
+    for s in 150..=190 {
+        let mut frame = scene::frame(s);
+        frame.snapshot.nodes[1].activity = "waiting for a batch".into();
+        stuck.fold(frame);
+    }
+    let rules: Vec<Rule> = diagnose(&stuck).findings.iter().map(|found| found.rule).collect();
+    assert_eq!(rules, [Rule::Waits, Rule::NothingBack]);
+}
+
+#[test]
+fn a_run_may_wait_for_a_node_that_loads_its_model() {
+    let waits = |ms: u64, state: NodeState| {
+        world(190, 190, move |_, frame| {
+            told::tell(frame);
+            frame.snapshot.phase_since_ms = Some(frame.at_ms - ms);
+            frame.snapshot.progress.phase = "evaluating (0/9), waiting for the learner".into();
+            frame.snapshot.nodes[1].state = state;
+        })
+    };
+    assert!(diagnose(&waits(599_000, NodeState::Starting)).healthy);
+    assert_eq!(only(&waits(601_000, NodeState::Starting)).rule, Rule::Waits);
+    assert_eq!(only(&waits(31_000, NodeState::Ready)).rule, Rule::Waits);
+}
+
 #[test]
 fn a_fault_at_work() {
     let found = only(&with(|s| s.nodes[3].faults[0].active = true));
@@ -188,6 +341,24 @@ fn nothing_that_comes_back() {
     let found = only(&world);
     assert_eq!((found.rule, found.for_ms), (Rule::NothingBack, 180_000));
     assert_eq!(found.says, "12 episodes are out and none has come back for 3m00s");
+}
+
+#[test]
+fn what_was_just_handed_out_need_not_be_back_whatever_was_before() {
+    let mut world = World::new();
+    // The learner took three minutes over its step, or the run was resumed after a night.
+    scene::events(10).iter().for_each(|event| world.history.push(event));
+    let finished = scene::events(180).into_iter().next().expect("one that came back");
+    world.history.push(&Event { at_ms: scene::BEGIN_MS + 11_000, ..finished });
+    let dispatched = scene::events(180).into_iter().nth(1).expect("one that was handed out");
+    world.history.push(&dispatched);
+    (150..=190).for_each(|s| world.fold(scene::frame(s)));
+    let verdict = diagnose(&world);
+    assert!(verdict.healthy, "{verdict:?}");
+    let (at_ms, node) = (scene::BEGIN_MS + 189_000, "coordinator".into());
+    world.history.push(&Event { at_ms, node, kind: EventKind::Started });
+    world.fold(scene::frame(191));
+    assert!(diagnose(&world).healthy);
 }
 
 #[test]

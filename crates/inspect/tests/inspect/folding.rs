@@ -6,7 +6,7 @@ use crrl_inspect::state::tree::{self, Leaf};
 use crrl_inspect::state::{App, World};
 use crrl_types::actor::ActorState;
 
-use crate::{healthy, scene, world};
+use crate::{healthy, scene, told, world};
 
 fn id(node: &str, name: &str) -> ActorId {
     ActorId { node: node.into(), name: name.into() }
@@ -42,6 +42,30 @@ fn a_node_that_stops_reporting_turns_stale_and_its_actors_with_it() {
     assert!(!world.nodes()[3].is_stale());
 }
 
+/// Only what is new is made anew.
+#[test]
+fn rows_of_nodes_that_said_nothing_new_stay_as_they_were_beside_those_that_did() {
+    let mut world = healthy();
+    let mut frame = scene::frame(191);
+    let held = world.frame().expect("was folded").snapshot.nodes.clone();
+    // rollout-0 leaves, rollout-1 says something, the others are as before.
+    frame.snapshot.nodes = vec![held[1].clone(), held[0].clone(), frame.snapshot.nodes[3].clone()];
+    let before = world.clone();
+    world.fold(frame);
+    for name in ["coordinator", "learner"] {
+        let of = |world: &World| -> Vec<_> {
+            world.actors().iter().filter(|row| row.node == name).cloned().collect()
+        };
+        assert!(!of(&world).is_empty());
+        assert_eq!(of(&world), of(&before), "{name}");
+    }
+    let of = |world: &World, name| world.live().iter().filter(|row| row.node == name).count();
+    assert_eq!((of(&world, "rollout-0"), world.actor(&id("rollout-0", "engine"))), (0, None));
+    assert!(of(&world, "rollout-1") > 0 && of(&before, "rollout-0") > 0);
+    let handled = |world: &World| world.actor(&id("rollout-1", "engine")).expect("told of").handled;
+    assert!(handled(&world) > handled(&before));
+}
+
 #[test]
 fn everything_turns_stale_when_the_coordinator_goes_silent() {
     let mut world = healthy();
@@ -50,6 +74,27 @@ fn everything_turns_stale_when_the_coordinator_goes_silent() {
     assert_eq!(world.frame_age_ms(), Some(9_000));
     world.tick(0);
     assert_eq!(world.frame_age_ms(), Some(9_000), "time does not go back");
+}
+
+#[test]
+fn a_clock_that_is_set_back_stops_no_time() {
+    const HOUR_MS: u64 = 3_600_000;
+    let mut world = healthy();
+    let now_ms = world.now_ms();
+    world.tick(now_ms + 4_000);
+    world.tick(now_ms + 4_000 - HOUR_MS);
+    world.tick(now_ms + 9_000 - HOUR_MS);
+    assert_eq!(world.frame_age_ms(), Some(9_000), "nothing came, by either clock");
+    assert!(world.nodes().iter().all(|node| node.is_stale()));
+    let mut frame = scene::frame(191);
+    frame.at_ms -= HOUR_MS;
+    told::tell(&mut frame);
+    let at_ms = frame.at_ms;
+    world.fold(frame);
+    assert_eq!((world.now_ms(), world.frame_age_ms()), (at_ms, Some(0)));
+    assert!(!world.nodes().iter().any(|node| node.is_stale()));
+    world.tick(at_ms + 9_000);
+    assert_eq!((world.frame_age_ms(), world.nodes()[1].age_ms), (Some(9_000), Some(9_000)));
 }
 
 #[test]

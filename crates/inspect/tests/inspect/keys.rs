@@ -38,7 +38,7 @@ fn a_filter_is_typed_seen_at_once_and_taken_away() {
     press(&mut app, &world, "/mailbox>3");
     tap(&mut app, &world, KeyCode::Enter);
     let error = app.prompt().and_then(|prompt| prompt.error.clone()).expect("is told");
-    assert!(error.to_string().contains("waiting, oldest"), "{error}");
+    assert!(error.to_string().contains("waiting, growth, oldest"), "{error}");
     tap(&mut app, &world, KeyCode::Esc);
     assert_eq!(press(&mut app, &world, "q"), Effect::Detach);
 }
@@ -118,7 +118,7 @@ fn enter_leads_in_and_esc_back() {
 #[test]
 fn a_key_that_does_not_apply_says_so() {
     let world = healthy();
-    for keys in ["1/", "1<", "1r", "3f", "x", "8/", "6t", "9S", "1c"] {
+    for keys in ["1/", "1<", "1r", "3f", "x", "8/", "6t", "9S", "1c", "1w"] {
         let mut app = App::new("test");
         press(&mut app, &world, keys);
         assert!(app.notice.is_some(), "{keys}");

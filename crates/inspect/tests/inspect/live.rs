@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use crrl_cluster::{Mesh, RunDir, StatusBoard};
+use crrl_cluster::{Mesh, RunDir, Snapshot, StatusBoard};
 use crrl_inspect::diagnose::Rule;
-use crrl_inspect::feed::{Feed, Seen, Session};
+use crrl_inspect::feed::{self, Feed, Seen, Session};
 use crrl_inspect::frame::Link;
 use crrl_inspect::recording::Recording;
 use crrl_inspect::scripts::query::{self, Query};
 use crrl_inspect::scripts::watching;
+use crrl_inspect::state::World;
+use crrl_types::{RoundTrip, Vitals};
 use tokio::runtime::Runtime;
 
 use crate::{coordinator, scene};
@@ -48,6 +50,11 @@ impl Live {
     }
 }
 
+/// Whether both are of the same second, whenever they were seen.
+fn is_of(seen: &Snapshot, wanted: &Snapshot) -> bool {
+    seen.nodes == wanted.nodes && seen.progress == wanted.progress
+}
+
 fn until(feed: &mut Feed, wanted: impl Fn(&Seen) -> bool) -> Seen {
     let deadline = Instant::now() + DEADLINE;
     loop {
@@ -66,7 +73,7 @@ fn the_feed_brings_the_newest_and_says_when_it_is_lost() {
     until(&mut feed, |seen| seen.link == Link::Live);
     live.put(151);
     let newest = scene::frame(151).snapshot;
-    until(&mut feed, |seen| seen.frame.as_ref().is_some_and(|frame| frame.snapshot == newest));
+    until(&mut feed, |seen| seen.frame.as_ref().is_some_and(|f| is_of(&f.snapshot, &newest)));
     live.leave();
     let seen = until(&mut feed, |seen| matches!(seen.link, Link::Lost { .. }));
     assert!(seen.frame.is_some(), "what was seen last stays");
@@ -97,6 +104,41 @@ fn scripts_ask_a_cluster_and_say_when_there_is_none() {
     assert_eq!(error.exit_code(), 6, "{error}");
     let error = Feed::attach(&RunDir::new(live.run.tls()), None).expect_err("no run");
     assert!(error.to_string().contains("is not the folder of a run"), "{error}");
+}
+
+#[test]
+fn whoever_attaches_late_is_told_the_ages_of_what_is_seen() {
+    let live = live();
+    live.board.progress(|progress| progress.phase = "training, waiting for a node".into());
+    let vitals = Vitals {
+        build: "0.1.0".into(),
+        cpu_percent: Some(131.5),
+        round_trip: Some(RoundTrip { p50_us: 310, p99_us: 1_200, samples: 60 }),
+        ..Vitals::default()
+    };
+    let sent_us = (feed::now_ms() + 5_000) * 1_000;
+    live.board.vitals(&"learner".into(), sent_us, 41_000, vitals);
+    let begun = Instant::now();
+    // Nobody looks for a while: ages go on all the same.
+    while begun.elapsed() < Duration::from_millis(300) {
+        std::thread::yield_now();
+    }
+    let seen = Runtime::new().expect("threads").block_on(async {
+        let mut session = Session::open(&live.run, None).await.expect("it answers");
+        let mut world = World::new();
+        world.fold(session.next().await.expect("the board"));
+        session.close().await;
+        world
+    });
+    assert!(seen.tells_ages() && seen.phase_ms() >= 300, "{} ms", seen.phase_ms());
+    let learner = seen.nodes().iter().find(|node| node.name == "learner").expect("it has reported");
+    assert!((41_300..60_000).contains(&learner.activity_ms), "{} ms", learner.activity_ms);
+    assert!(learner.age_ms.is_some_and(|age| age >= 300), "{:?}", learner.age_ms);
+    assert_eq!((learner.cpu_percent, learner.build.as_deref()), (Some(131.5), Some("0.1.0")));
+    assert_eq!((learner.rtt_p50_ms, learner.rtt_p99_ms), (Some(0.31), Some(1.2)));
+    let skew_ms = learner.clock_skew_ms.expect("it has said what its clock says");
+    assert!((4_000.0..5_100.0).contains(&skew_ms), "{skew_ms} ms");
+    assert!(learner.gpus.is_empty());
 }
 
 #[test]
@@ -167,7 +209,8 @@ fn a_recording_of_a_cluster_can_be_played() {
     assert!(says.expect("recorded").starts_with("the time is over: 1 frames"));
     let mut recording = Recording::open(&path).expect("a recording");
     assert_eq!(recording.run(), "run");
-    assert!(recording.frame(0).expect("a frame").snapshot == scene::frame(150).snapshot);
+    let frame = recording.frame(0).expect("a frame");
+    assert!(is_of(&frame.snapshot, &scene::frame(150).snapshot));
 }
 
 #[test]
@@ -180,15 +223,16 @@ fn a_viewer_that_does_not_look_delays_nobody() {
         for s in 151..156 {
             live.put(s);
             let wanted = scene::frame(s).snapshot;
-            let seen =
-                async { while session.next().await.expect("it goes on").snapshot != wanted {} };
+            let seen = async {
+                while !is_of(&session.next().await.expect("it goes on").snapshot, &wanted) {}
+            };
             tokio::time::timeout(DEADLINE, seen).await.expect("the newest comes");
         }
         session.close().await;
     });
     let mut stalled = stalled;
     let newest = scene::frame(155).snapshot;
-    until(&mut stalled, |seen| seen.frame.as_ref().is_some_and(|f| f.snapshot == newest));
+    until(&mut stalled, |seen| seen.frame.as_ref().is_some_and(|f| is_of(&f.snapshot, &newest)));
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod snapshots;
 mod stores;
 mod terminals;
 mod tmux;
+mod told;
 mod traces;
 mod under_way;
 
@@ -37,7 +38,7 @@ fn world(from: u64, to: u64, change: impl Fn(u64, &mut Frame)) -> World {
     world
 }
 
-/// The made-up cluster in its third minute, nothing wrong with it.
+/// The made-up cluster in its third minute, nothing wrong with it, and its coordinator tells ages.
 fn healthy() -> World {
-    world(150, 190, |_, _| {})
+    world(150, 190, |_, frame| told::tell(frame))
 }

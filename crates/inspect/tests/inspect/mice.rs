@@ -44,9 +44,9 @@ fn a_click_on_a_tab_switches_and_one_on_a_head_sorts() {
     let (mut app, world) = (app(), healthy());
     click(&mut app, &world, "2 Actors", 0);
     assert_eq!(app.screen, Screen::Actors);
-    click(&mut app, &world, "WAIT", 0);
+    click(&mut app, &world, "MBOX", 0);
     assert_eq!((app.actor_sort.column, app.actor_sort.descending), (ActorColumn::Waiting, true));
-    click(&mut app, &world, "WAIT", 0);
+    click(&mut app, &world, "MBOX", 0);
     assert!(!app.actor_sort.descending, "twice turns it round");
     click(&mut app, &world, "? Help", 0);
     assert_eq!(app.screen, Screen::Help);

@@ -21,7 +21,7 @@ pub(crate) fn frame(s: u64) -> Frame {
     let processes = nodes.iter().map(process).collect();
     Frame {
         at_ms: BEGIN_MS + s * 1000,
-        snapshot: Snapshot { nodes, progress: progress(s) },
+        snapshot: Snapshot { nodes, progress: progress(s), ..Snapshot::default() },
         processes,
     }
 }

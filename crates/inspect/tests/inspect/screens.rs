@@ -1,7 +1,9 @@
 //! What is seen, at the sizes people have.
 
 use crrl_inspect::frame::Link;
+use crrl_inspect::state::actors::{ActorColumn, Counted};
 use crrl_inspect::state::app::Opened;
+use crrl_inspect::state::command::Command;
 use crrl_inspect::state::nodes::STALE_MS;
 use crrl_inspect::state::{App, Screen, World};
 use crrl_inspect::view::{self, Palette, Scene};
@@ -9,6 +11,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::style::Color;
 
+use crate::keys::press;
 use crate::leftovers::{left, over, step};
 use crate::{healthy, world};
 
@@ -89,18 +92,58 @@ fn the_overview_answers_what_is_asked_first() {
 }
 
 #[test]
-fn narrow_terminals_drop_columns_from_the_right_but_keep_name_state_and_wait() {
+fn narrow_terminals_drop_columns_from_the_right_but_keep_name_state_and_mailbox() {
     let world = healthy();
     let wide = seen(&mut at(Screen::Actors, &world), &world, (200, 50));
-    shows(&wide, &["NODE", "NAME", "TYPE", "STATE", "WAIT", "OLDEST", "MSG/S", "BUSY%"]);
-    shows(&wide, &["HANDLER(AGE)", "RST", "UP", "Generate (30 ms)", "parameter-server"]);
+    shows(&wide, &["NODE", "NAME", "TYPE", "STATE", "MBOX", "ΔMBOX", "OLDEST", "MSG/s", "BUSY%"]);
+    shows(&wide, &["HANDLER(age)", "RST", "UP", "Generate (30 ms)", "parameter-server"]);
     let usual = seen(&mut at(Screen::Actors, &world), &world, (120, 40));
-    shows(&usual, &["HANDLER(AGE)", "RST", "UP", "parameter-serv", "140", "260 ms"]);
+    shows(&usual, &["HANDLER(age)", "RST", "UP", "parameter-serv", "140", "260 ms"]);
     let small = seen(&mut at(Screen::Actors, &world), &world, (80, 24));
-    shows(&small, &["NODE", "NAME", "STATE", "WAIT", "OLDEST", "MSG/S"]);
+    shows(&small, &["NODE", "NAME", "STATE", "MBOX", "ΔMBOX", "OLDEST", "MSG/s"]);
     assert!(!small.contains("HANDLER") && !small.contains("RST"), "{small}");
     let tiny = seen(&mut at(Screen::Actors, &world), &world, (40, 12));
-    shows(&tiny, &["NAME", "STATE", "WAIT", "engine"]);
+    shows(&tiny, &["NAME", "STATE", "MBOX", "engine"]);
+}
+
+#[test]
+fn actors_are_counted_lately_or_ever_and_sorted_by_what_is_seen() {
+    let world = world(150, 190, |s, frame| {
+        // One fills by ten messages a second; another is emptied at the end.
+        frame.snapshot.nodes[2].actors[2].waiting = 10 * (s - 150) as u32;
+        frame.snapshot.nodes[3].actors[2].waiting = 10 * (190 - s) as u32;
+        frame.snapshot.nodes[0].actors[1].waiting_max = 4_321;
+        // Idle by now, after it was busier than any other.
+        frame.snapshot.nodes[0].actors[2].handled = 1_234_567;
+        frame.snapshot.nodes[0].actors[2].busy_ms = 7_500_000;
+    });
+    let mut app = at(Screen::Actors, &world);
+    let lately = seen(&mut app, &world, (120, 40));
+    shows(&lately, &["ΔMBOX", "MSG/s", "BUSY%", "+10", "-10", "w ever"]);
+    let first = |app: &App| {
+        let row = app.actor_rows(&world)[0];
+        (row.node.clone(), row.name.clone())
+    };
+    app.run(Command::SortActors(ActorColumn::Growth), &world);
+    assert_eq!(first(&app), ("rollout-0".into(), "engine".into()));
+    press(&mut app, &world, "w");
+    assert_eq!(first(&app), ("coordinator".into(), "coordinator".into()), "most ever waited");
+    app.notice = None;
+    let ever = seen(&mut app, &world, (120, 40));
+    shows(&ever, &["MOST", "MSGS", "BUSY", "4321", "1.2M", "2h05m", "w lately"]);
+    assert!(!ever.contains("MSG/s") && !ever.contains("ΔMBOX"), "{ever}");
+    for column in [ActorColumn::Rate, ActorColumn::Busy] {
+        app.run(Command::SortActors(column), &world);
+        assert_eq!(first(&app).1, "parameter-server", "{}", column.name());
+    }
+    // Nothing moves sideways.
+    let heads = |screen: &str| {
+        let line = screen.lines().find(|line| line.contains("HANDLER")).expect("a head");
+        line.split("HANDLER").next().expect("what is left of it").chars().count()
+    };
+    assert_eq!(heads(&lately), heads(&ever));
+    press(&mut app, &world, "w");
+    assert_eq!(app.counted, Counted::Lately);
 }
 
 #[test]
@@ -267,7 +310,7 @@ fn any_size_is_survived_in_any_order() {
     let small = seen(&mut at(Screen::Overview, &world), &world, (20, 5));
     shows(&small, &["coordina…", "ready", "live"]);
     let small = seen(&mut at(Screen::Actors, &world), &world, (20, 5));
-    shows(&small, &["NA", "ST", "WA"]);
+    shows(&small, &["NA", "ST", "MB"]);
 }
 
 #[test]

@@ -82,9 +82,9 @@ fn a_storm_of_resizes_is_survived_and_the_cluster_never_hears_of_it() {
         pane.resize(20 + turn * 7 % 180, 5 + turn * 3 % 45);
     }
     pane.resize(20, 5);
-    pane.until_that("a small screen", |text| text.contains("NA") && text.contains("WA"));
+    pane.until_that("a small screen", |text| text.contains("NA") && text.contains("MB"));
     pane.resize(120, 40);
-    pane.until(&["HANDLER(AGE)", "parameter-serv", "● live"]);
+    pane.until(&["HANDLER(age)", "parameter-serv", "● live"]);
     pane.types("m");
     pane.until_that("the mouse", |_| pane.knows("#{mouse_any_flag}") == "1");
     pane.types("m");

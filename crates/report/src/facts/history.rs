@@ -51,17 +51,20 @@ pub enum MarkKind {
     RolledBack,
     /// A task was the end of too many nodes.
     Quarantined,
+    /// The ledger was damaged, and restored from its copy.
+    Restored,
 }
 
 impl MarkKind {
     /// All, as they are listed.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::NodeDown,
         Self::NodeUp,
         Self::LeaseLost,
         Self::Restarted,
         Self::RolledBack,
         Self::Quarantined,
+        Self::Restored,
     ];
 
     /// For people.
@@ -74,6 +77,7 @@ impl MarkKind {
             Self::Quarantined => "task quarantined",
             Self::Restarted => "coordinator restarted",
             Self::RolledBack => "learner rolled back",
+            Self::Restored => "ledger restored",
         }
     }
 }
@@ -117,6 +121,13 @@ impl History {
             EventKind::RolledBack { step } => {
                 self.step = step.0.saturating_sub(1);
                 self.mark(at_ms, MarkKind::RolledBack, "", format!("step {step} is made again"));
+            }
+            EventKind::Restored { copy, step, lost } => {
+                let detail = format!(
+                    "from its copy of step {copy}, up to step {step}; the records of {lost} episodes \
+                     are lost"
+                );
+                self.mark(at_ms, MarkKind::Restored, event.node.as_str(), detail);
             }
             EventKind::Started => {
                 if !self.seen.insert(event.node.clone()) {

@@ -25,6 +25,7 @@ pub fn letter(kind: MarkKind) -> char {
         MarkKind::Restarted => 'R',
         MarkKind::RolledBack => 'B',
         MarkKind::Quarantined => 'Q',
+        MarkKind::Restored => 'L',
     }
 }
 
@@ -45,7 +46,7 @@ pub fn timeline(timeline: &Timeline) -> Option<String> {
     let mut svg = Svg::new(&stack.id, (SIZE.0 + WIDER, SIZE.1), &stack.title, &words);
     draw(&mut svg, &x, &y, (&stack.x_name, stack.unit), Below::Moments, right);
     bars(&mut svg, stack, &x, &y);
-    let mut taken = [f64::NEG_INFINITY; 5];
+    let mut taken = [f64::NEG_INFINITY; MarkKind::ALL.len()];
     for (s, mark) in timeline.marks.iter().take(MARKS_MAX) {
         let at = x.at(*s);
         let row = MarkKind::ALL.iter().position(|kind| *kind == mark.kind).unwrap_or(0);

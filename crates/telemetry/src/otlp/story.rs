@@ -191,6 +191,7 @@ impl History {
                 }
             }
             EventKind::Started
+            | EventKind::Restored { .. }
             | EventKind::NodeUp { .. }
             | EventKind::NodeDown { .. }
             | EventKind::Restarted { .. }

@@ -9,15 +9,18 @@ use crrl_control::wire::{
     Assignment, BatchRequest, Held, NodeReport, NodeRole, NodeState, Serving, Wire,
 };
 use crrl_inspect::frame::Frame;
+use crrl_inspect::kept::{Kept, Transcript};
+use crrl_inspect::pieces::{Piece, Pieces};
 use crrl_inspect::recording::Recorder;
-use crrl_types::actor::{ActorReport, EpisodeReport};
+use crrl_inspect::state::transcript::{Entry, Left};
+use crrl_types::actor::{ActorReport, ActorSnapshot, EpisodeReport, SnapshotAnswer};
 use crrl_types::fault::{Bomb, Direction, Fault, FaultSeen, Injection};
 use crrl_types::journal::{JournalEntry, Sampled, Stop};
 use crrl_types::{
     Action, AdapterManifest, AdapterVersion, Base, BugKind, Digest, EpisodeId, Event, EventKind,
-    Finish, GroupId, NodeName, Order, OrderAnswer, OrderRecord, Origin, Outcome, Reward, Sampling,
-    Step, Target, Task, TensorEntry, TimedWork, Timing, TokenSpan, ToolRecord, TraceEnd,
-    TraceEvent, TraceRequest, TraceStop, Traced, Trajectory, Turn, Work,
+    Finish, Gpu, GroupId, NodeName, Order, OrderAnswer, OrderRecord, Origin, Outcome, Reward,
+    RoundTrip, Sampling, Step, Target, Task, TensorEntry, TimedWork, Timing, TokenSpan, ToolRecord,
+    TraceEnd, TraceEvent, TraceRequest, TraceStop, Traced, Trajectory, Turn, Vitals, Work,
 };
 use crrl_weights::delta::{self, Word};
 
@@ -147,6 +150,22 @@ fn report() -> NodeReport {
     }
 }
 
+fn vitals() -> Vitals {
+    let gpu = Gpu {
+        index: 1,
+        name: "NVIDIA H100".into(),
+        used_bytes: Some(41 << 30),
+        memory_bytes: Some(80 << 30),
+        busy_percent: None,
+    };
+    Vitals {
+        build: "0.1.0".into(),
+        cpu_percent: Some(131.5),
+        gpus: vec![gpu],
+        round_trip: Some(RoundTrip { p50_us: 300, p99_us: 4_100, samples: 120 }),
+    }
+}
+
 fn journal() -> Vec<JournalEntry> {
     let sampled = Sampled {
         id: 300,
@@ -219,6 +238,16 @@ fn wires() -> Vec<Wire> {
     wires.extend(orders_and_traces());
     wires.push(Wire::Timed { episode: EpisodeId(12), attempt: 1, timing: timing() });
     wires.push(Wire::Lift { id: 5 });
+    wires.push(Wire::Vitals {
+        sent_us: 1_700_000_000_000_000,
+        activity_ms: 41_000,
+        vitals: vitals(),
+    });
+    let snapshot = ActorSnapshot { json: r#"{"stance":"open"}"#.into(), age_ms: 400 };
+    let answer = OrderAnswer::new(Outcome::Done, "");
+    let answer = Box::new(SnapshotAnswer { answer, snapshot: Some(snapshot) });
+    wires.push(Wire::SnapshotWanted { id: 6, actor: "rollout".into() });
+    wires.push(Wire::Snapshot { id: 6, answer });
     wires
 }
 
@@ -421,6 +450,7 @@ fn events() -> Vec<Vec<u8>> {
         EventKind::Failed { episode, reason: "no".into() },
         EventKind::Stepped { step: Step(4), version },
         EventKind::Activated { peer: "rollout-0".into(), version, digest },
+        EventKind::Restored { copy: Step(3), step: Step(4), lost: 9 },
     ]
     .map(|kind| {
         let event = Event { at_ms: 1_700_000_000_000, node: "coordinator".into(), kind };
@@ -453,7 +483,44 @@ fn recordings() -> Vec<Vec<u8>> {
         snapshot.nodes = vec![report()];
         recorder.push(&Frame { at_ms, snapshot, processes: Vec::new() }).expect("writable");
     }
+    for kept in kept(1_700_000_000_100) {
+        assert!(recorder.keep(&kept).expect("writable"));
+    }
     vec![std::fs::read(path).expect("was written")]
+}
+
+/// One of each kind of line beside frames.
+fn kept(at_ms: u64) -> Vec<Kept> {
+    let piece = Piece { id: 7, text: "I".into(), logprob: Some(-0.5), version: Some(3) };
+    let tokens = Pieces { pieces: vec![piece], left_out: 0, note: None };
+    let left = Left {
+        trajectory: trajectory(),
+        tokens: vec![Some(tokens.clone())],
+        advantage: Some(0.25),
+        scored: 4,
+        trained_at: Some(4),
+    };
+    let event = Event { at_ms, node: "coordinator".into(), kind: EventKind::Started };
+    let entries = vec![
+        Entry::Wrote { text: "I".into(), tokens, stop: Stop::EndOfTurn },
+        Entry::Answered { output: "more.py".into(), ok: true, wall_ms: 4 },
+        Entry::Changed("-a\n+b\n".into()),
+    ];
+    let step = serde_json::json!({ "step": 4, "version": 4, "metrics": [["loss", 0.5]] });
+    let steps = serde_json::json!({ "kind": "steps", "at_ms": at_ms, "steps": [step] });
+    let row = serde_json::json!({
+        "episode": 12, "group": 3, "task": "repo__1", "phase": 0, "ordinal": 3, "sample": 0,
+        "evaluation": false, "attempt": 1, "node": "rollout-0", "state": "trained", "reason": null,
+        "reward": 0.5, "success": true, "oldest": 3, "generated": 3, "step": 4,
+    });
+    let over = serde_json::json!({ "kind": "over", "at_ms": at_ms, "is_all": true, "rows": [row] });
+    vec![
+        Kept::Events { at_ms, events: vec![event] },
+        serde_json::from_value(steps).expect("numbers of a step"),
+        serde_json::from_value(over).expect("a row of the ledger"),
+        Kept::Journal { at_ms, episode: 12, attempt: 1, first: 0, entries },
+        Kept::Left { at_ms, episode: 12, left: Box::new(Transcript::of(left)) },
+    ]
 }
 
 fn revoked() -> Vec<Vec<u8>> {
