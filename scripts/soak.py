@@ -7,11 +7,13 @@
 """
 
 import collections
+import contextlib
 import json
 import math
 import os
 import pathlib
 import random
+import sqlite3
 import statistics
 import sys
 import time
@@ -168,11 +170,18 @@ def table(out, minutes, seed, mounts_before):
     audit = (out / "audit.txt").read_text().strip()
     events = [json.loads(line) for line in (out / "run" / "events.jsonl").read_text().splitlines()]
     # A clock that was wrong on purpose wrote some of them: the others say which minutes there were.
-    finished = sorted(e["at_ms"] for e in events if e["event"] == "finished")
-    middle = finished[len(finished) // 2] if finished else 0
-    finished = [at for at in finished if abs(at - middle) < 0.7 * 60_000 * max(5, int(minutes))]
-    per_minute = collections.Counter((at - finished[0]) // 60_000 for at in finished) if finished else {}
-    whole = [per_minute.get(m, 0) for m in range(max(per_minute, default=0))] or [0]
+    finished = sorted((e["at_ms"], e["episode"]) for e in events if e["event"] == "finished")
+    middle = finished[len(finished) // 2][0] if finished else 0
+    finished = [(at, id) for at, id in finished if abs(at - middle) < 0.7 * 60_000 * max(5, int(minutes))]
+    # How long episodes are hangs on what the policy has learned: their tokens are the work.
+    with contextlib.closing(sqlite3.connect(f"file:{out}/run/run.sqlite?mode=ro", uri=True)) as store:
+        generated = dict(store.execute("SELECT id, generated FROM episodes WHERE generated IS NOT NULL"))
+    per_minute, tokens = collections.Counter(), collections.Counter()
+    for at, id in finished:
+        minute = (at - finished[0][0]) // 60_000
+        per_minute[minute] += 1
+        tokens[minute] += generated.get(id, 0)
+    whole = [per_minute[m] for m in range(max(per_minute, default=0))] or [0]
     half = len(whole) // 2
     cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), "unknown")
     print(f"{minutes} minutes, seed {seed}, {os.cpu_count()} cores ({cpu}), {os.uname().sysname} {os.uname().release}.\n")
@@ -200,6 +209,9 @@ def table(out, minutes, seed, mounts_before):
     print(f"\nGrowth is that of the longest life of each, its first {LIFE_MIN_S} s left out.\n")
     print(f"Episodes back by the minute: {', '.join(map(str, whole))}.")
     print(f"Median of the first half {statistics.median(whole[:half] or whole):.0f}, of the second {statistics.median(whole[half:]):.0f}.\n")
+    thousands = [tokens[m] / 1000 for m in range(len(whole))]
+    print(f"Tokens generated in them, in thousands: {', '.join(f'{t:.0f}' for t in thousands)}.")
+    print(f"Median of the first half {statistics.median(thousands[:half] or thousands):.0f}, of the second {statistics.median(thousands[half:]):.0f}.\n")
     print("```text\n" + audit + "\n```\n")
     left = processes_left(out)
     mounts = sum(1 for _ in open("/proc/self/mounts")) - int(mounts_before)

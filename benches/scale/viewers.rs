@@ -17,6 +17,9 @@ use crate::{harness, usage};
 /// A configuration of the coordinator's run folder.
 const CONFIG: &str = "[run]\ndir = \"RUN\"\n[learner]\nmicro_batch_tokens = 20000\n";
 
+/// Past the idle timeout.
+const SETTLED_AFTER: Duration = Duration::from_secs(4);
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Nodes on the board.
@@ -141,8 +144,9 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
             let viewers: Vec<Viewer> = (0..with * args.viewers)
                 .map(|_| Viewer::start(&run, false))
                 .collect::<anyhow::Result<_>>()?;
-            // The first picture comes at once; what is measured is what comes after it.
-            work(Duration::from_secs(1))?;
+            // The first picture comes at once, and viewers that were killed are sent to until they are
+            // missed; what is measured is what comes after both.
+            work(SETTLED_AFTER)?;
             let sent = mesh.viewer_bytes();
             let Window { results, took, cpu, .. } = work(time)?;
             us[with].push(cpu.as_secs_f64() * 1e6 / results.max(1) as f64);

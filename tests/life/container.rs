@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crrl_types::EventKind;
 
+use crate::skips::skipped;
 use crate::world::{DEADLINE, World};
 
 /// Any image with git, bash and grep; `scripts/base-image.sh` makes it where none can be pulled.
@@ -47,7 +48,8 @@ fn handed(world: &World) -> usize {
 #[test]
 fn a_node_in_a_container_works_comes_back_and_goes_with_the_cluster() {
     if let Err(why) = docker(&["image", "inspect", IMAGE]) {
-        return eprintln!("skipped: no Docker engine with {IMAGE}: {why}");
+        let image = format!("{IMAGE} (`docker pull`, or scripts/base-image.sh)");
+        return skipped(&format!("no Docker engine (package docker.io) with {image}: {why}"));
     }
     let world = World::new();
     world.configure("steps = 20", "steps = 100000");

@@ -6,6 +6,7 @@ use std::path::Path;
 use crrl_cluster::host;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
+use crate::skips::skipped;
 use crate::world::World;
 use crate::{STEPS, ledger};
 
@@ -42,7 +43,7 @@ fn small_disk(world: &World) -> Option<SmallDisk<'_>> {
     match SmallDisk::mount(world.run.path(), "24m") {
         Ok(disk) => Some(disk),
         Err(error) => {
-            eprintln!("SKIPPED: a small disk cannot be mounted here: {error}");
+            skipped(&format!("a small disk cannot be mounted here (it takes root): {error}"));
             None
         }
     }

@@ -18,6 +18,8 @@ mod remote;
 mod reproducible;
 mod restart;
 mod scale;
+#[path = "../support/skips.rs"]
+mod skips;
 mod terminal;
 #[path = "../../crates/inspect/tests/inspect/tmux.rs"]
 mod tmux;

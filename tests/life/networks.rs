@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crrl_types::{Event, EventKind};
 use nix::sys::signal::Signal;
 
+use crate::skips::skipped;
 use crate::world::{Training, World, end, until_gone};
 
 const GUEST: &str = "guest-1";
@@ -29,7 +30,8 @@ impl Cable {
         let name = |side: &str| format!("crrl-{}-{number}-{side}", std::process::id());
         let cable = Self { names: [name("a"), name("b")] };
         let made = cable.make();
-        made.map_err(|why| eprintln!("SKIPPED: no network namespaces here: {why}")).ok()?;
+        let needs = "no network namespaces (they take root and the package iproute2)";
+        made.map_err(|why| skipped(&format!("{needs}: {why}"))).ok()?;
         Some(cable)
     }
 
@@ -174,7 +176,7 @@ fn a_guest_whose_cable_is_pulled_or_works_one_way_only_is_missed_and_comes_back(
     let _guest = Guest::joins(&mut training, &cable);
     cut_off(&mut training, || cable.plugged(false), || cable.plugged(true));
     if let Err(why) = cable.drops("input", 1) {
-        eprintln!("SKIPPED: one-way partitions: {why}");
+        skipped(&format!("no one-way partitions (package nftables): {why}"));
         return ends_well(training);
     }
     cable.drops_nothing();
@@ -195,7 +197,7 @@ fn a_guest_at_the_end_of_a_slow_cable_that_loses_a_share_works_on() {
     let _guest = Guest::joins(&mut training, &cable);
     for hook in ["input", "output"] {
         if let Err(why) = cable.drops(hook, 10) {
-            eprintln!("SKIPPED: lost packets: {why}");
+            skipped(&format!("no lost packets (package nftables): {why}"));
             return ends_well(training);
         }
     }
@@ -203,7 +205,7 @@ fn a_guest_at_the_end_of_a_slow_cable_that_loses_a_share_works_on() {
     let slow = ["-n", &cable.names[1], "qdisc", "add", "dev", "v1", "root", "tbf"];
     let slow = [&slow[..], &["rate", "2mbit", "burst", "16kb", "latency", "500ms"]].concat();
     if let Err(why) = ran("tc", &slow) {
-        eprintln!("SKIPPED: a slow cable: {why}");
+        skipped(&format!("no slow cable (package iproute2, kernel module sch_tbf): {why}"));
     }
     let before = count(&world.history(), works);
     let reached = world.steps();

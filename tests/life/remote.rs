@@ -10,6 +10,7 @@ use crrl_types::EventKind;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use crate::skips::skipped;
 use crate::world::{DEADLINE, World, end, until_gone};
 
 const SSHD: &str = "/usr/sbin/sshd";
@@ -32,7 +33,7 @@ fn keygen(path: &Path) -> Result<(), String> {
         .args(["-q", "-t", "ed25519", "-N", "", "-f"])
         .arg(path)
         .status()
-        .map_err(|error| format!("ssh-keygen: {error}"))?;
+        .map_err(|error| format!("ssh-keygen (package openssh-client): {error}"))?;
     if made.success() { Ok(()) } else { Err(format!("ssh-keygen: {made}")) }
 }
 
@@ -173,7 +174,7 @@ fn line(world: &World, name: &str) -> Value {
 fn a_node_is_started_over_ssh_works_comes_back_and_goes_with_the_cluster() {
     let sshd = match Sshd::start() {
         Ok(sshd) => sshd,
-        Err(why) => return eprintln!("skipped: no sshd of the test's own: {why}"),
+        Err(why) => return skipped(&format!("no sshd of the test's own: {why}")),
     };
     let world = world(&sshd, "box");
     let there = world.folder.path().join("there");
@@ -261,7 +262,7 @@ fn the_doctor_looks_at_a_machine_over_ssh_as_at_this_one() {
     // Whoever is let in has fewer open files than a node may need: that is not so here.
     let sshd = match Sshd::start_after("ulimit -S -n 512") {
         Ok(sshd) => sshd,
-        Err(why) => return eprintln!("skipped: no sshd of the test's own: {why}"),
+        Err(why) => return skipped(&format!("no sshd of the test's own: {why}")),
     };
     sshd.is_known();
     let world = world(&sshd, "box");
@@ -308,7 +309,7 @@ fn the_doctor_looks_at_a_machine_over_ssh_as_at_this_one() {
 fn a_machine_that_does_not_answer_is_named_with_what_to_do() {
     let sshd = match Sshd::start() {
         Ok(sshd) => sshd,
-        Err(why) => return eprintln!("skipped: no sshd of the test's own: {why}"),
+        Err(why) => return skipped(&format!("no sshd of the test's own: {why}")),
     };
     let world = world(&sshd, "dead");
     world.configure("[cluster]\n", "[cluster]\nrestarts_max = 1\n");

@@ -1,5 +1,8 @@
 //! Names: of hosts, which stand for addresses that change, and of nodes, which belong to one at a time.
 
+#[path = "../../../tests/support/skips.rs"]
+mod skips;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -13,6 +16,7 @@ use crrl_transport::{Authority, HostName, Lookup, NetThread, Sockets};
 use crrl_types::fault::{Direction, Fault, Injection};
 use crrl_types::{EpisodeId, HostPort, NodeName};
 use quinn::{AsyncUdpSocket, Runtime as _, TokioRuntime};
+use skips::skipped;
 use tokio::sync::broadcast::{self, error::TryRecvError};
 use tokio::sync::mpsc;
 
@@ -208,8 +212,7 @@ async fn every_address_of_a_name_is_tried() {
 async fn a_name_may_stand_for_an_ipv6_address() {
     let world = World::new();
     if let Err(error) = UdpSocket::bind("[::1]:0") {
-        eprintln!("SKIPPED: no IPv6 here: {error}");
-        return;
+        return skipped(&format!("no IPv6 (sysctl -w net.ipv6.conf.lo.disable_ipv6=0): {error}"));
     }
     let (_coordinator, at) = world.coordinator("[::1]:0", 1).await;
     world.names.say(TRAINER, &["::1"]);

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crrl_sandbox::{Limits, Sandbox};
-use support::{eventually, open, open_with, says};
+use support::{eventually, open, open_with, says, skipped};
 
 /// Runs a script in a shell that is not restricted.
 async fn unrestricted(sandbox: &mut Sandbox, script: &str) -> String {
@@ -19,7 +19,7 @@ async fn unrestricted(sandbox: &mut Sandbox, script: &str) -> String {
 /// Runs Python; the tests that need it are skipped without one.
 async fn python(sandbox: &mut Sandbox, script: &str) -> Option<String> {
     if says(sandbox, "python3 -c 'print(1)'").await.trim() != "1" {
-        eprintln!("SKIPPED: no python3 in /usr/bin");
+        skipped("no python3 in /usr/bin (package python3)");
         return None;
     }
     sandbox.write_file("attempt.py", script.as_bytes()).await.expect("written");

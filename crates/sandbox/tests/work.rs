@@ -5,7 +5,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use crrl_sandbox::{Limits, LocalBackend, Options, PatchOutcome};
-use support::{backend, open, open_with, options, says, template};
+use support::{backend, open, open_with, options, says, skipped, template};
 
 #[tokio::test]
 async fn a_repair_is_made_and_comes_back_as_a_diff() {
@@ -195,7 +195,7 @@ fn without_walls_there_is_a_refusal_unless_it_is_asked_for() {
     let mut command = std::process::Command::new("unshare");
     command.args(["--user", "--map-root-user", "sh", "-c", script]).arg(program);
     let Ok(done) = command.output() else {
-        return eprintln!("SKIPPED: no unshare program");
+        return skipped("no unshare program (package util-linux)");
     };
     let said = String::from_utf8_lossy(&done.stdout);
     if backend(Limits::default()).is_some() {

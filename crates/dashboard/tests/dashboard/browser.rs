@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crrl_cluster::StatusBoard;
 use crrl_types::{Gpu, RoundTrip, Vitals};
 
+use crate::skips::skipped;
 use crate::under_way::{self, Script};
 use crate::{coordinator, serve, world};
 
@@ -43,8 +44,7 @@ async fn the_page_is_used_with_mouse_and_keyboard() {
     let browser =
         ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|b| is_there(b));
     let Some(browser) = browser.filter(|_| is_there("python3")) else {
-        eprintln!("skipped: the page was not opened, there is no chromium or no python3 here");
-        return;
+        return skipped("no chromium or no python3 (packages of these names)");
     };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let hostile = "<img src=x onerror=\"window.hacked=1\">\u{202e}desrever\u{200b}\u{1b}[31m";

@@ -12,6 +12,8 @@ mod hostile;
 mod live;
 #[path = "../../../inspect/tests/inspect/scene.rs"]
 mod scene;
+#[path = "../../../../tests/support/skips.rs"]
+mod skips;
 mod under_way;
 #[path = "../../../report/tests/world/mod.rs"]
 mod world;

@@ -15,6 +15,8 @@ mod scene;
 mod schema;
 mod screens;
 mod scripts;
+#[path = "../../../../tests/support/skips.rs"]
+mod skips;
 mod snapshots;
 mod stores;
 mod terminals;

@@ -5,6 +5,8 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::skips::skipped;
+
 /// How long anything may take on a machine that is busy with other things.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Time between two looks.
@@ -20,7 +22,7 @@ impl Pane {
     /// tmux.
     pub(crate) fn open(size: (u16, u16), folder: &Path, command: &str) -> Option<Self> {
         if Command::new("tmux").arg("-V").output().is_err() {
-            eprintln!("there is no tmux here: what a terminal shows is not tested");
+            skipped("no tmux (package tmux)");
             return None;
         }
         static COUNT: AtomicU32 = AtomicU32::new(0);

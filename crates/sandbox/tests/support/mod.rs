@@ -1,11 +1,15 @@
 //! What the tests share: a small repository, a backend, sandboxes.
 #![allow(dead_code, reason = "every test program uses a part of it")]
 
+#[path = "../../../../tests/support/skips.rs"]
+mod skips;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crrl_sandbox::{Limits, LocalBackend, Options, Sandbox, Template, Unavailable};
+pub(crate) use skips::skipped;
 
 /// Options that start this crate's own launcher.
 pub(crate) fn options(limits: Limits) -> Options {
@@ -18,7 +22,7 @@ pub(crate) fn backend(limits: Limits) -> Option<LocalBackend> {
     match LocalBackend::new(options(limits)) {
         Ok(backend) => Some(backend),
         Err(error @ Unavailable::Layer { .. }) => {
-            eprintln!("SKIPPED: {error}");
+            skipped(&error.to_string());
             None
         }
         Err(error) => panic!("{error}"),
