@@ -180,9 +180,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             let how = How { wait: Duration::from_secs(wait), quiet, json };
             scale::run(&place.run_dir()?, wanted, how)
         }
-        Action::Status { place, json } => status::run(&place.run_dir()?, json),
+        Action::Status { place, json } => status::run(&place.watched()?, json),
         Action::Logs { nodes, follow, file, run } => {
-            logs::run(&Place::of(file, run).run_dir()?, &nodes, follow)
+            logs::run(&Place::of(file, run).watched()?, &nodes, follow)
         }
         Action::Quarantine { place, release, release_all, json } => {
             quarantine::run(&place.run_dir()?, &release, release_all, json)

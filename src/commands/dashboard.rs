@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crrl_config::Overrides;
 use crrl_dashboard::{Dashboard, StartError, opener};
 
 use super::failure::{Coded, say};
+use super::place::Place;
 use crate::interrupt::Interrupt;
 use crate::run::absolute;
 
@@ -43,8 +43,8 @@ impl Args {
         if !named.is_empty() {
             return Ok(named.into_iter().map(|folder| absolute(folder)).collect());
         }
-        let overrides = Overrides::from_environment(std::env::vars());
-        Ok(vec![absolute(&crrl_config::load(&self.file, &overrides)?.run.dir)])
+        let place = Place::of(self.file.clone(), None);
+        Ok(vec![place.watched()?.path().to_owned()])
     }
 }
 

@@ -222,7 +222,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         tui::replay(recording, colour()).map_err(|error| coded(&error))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let run = args.place.run_dir()?;
+    // An order goes to the run that was named, and to no other.
+    let run = match args.action {
+        Some(Action::Do { .. }) => args.place.run_dir()?,
+        _ => args.place.watched()?,
+    };
     inspect(&run, args.who.as_deref(), args.action.as_ref()).map_err(|error| coded(&error))
 }
 

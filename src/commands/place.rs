@@ -1,17 +1,21 @@
 //! Which run a command is about: the one of a configuration file, or the one in a folder.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crrl_cluster::RunDir;
-use crrl_config::Overrides;
+use crrl_cluster::{RunDir, host};
+use crrl_config::{ClusterConfig, Overrides};
 
+use super::failure::{Coded, say};
 use crate::run::absolute;
+
+/// Where a configuration is looked for.
+const FILE: &str = "cluster.toml";
 
 /// Which run.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Place {
     /// Configuration file of the cluster.
-    #[arg(short = 'f', long, global = true, default_value = "cluster.toml", value_name = "FILE")]
+    #[arg(short = 'f', long, global = true, default_value = FILE, value_name = "FILE")]
     file: PathBuf,
     /// Override one option; may be given several times.
     #[arg(long = "set", global = true, value_name = "SECTION.KEY=VALUE")]
@@ -37,5 +41,71 @@ impl Place {
             overrides.flag(text)?;
         }
         Ok(RunDir::new(absolute(&crrl_config::load(&self.file, &overrides)?.run.dir)))
+    }
+
+    /// The folder of the run, for a command that only looks. Where nobody named one, and the default's is
+    /// no run, it is the run beside it that is up, which is said.
+    ///
+    /// # Errors
+    /// As [`Place::run_dir`]; several runs are up.
+    pub(crate) fn watched(&self) -> anyhow::Result<RunDir> {
+        let told = self.run_dir();
+        let usual = RunDir::new(absolute(&ClusterConfig::default().run.dir));
+        let is_named = self.run.is_some() || !self.set.is_empty() || self.file != Path::new(FILE);
+        let is_usual = told.as_ref().map_or(!self.file.exists(), |run| *run == usual);
+        if is_named || !is_usual || usual.config_path().is_file() {
+            return told;
+        }
+        let Some(runs) = usual.path().parent() else { return told };
+        match &up_in(runs)[..] {
+            [] => told,
+            [run] => {
+                say(&format!("{} is the run that is up", run.path().display()));
+                Ok(run.clone())
+            }
+            several => {
+                let folders = several.iter().map(|run| run.path().display().to_string());
+                let folders = folders.collect::<Vec<_>>().join(", ");
+                Err(Coded::usage(format!("several runs are up; name one with --run: {folders}")))
+            }
+        }
+    }
+}
+
+/// Runs in a folder whose processes are up on this machine, by name.
+fn up_in(folder: &Path) -> Vec<RunDir> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut runs: Vec<RunDir> = entries.map(|entry| RunDir::new(entry.path())).collect();
+    runs.retain(|run| {
+        run.config_path().is_file() && host::host_pid(run).is_ok_and(|pid| pid.is_some())
+    });
+    runs.sort_by(|a, b| a.path().cmp(b.path()));
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use crrl_machine::Lock;
+
+    use super::*;
+
+    #[test]
+    fn runs_that_are_up_are_found_and_others_are_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = |name: &str| {
+            let run = RunDir::new(folder.path().join(name));
+            std::fs::create_dir_all(run.path()).expect("writable");
+            std::fs::write(run.config_path(), "").expect("writable");
+            run
+        };
+        let (first, _over, second) = (run("first"), run("over"), run("second"));
+        std::fs::write(folder.path().join("a-file"), "").expect("writable");
+        let hold = |run: &RunDir| Lock::take(&run.host_lock()).expect("free").expect("free");
+        assert!(up_in(folder.path()).is_empty());
+        let _held = hold(&second);
+        assert_eq!(up_in(folder.path()), std::slice::from_ref(&second));
+        let _held = hold(&first);
+        assert_eq!(up_in(folder.path()), [first, second]);
+        assert!(up_in(&folder.path().join("nowhere")).is_empty());
     }
 }
