@@ -301,7 +301,7 @@ impl State {
         writer.submit(Vec::new(), Words { results, events: vec![started], ..Words::default() })?;
         let trajectories = BTreeMap::new();
         let curves = Curves::begin(&self.args.telemetry, &self.args.run);
-        let copier = copier(&self.args.run, &self.args.store, &self.args.leave)?;
+        let copier = copier(&self.args.run, &self.args.store, &self.args.leave);
         self.run =
             Some(Run { machine, plan, tasks, trajectories, journals, curves, writer, copier });
         for input in std::mem::take(&mut self.early) {

@@ -105,7 +105,8 @@ pub struct Report {
     /// What came of it.
     pub restored: Restored,
     /// Steps the history knows of whose checkpoints are gone, and their batches with the ledger: others
-    /// are made in their place.
+    /// are made in their place. One whose batch is in the copy is not among them: it is made again as it
+    /// was.
     pub undone: Vec<Step>,
     /// Lines of the history that could not be read.
     pub unread: u64,
@@ -149,8 +150,17 @@ pub fn restore(run: &RunDir, place: &Place) -> Result<Report, RestoreError> {
         ..decided.restored.clone()
     };
     let draft = copies::draft(&copy, &path, &ops(&decided, before, &restored))?;
-    tell(run, place, &decided)?;
-    copies::install(&draft, &path, &aside)?;
+    let installed = tell(run, place, &decided)
+        .and_then(|()| copies::install(&draft, &path, &aside).map_err(RestoreError::from));
+    if let Err(error) = installed {
+        // Where no file was moved, a draft would tell the next try that one was.
+        if (path.exists() || !was_there)
+            && let Err(error) = copies::discard(&draft)
+        {
+            tracing::warn!(%error, "remove it before the ledger is restored once more");
+        }
+        return Err(error);
+    }
     let aside = was_there.then_some(aside);
     let (copy, undone, unread) = (copy.manifest, decided.undone, told.unread);
     Ok(Report { damage, aside, copy, passed_over, restored, undone, unread })
@@ -304,8 +314,9 @@ fn tell(run: &RunDir, place: &Place, decided: &Restoration) -> Result<(), Restor
 mod tests {
     use crrl_control::coordinator::BatchRow;
     use crrl_control::ledger::{Entry, State};
+    use crrl_control::plan::{Phase, StalePolicy, Train};
     use crrl_store::{Options, Stop, Writer};
-    use crrl_types::{AdapterVersion, GroupId};
+    use crrl_types::{AdapterVersion, GroupId, Sampling};
 
     use super::*;
 
@@ -358,5 +369,50 @@ mod tests {
         assert_eq!(damage(&store, None).expect("readable").as_deref(), Some("it is empty"));
         std::fs::remove_file(&store).expect("is there");
         assert_eq!(damage(&store, None).expect("readable").as_deref(), Some("it is missing"));
+    }
+
+    fn plan() -> Plan {
+        let train = Phase::Train(Train {
+            tasks: "tasks.jsonl".into(),
+            steps: 3,
+            group_size: 2,
+            groups_per_step: 1,
+            sampling: Sampling::default(),
+            staleness_max: 2,
+            stale: StalePolicy::TrainRest,
+            sync: false,
+            skip_equal_groups: false,
+            staleness: Default::default(),
+            stragglers: Default::default(),
+        });
+        Plan::new(1, vec![train])
+    }
+
+    #[test]
+    fn a_try_that_fails_before_a_file_is_moved_leaves_no_draft_that_looks_like_one_cut_off() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (run, at) = (RunDir::new(folder.path()), |name: &str| folder.path().join(name));
+        let store = run.store();
+        write(&store, vec![batch(1, true)]);
+        let copies = Copies::new(run.ledger_copies(), 2);
+        copies.make(&store, &Stop::default()).expect("a copy");
+        std::fs::remove_file(&store).expect("is there");
+        // Of an earlier time; none of this one.
+        std::fs::write(at("run.sqlite.damaged-1"), b"noise").expect("writable");
+        let task = r#"{"instance_id": "t", "problem_statement": "p", "patch": "x"}"#;
+        std::fs::write(at("tasks.jsonl"), task).expect("writable");
+        std::fs::write(at(PLAN_FILE), plan().to_json()).expect("writable");
+        // A folder is in the results' way.
+        std::fs::create_dir(at(RESULTS_FILE)).expect("writable");
+        let place = Place { coordinator: "coordinator".into(), has_checkpoints: false };
+        let error = restore(&run, &place).expect_err("the results cannot be written");
+        assert!(matches!(error, RestoreError::Results(_)), "{error}");
+        assert!(!at("run.sqlite.restored").exists() && !store.exists());
+        std::fs::remove_dir(at(RESULTS_FILE)).expect("is there");
+        let report = restore(&run, &place).expect("nothing is in the way");
+        assert_eq!((report.damage.as_str(), report.aside), ("it is missing", None));
+        assert_eq!(std::fs::read(at("run.sqlite.damaged-1")).expect("is there"), b"noise");
+        let reader = Reader::open(&store).expect("a store");
+        assert_eq!(reader.last_committed().expect("readable"), Some(Step(1)));
     }
 }

@@ -73,6 +73,8 @@ impl Copying {
 impl Drop for Copying {
     fn drop(&mut self) {
         let Some(copier) = self.0.take() else { return };
+        // At once: the next life of the coordinator's actor may begin to copy before the thread ends.
+        copier.stop();
         // Its thread may be bringing a copy to the disk, and actors run on this one.
         match Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(move || drop(copier))),
@@ -96,12 +98,9 @@ fn damage(store: &Path, error: &StoreError) -> Option<String> {
 }
 
 /// Makes copies of the ledger while the run goes on. A store that cannot be copied is damaged: what is
-/// written to it from then on may be lost.
-pub(crate) fn copier(
-    run: &RunDir,
-    options: &Options,
-    leave: &Leave,
-) -> std::io::Result<Option<Copying>> {
+/// written to it from then on may be lost. A system that gives no thread for it costs the copies, not
+/// the run.
+pub(crate) fn copier(run: &RunDir, options: &Options, leave: &Leave) -> Option<Copying> {
     let (store, leave) = (run.store(), leave.clone());
     let told = store.clone();
     let said = move |made: Result<Manifest, StoreError>| match made {
@@ -117,8 +116,17 @@ pub(crate) fn copier(
             None => tracing::warn!(%error, "no copy of the ledger was made this time"),
         },
     };
-    let copier = Copier::start(store, run.ledger_copies(), options, said)?;
-    Ok(copier.map(|copier| Copying(Some(copier))))
+    match Copier::start(store, run.ledger_copies(), options, said) {
+        Ok(copier) => copier.map(|copier| Copying(Some(copier))),
+        Err(error) => {
+            tracing::warn!(
+                %error,
+                "the system gives no thread to copy the ledger: the run goes on without copies of it \
+                 until the coordinator is started again"
+            );
+            None
+        }
+    }
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub(crate) struct Run {
     pub(crate) journals: Journals,
     pub(crate) curves: Curves,
     pub(crate) writer: Writer<Words>,
-    /// None where no copies of the ledger are kept.
+    /// None where no copies of the ledger are kept, or no thread was to be had for them.
     pub(crate) copier: Option<Copying>,
 }
 

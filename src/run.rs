@@ -152,7 +152,12 @@ impl Run {
         crrl_cluster::run_dir::write_atomic(&self.dir.join("cluster.toml"), text.as_bytes())?;
         crrl_cluster::run_dir::write_atomic(&plan_path, self.plan.to_json().as_bytes())?;
         environment(&self.config).append(&self.dir)?;
-        // Why the last life of the run ended is no longer true.
+        Ok(())
+    }
+
+    /// Why the last life of the run ended is no longer true. To be called once the ledger is chosen:
+    /// results that are damaged are made again with it. `_alone` as for [`Run::prepare`].
+    pub(crate) fn forget_error(&self, _alone: &Alone) -> anyhow::Result<()> {
         if let Some(results) = self.results()?
             && results.error.is_some()
         {

@@ -81,7 +81,8 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// One line for each node: process, state, adapter. Exit code 0 if all are ready.
+    /// One line for each node: process, state, adapter. Exit code 0 if all are ready. Where nobody names
+    /// a run, it is the one in runs/default, or another under runs if only that is up.
     Status {
         #[command(flatten)]
         place: Place,

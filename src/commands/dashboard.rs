@@ -17,7 +17,8 @@ const READING_MAX: Duration = Duration::from_secs(2);
 
 /// Serves a page about a run, under way or over, to a browser of this machine: cluster map, actors,
 /// curves, rollouts with their patches, faults. Several runs are compared. Prints the page's address,
-/// which holds the token it opens with; Ctrl-C ends it. Changes nothing in a run.
+/// which holds the token it opens with; Ctrl-C ends it. Changes nothing in a run. Where nobody names one,
+/// it is the run in runs/default, or another under runs if only that is up, or else the newest.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Folders of runs, instead of a configuration file.

@@ -24,7 +24,8 @@ const LINE_BYTES_MAX: u64 = 4096;
 const UNHEALTHY: u8 = 1;
 
 /// Watches a running cluster: nodes, actors, episodes, curves, faults, events; and, where a person says
-/// so, changes it (`do`). Without a subcommand: on the terminal; `?` lists the keys, `q` leaves.
+/// so, changes it (`do`). Without a subcommand: on the terminal; `?` lists the keys, `q` leaves. Where
+/// nobody names a run, it is the one in runs/default, or another under runs if only that is up.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -222,11 +223,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         tui::replay(recording, colour()).map_err(|error| coded(&error))?;
         return Ok(ExitCode::SUCCESS);
     }
-    // An order goes to the run that was named, and to no other.
-    let run = match args.action {
-        Some(Action::Do { .. }) => args.place.run_dir()?,
-        _ => args.place.watched()?,
-    };
+    let run = args.place.watched()?;
     inspect(&run, args.who.as_deref(), args.action.as_ref()).map_err(|error| coded(&error))
 }
 

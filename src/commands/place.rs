@@ -43,8 +43,8 @@ impl Place {
         Ok(RunDir::new(absolute(&crrl_config::load(&self.file, &overrides)?.run.dir)))
     }
 
-    /// The folder of the run, for a command that only looks. Where nobody named one, and the default's is
-    /// no run, it is the run beside it that is up, which is said.
+    /// The folder of the run, for a command that looks. Where nobody named one, it is the default's, or
+    /// one beside it if only that is up; where the default's is no run, the newest. Which is said.
     ///
     /// # Errors
     /// As [`Place::run_dir`]; several runs are up.
@@ -53,12 +53,22 @@ impl Place {
         let usual = RunDir::new(absolute(&ClusterConfig::default().run.dir));
         let is_named = self.run.is_some() || !self.set.is_empty() || self.file != Path::new(FILE);
         let is_usual = told.as_ref().map_or(!self.file.exists(), |run| *run == usual);
-        if is_named || !is_usual || usual.config_path().is_file() {
+        let Some(runs) = usual.path().parent() else { return told };
+        if is_named || !is_usual {
             return told;
         }
-        let Some(runs) = usual.path().parent() else { return told };
-        match &up_in(runs)[..] {
-            [] => told,
+        let up = up_in(runs);
+        if up.contains(&usual) {
+            return Ok(usual);
+        }
+        match &up[..] {
+            [] => match newest_in(runs).filter(|_| !usual.config_path().is_file()) {
+                Some(run) => {
+                    say(&format!("no run is up; {} is the newest", run.path().display()));
+                    Ok(run)
+                }
+                None => told,
+            },
             [run] => {
                 say(&format!("{} is the run that is up", run.path().display()));
                 Ok(run.clone())
@@ -72,15 +82,27 @@ impl Place {
     }
 }
 
-/// Runs in a folder whose processes are up on this machine, by name.
-fn up_in(folder: &Path) -> Vec<RunDir> {
+/// Runs in a folder, by name.
+fn runs_in(folder: &Path) -> Vec<RunDir> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut runs: Vec<RunDir> = entries.map(|entry| RunDir::new(entry.path())).collect();
-    runs.retain(|run| {
-        run.config_path().is_file() && host::host_pid(run).is_ok_and(|pid| pid.is_some())
-    });
+    runs.retain(|run| run.config_path().is_file());
     runs.sort_by(|a, b| a.path().cmp(b.path()));
     runs
+}
+
+/// Those whose processes are up on this machine.
+fn up_in(folder: &Path) -> Vec<RunDir> {
+    let mut runs = runs_in(folder);
+    runs.retain(|run| host::host_pid(run).is_ok_and(|pid| pid.is_some()));
+    runs
+}
+
+/// The one that was begun last.
+fn newest_in(folder: &Path) -> Option<RunDir> {
+    let begun =
+        |run: &RunDir| std::fs::metadata(run.config_path()).and_then(|file| file.modified());
+    runs_in(folder).into_iter().max_by_key(|run| begun(run).ok())
 }
 
 #[cfg(test)]
@@ -98,7 +120,7 @@ mod tests {
             std::fs::write(run.config_path(), "").expect("writable");
             run
         };
-        let (first, _over, second) = (run("first"), run("over"), run("second"));
+        let (first, over, second) = (run("first"), run("over"), run("second"));
         std::fs::write(folder.path().join("a-file"), "").expect("writable");
         let hold = |run: &RunDir| Lock::take(&run.host_lock()).expect("free").expect("free");
         assert!(up_in(folder.path()).is_empty());
@@ -107,5 +129,10 @@ mod tests {
         let _held = hold(&first);
         assert_eq!(up_in(folder.path()), [first, second]);
         assert!(up_in(&folder.path().join("nowhere")).is_empty());
+        let newest = || newest_in(folder.path()).map(|run| run.path().to_owned());
+        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+        let config = std::fs::File::options().append(true).open(over.config_path());
+        config.and_then(|file| file.set_modified(later)).expect("writable");
+        assert_eq!(newest().as_deref(), Some(over.path()));
     }
 }

@@ -66,6 +66,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let run = Run { title: "crrl quickstart".into(), dir: dir.clone(), config, plan, resume };
     run.prepare(args.resume, &alone)?;
     args.ledger.choose(&run, args.quiet, &alone)?;
+    run.forget_error(&alone)?;
     match run.carry_out(alone, args.quiet)? {
         Outcome::Interrupted => Ok(ExitCode::from(INTERRUPTED)),
         Outcome::Complete(results) => {

@@ -67,6 +67,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let alone = run.alone()?;
     run.prepare(args.resume, &alone)?;
     args.ledger.choose(&run, args.quiet, &alone)?;
+    run.forget_error(&alone)?;
     let started = Instant::now();
     match run.carry_out(alone, args.quiet)? {
         Outcome::Interrupted => Ok(ExitCode::from(INTERRUPTED)),

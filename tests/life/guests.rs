@@ -92,7 +92,7 @@ fn a_second_guest_of_a_name_is_refused_while_the_first_works_and_let_in_after_it
         |kind| matches!(kind, EventKind::Dispatched { to, .. } if to.as_str() == "guest-1");
     let mut first = world.starts(&join("elsewhere"), "first.stderr");
     training.until("the first", || (count(up) == 1).then_some(()));
-    // The same file in another folder: another process of the same name, and in the same life.
+    // The same file in another folder: another process of the same name.
     let mut second = world.starts(&join("another"), "second.stderr");
     let heard = world.folder.path().join("second.stderr");
     let said = training.until("a refusal", || {

@@ -13,6 +13,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crrl_config::{ClusterConfig, ConfigError, Node, Role};
+use crrl_machine::clock;
 use crrl_transport::{Authority, AuthorityError, Credentials, Facts, Pending, Validity};
 use crrl_types::{Digest, Host, HostPort, NodeName};
 use serde::{Deserialize, Serialize};
@@ -285,6 +286,8 @@ impl Invitation {
         change: impl FnOnce(&mut ClusterConfig),
     ) -> Result<(), InvitationError> {
         write_tls(run, "ca.pem", self.authority.as_bytes())?;
+        // A folder that is gone may have had a counter: whoever lived there lived earlier.
+        run.lived_until(&self.name, clock::unix_ms() / 1000)?;
         let json = serde_json::to_vec_pretty(&self.addresses).expect("plain data has a text");
         write_atomic(&run.addresses_path(), &json)?;
         let mut config = older::read(&self.config).map_err(InvitationError::Refused)?;

@@ -213,12 +213,25 @@ impl RunDir {
         Ok(addresses)
     }
 
+    fn lives(&self, node: &NodeName) -> PathBuf {
+        self.0.join("nodes").join(format!("{node}.life"))
+    }
+
+    /// Lets a node that has not lived in this folder count its lives from this one on.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub(crate) fn lived_until(&self, node: &NodeName, life: u64) -> Result<(), RunDirError> {
+        let path = self.lives(node);
+        if path.exists() { Ok(()) } else { write_atomic(&path, life.to_string().as_bytes()) }
+    }
+
     /// Starts the next life of a node: one more than the last, on disk before it is returned.
     ///
     /// # Errors
     /// A file that cannot be read or written.
     pub fn next_life(&self, node: &NodeName) -> Result<u64, RunDirError> {
-        let path = self.0.join("nodes").join(format!("{node}.life"));
+        let path = self.lives(node);
         let last = match fs::read_to_string(&path) {
             Ok(text) => text.trim().parse::<u64>().map_err(std::io::Error::other),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
@@ -279,6 +292,11 @@ mod tests {
         let lives: Vec<u64> =
             (0..3).map(|_| run.next_life(&"rollout-0".into()).expect("writable")).collect();
         assert_eq!(lives, [1, 2, 3]);
+        let guest = "guest-1".into();
+        for until in [1_000, 2_000] {
+            run.lived_until(&guest, until).expect("writable");
+        }
+        assert_eq!(run.next_life(&guest).expect("writable"), 1_001, "it has lived here before");
     }
 
     #[test]

@@ -111,7 +111,13 @@ impl Worker {
 
     /// That piece of work was not sent after all.
     pub fn unsent(&self) {
-        self.one_less();
+        let inner = &self.0;
+        let next = inner.next_us.load(Ordering::Acquire);
+        // What else waits has waited for as long as before.
+        if inner.waiting.fetch_sub(1, Ordering::AcqRel) <= 1 {
+            let order = (Ordering::AcqRel, Ordering::Relaxed);
+            let _ = inner.next_us.compare_exchange(next, NOBODY, order.0, order.1);
+        }
     }
 
     fn one_less(&self) {

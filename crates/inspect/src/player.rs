@@ -89,7 +89,7 @@ impl Player {
         }
         self.now_ms = self.now_ms.saturating_add(ms);
         match self.recording.next_ms(self.shown, self.told) {
-            Some(next) if next > self.now_ms + GAP_MS_MAX => self.now_ms = next,
+            Some(next) if next > self.now_ms.saturating_add(GAP_MS_MAX) => self.now_ms = next,
             Some(_) => {}
             // It is over; time stands still at its end.
             None => {

@@ -56,6 +56,11 @@ impl Copier {
             let _ = wishes.try_send(());
         }
     }
+
+    /// Tells it to end a copy under way, and to make none any more. Never blocks.
+    pub fn stop(&self) {
+        self.stop.want();
+    }
 }
 
 impl Drop for Copier {

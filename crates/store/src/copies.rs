@@ -5,9 +5,12 @@
 //! first; then the copy is written anew from what the store says, table by table, and one that does not
 //! check out is none. Whoever writes to the store goes on meanwhile.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crrl_machine::{clock, disk};
@@ -29,10 +32,18 @@ const FORMAT: u32 = 1;
 const BESIDE: [&str; 2] = ["-wal", "-shm"];
 /// What a store that takes another's place ends in until it has.
 const DRAFT: &str = ".restored";
+/// What a draft ends in until it is whole.
+const DRAFT_PART: &str = ".restored.part";
 /// Room that is left to others, whatever a copy takes.
 const ROOM_LEFT_BYTES: u64 = 16 << 20;
 /// Damaged files that may lie beside a store.
 const ASIDE_MAX: u32 = 1_000;
+
+/// Number of the next folder that this process writes a copy in.
+static PARTS: AtomicU64 = AtomicU64::new(1);
+/// Folders that this process writes copies in: a copier that was let go of may still be at its last one
+/// when the next has begun.
+static UNDER_WAY: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// What is known of a copy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,26 +117,32 @@ impl Copies {
     /// earlier copies as they are.
     pub fn make(&self, store: &Path, stop: &Stop) -> Result<Manifest, StoreError> {
         std::fs::create_dir_all(&self.dir).map_err(|error| of(&self.dir, &error))?;
-        let number = self.list()?.last().map_or(1, |(number, _)| number + 1);
-        let part = self.dir.join(format!(".{}.part", name(number)));
-        let made = self.make_part(store, &part, stop).and_then(|manifest| {
-            let target = self.dir.join(name(number));
-            std::fs::rename(&part, &target)
-                .and_then(|()| sync(&self.dir))
-                .map_err(|error| of(&target, &error))?;
+        self.clear_parts();
+        let part = Part::begin(&self.dir);
+        let made = self.make_part(store, &part.0, stop).and_then(|manifest| {
+            self.name(&part.0, stop)?;
             Ok(manifest)
         });
-        if made.is_err() {
-            // Of no use to anybody, and its room may be.
-            let _ = std::fs::remove_dir_all(&part);
-        }
+        drop(part);
         self.prune();
         made
     }
 
+    /// Gives a copy that is whole the next number, unless it is to stop: another copier may have made a
+    /// newer one by then.
+    fn name(&self, part: &Path, stop: &Stop) -> Result<(), StoreError> {
+        // Two that end together take two numbers.
+        let turn = under_way();
+        stop.check(part)?;
+        let number = self.list()?.last().map_or(1, |(number, _)| number + 1);
+        let target = self.dir.join(format!("copy-{number:08}"));
+        let named = std::fs::rename(part, &target);
+        drop(turn);
+        named.and_then(|()| sync(&self.dir)).map_err(|error| of(&target, &error))
+    }
+
     fn make_part(&self, store: &Path, part: &Path, stop: &Stop) -> Result<Manifest, StoreError> {
         let began = Instant::now();
-        self.clear_parts();
         let target = part.join(STORE);
         self.has_room(store)?;
         disk::before_write()
@@ -160,9 +177,7 @@ impl Copies {
     fn has_room(&self, store: &Path) -> Result<(), StoreError> {
         let len = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
         let wanted = len(store) + len(&beside(store, BESIDE[0])) + ROOM_LEFT_BYTES;
-        let free = nix::sys::statvfs::statvfs(&self.dir)
-            .map_err(|error| of(&self.dir, &io::Error::from(error)))?;
-        let free = free.blocks_available() * free.fragment_size();
+        let free = free_bytes(&self.dir)?;
         if free < wanted { Err(StoreError::Full { path: self.dir.clone() }) } else { Ok(()) }
     }
 
@@ -203,12 +218,13 @@ impl Copies {
         Ok(list)
     }
 
-    /// What a life left that ended while it copied.
+    /// What a life left that ended while it copied; not what this process is writing.
     fn clear_parts(&self) {
         for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            if name.starts_with(".copy-") && name.ends_with(".part") {
+            let is_part = name.starts_with(".copy-") && name.ends_with(".part");
+            if is_part && !under_way().contains(&entry.path()) {
                 // What cannot be removed costs its room and nothing else.
                 let _ = std::fs::remove_dir_all(entry.path());
             }
@@ -225,24 +241,99 @@ impl Copies {
     }
 }
 
-/// Makes changes in a copy of a good copy, beside the store: nothing is changed of either. Gives the file.
+/// A folder that a copy is written in. Dropped, it goes, unless it has become a copy.
+#[derive(Debug)]
+struct Part(PathBuf);
+
+impl Part {
+    /// One of a name that nothing has; the folder is yet to be made.
+    fn begin(dir: &Path) -> Self {
+        loop {
+            let part = dir.join(format!(".copy-{}.part", PARTS.fetch_add(1, Ordering::Relaxed)));
+            // What an earlier life left and could not be removed keeps its name.
+            if !part.exists() {
+                under_way().insert(part.clone());
+                return Self(part);
+            }
+        }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // Of no use to anybody, and its room may be.
+        let _ = std::fs::remove_dir_all(&self.0);
+        under_way().remove(&self.0);
+    }
+}
+
+fn under_way() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn free_bytes(folder: &Path) -> Result<u64, StoreError> {
+    let stat =
+        nix::sys::statvfs::statvfs(folder).map_err(|error| of(folder, &io::Error::from(error)))?;
+    Ok(stat.blocks_available() * stat.fragment_size())
+}
+
+/// Makes changes in a copy of a good copy, beside the store: nothing is changed of either. Gives the file,
+/// which is there whole or not at all.
 ///
 /// # Errors
-/// [`StoreError`].
+/// [`StoreError`]: no space, a copy that cannot be read, a change that cannot be made. A draft of before
+/// stays as it is.
 pub fn draft(copy: &GoodCopy, store: &Path, ops: &[Op]) -> Result<PathBuf, StoreError> {
-    let draft = beside(store, DRAFT);
-    for file in [&draft, &beside(&draft, "-journal")] {
+    let (draft, part) = (beside(store, DRAFT), beside(store, DRAFT_PART));
+    // Of a try that was cut off: changes it had begun would be taken back in this one.
+    discard(&part)?;
+    let folder = store.parent().unwrap_or(Path::new("."));
+    let wanted = copy.manifest.bytes.saturating_add(ROOM_LEFT_BYTES);
+    let free = free_bytes(folder)?;
+    if free < wanted {
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        return Err(StoreError::Other {
+            path: draft,
+            detail: format!(
+                "no space left for the restored ledger: it takes {} MiB, and {} MiB are free; free \
+                 some, or move the run to another disk, and give the same command again. Nothing was \
+                 changed",
+                mib(wanted),
+                free >> 20
+            ),
+        });
+    }
+    let written = disk::before_write()
+        .and_then(|()| std::fs::copy(&copy.path, &part))
+        .map_err(|error| of(&part, &error))
+        .and_then(|_| writer::rewrite(&part, ops))
+        .and_then(|()| {
+            File::open(&part)
+                .and_then(|file| file.sync_all())
+                .and_then(|()| std::fs::rename(&part, &draft))
+                .and_then(|()| sync(folder))
+                .map_err(|error| of(&draft, &error))
+        });
+    if let Err(error) = written {
+        // What cannot be removed costs its room and nothing else.
+        let _ = discard(&part);
+        return Err(error);
+    }
+    Ok(draft)
+}
+
+/// Removes a draft that is not to take a store's place after all, if it is there.
+///
+/// # Errors
+/// It is there and cannot be removed.
+pub fn discard(draft: &Path) -> Result<(), StoreError> {
+    for file in [draft, beside(draft, "-journal").as_path()] {
         match std::fs::remove_file(file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(of(file, &error)),
             _ => {}
         }
     }
-    disk::before_write()
-        .and_then(|()| std::fs::copy(&copy.path, &draft))
-        .map_err(|error| of(&draft, &error))?;
-    writer::rewrite(&draft, ops)?;
-    File::open(&draft).and_then(|file| file.sync_all()).map_err(|error| of(&draft, &error))?;
-    Ok(draft)
+    Ok(())
 }
 
 /// Where a damaged store would be put.
@@ -293,10 +384,6 @@ pub fn install(draft: &Path, store: &Path, aside: &Path) -> Result<(), StoreErro
         .and_then(|()| std::fs::rename(draft, store))
         .and_then(|()| sync(folder))
         .map_err(|error| of(store, &error))
-}
-
-fn name(number: u64) -> String {
-    format!("copy-{number:08}")
 }
 
 /// A file's name with something behind it.
@@ -365,4 +452,33 @@ fn check(folder: &Path) -> Result<GoodCopy, String> {
     }
     Reader::open(&path).and_then(|copy| copy.whole()).map_err(|error| error.to_string())?;
     Ok(GoodCopy { path, manifest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_that_is_being_written_is_not_taken_for_what_an_earlier_life_left() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let copies = Copies::new(folder.path(), 2);
+        let (first, second) = (Part::begin(folder.path()), Part::begin(folder.path()));
+        assert_ne!(first.0, second.0, "one would write into the other's");
+        let left = folder.path().join(".copy-left.part");
+        for part in [&first.0, &second.0, &left] {
+            std::fs::create_dir(part).expect("writable");
+        }
+        copies.clear_parts();
+        assert!(first.0.exists() && second.0.exists() && !left.exists());
+        let path = first.0.clone();
+        drop(first);
+        assert!(!path.exists() && second.0.exists());
+        // Whoever is to stop leaves its number to the one that goes on.
+        let stop = Stop::default();
+        stop.want();
+        copies.name(&second.0, &stop).expect_err("it is to stop");
+        assert!(!copies.holds_any());
+        copies.name(&second.0, &Stop::default()).expect("it is whole");
+        assert!(copies.holds_any());
+    }
 }

@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use crrl_store::{
-    BatchRow, Copier, Copies, EpisodeRow, Hand, Op, Options, Reader, Stop, StoreError, Writer,
-    copies,
+    BatchRow, Copier, Copies, EpisodeRow, GoodCopy, Hand, Op, Options, Reader, Stop, StoreError,
+    Writer, copies,
 };
 use crrl_types::{AdapterVersion, EpisodeId, GroupId, Step};
 
@@ -148,6 +148,23 @@ fn what_a_life_left_that_ended_while_it_copied_is_no_copy_and_goes() {
 }
 
 #[test]
+fn copiers_that_work_at_the_same_time_do_not_get_into_each_others_way() {
+    let world = World::new();
+    world.step(1);
+    let (store, copies) = (world.store(), world.copies(64));
+    let make = move || {
+        for _ in 0..8 {
+            copies.make(&store, &Stop::default()).expect("a copy");
+        }
+    };
+    let other = std::thread::spawn(make.clone());
+    make();
+    other.join().expect("no copy was taken away");
+    assert_eq!(world.folders().len(), 16, "{:?}", world.folders());
+    assert!(world.copies(64).newest().expect("readable").damaged.is_empty());
+}
+
+#[test]
 fn a_damaged_store_is_not_copied_and_named_and_earlier_copies_stay() {
     let mut world = World::new();
     let copies = world.copies(1);
@@ -266,6 +283,36 @@ fn a_crash_while_a_store_is_replaced_leaves_none_and_the_next_try_keeps_its_file
     assert!(aside.exists() && !log.exists());
     assert_eq!(committed(&world.store()), Some(Step(1)));
     assert_eq!(copies::put_aside(&world.store()), None, "it is done");
+}
+
+#[test]
+fn a_draft_that_does_not_come_about_leaves_nothing_behind_and_one_of_before_as_it_was() {
+    let world = World::new();
+    let copies = world.copies(1);
+    world.step(1);
+    copies.make(&world.store(), &Stop::default()).expect("a copy");
+    let copy = copies.newest().expect("readable").copy.expect("is whole");
+    let beside = || {
+        let list = std::fs::read_dir(world.folder.path()).expect("a folder");
+        let names = list.map(|entry| entry.expect("readable").file_name());
+        names.filter(|name| name.to_string_lossy().contains(".restored")).collect::<Vec<_>>()
+    };
+    let noise = world.folder.path().join("noise");
+    std::fs::write(&noise, [0xa5; 8192]).expect("writable");
+    let torn = GoodCopy { path: noise, ..copy.clone() };
+    copies::draft(&torn, &world.store(), &[]).expect_err("it is noise");
+    assert!(beside().is_empty(), "{:?}", beside());
+    let mut huge = copy.clone();
+    huge.manifest.bytes = u64::MAX;
+    let error = copies::draft(&huge, &world.store(), &[]).expect_err("no disk is as large");
+    assert!(error.to_string().contains("no space left for the restored ledger"), "{error}");
+    assert!(beside().is_empty(), "{:?}", beside());
+    let draft = copies::draft(&copy, &world.store(), &[]).expect("a draft");
+    copies::draft(&torn, &world.store(), &[]).expect_err("it is noise");
+    assert_eq!(committed(&draft), Some(Step(1)));
+    copies::discard(&draft).expect("is there");
+    copies::discard(&draft).expect("it has gone");
+    assert!(beside().is_empty(), "{:?}", beside());
 }
 
 #[test]

@@ -95,10 +95,18 @@ impl Fault {
     }
 
     /// Whether its node may hear nothing from other nodes while it lasts: a process that stands still
-    /// reads nothing, and one whose packets are lost, whichever way, cannot keep a connection.
+    /// reads nothing, and one whose packets are lost, late or damaged, whichever way, may not keep a
+    /// connection.
     #[must_use]
     pub fn may_deafen(self) -> bool {
-        matches!(self, Self::Pause | Self::Drop { .. })
+        matches!(
+            self,
+            Self::Pause
+                | Self::Drop { .. }
+                | Self::Delay { .. }
+                | Self::Corrupt { .. }
+                | Self::Truncate { .. }
+        )
     }
 }
 

@@ -72,7 +72,9 @@ fn start(run: &RunDir, config: ClusterConfig, alone: &Alone) -> anyhow::Result<D
     let dir = config.run.dir.clone();
     let title = "cluster up".to_owned();
     let resume = format!("crrl cluster up -f {}", run.config_path().display());
-    Run { title, dir, config, plan, resume }.prepare(held.is_some(), alone)?;
+    let planned = Run { title, dir, config, plan, resume };
+    planned.prepare(held.is_some(), alone)?;
+    planned.forget_error(alone)?;
     Ok(match host::up(run, alone).map_err(host_error)? {
         Up::Already { pid } => {
             eprintln!("already up (host pid {pid})");

@@ -58,7 +58,9 @@ pub(super) async fn reply(shared: &Arc<Shared>, who: &Who, request: Request) -> 
             };
             let asked = asked(who, "fault", node.to_string(), detail);
             let work = async { inject(shared, by_tool(wire), &node) };
-            (noted(shared, who, Right::Fault, (asked, true), work).await, Reply::Injected)
+            // A fault can be lifted on a full disk: it may be the fault.
+            let must_be_noted = !injection.lifts();
+            (noted(shared, who, Right::Fault, (asked, must_be_noted), work).await, Reply::Injected)
         }
         Request::Status
         | Request::Subscribe
@@ -184,10 +186,23 @@ async fn send(
 ) -> Result<OrderAnswer, CastError> {
     let (number, answer) = shared.desk.expect(node);
     let peer = shared.peer(node);
-    shared.cast(node, wire(number.id))?;
+    cast(shared, peer.as_deref(), node, wire(number.id))?;
     Ok(answered(peer.as_deref(), node, ORDER_TIMEOUT, answer).await.unwrap_or_else(|says| {
         OrderAnswer::new(Outcome::Busy, format!("{says}; it may have done it, or do it yet"))
     }))
+}
+
+/// Sends over the connection whose loss is waited for, or to this node itself.
+pub(super) fn cast(
+    shared: &Shared,
+    peer: Option<&Peer>,
+    node: &NodeName,
+    wire: Wire,
+) -> Result<(), CastError> {
+    match peer {
+        Some(peer) => peer.cast(wire),
+        None => shared.cast(node, wire),
+    }
 }
 
 /// What a node answers that was asked over its connection of then; or, in words, why it does not.

@@ -26,7 +26,8 @@ pub(super) async fn ask(shared: &Arc<Shared>, who: &Who, target: Target) -> Snap
     };
     let (number, answer) = shared.desk.expect_snapshot(&node);
     let peer = shared.peer(&node);
-    if let Err(error) = shared.cast(&node, Wire::SnapshotWanted { id: number.id, actor }) {
+    let wanted = Wire::SnapshotWanted { id: number.id, actor };
+    if let Err(error) = orders::cast(shared, peer.as_deref(), &node, wanted) {
         let answer = orders::undelivered(shared, &node, &error);
         return SnapshotAnswer { answer, snapshot: None };
     }

@@ -51,7 +51,8 @@ pub(super) async fn serve(
         request.max_rate,
         ttl.as_secs_f64()
     );
-    if let Err(error) = shared.cast(&node, Wire::Trace { id: number.id, request }) {
+    let wanted = Wire::Trace { id: number.id, request };
+    if let Err(error) = orders::cast(shared, peer.as_deref(), &node, wanted) {
         let answer = orders::undelivered(shared, &node, &error);
         return write_reply(send, &Reply::Answer(answer)).await;
     }

@@ -149,7 +149,7 @@ impl Coordinator {
     /// The learner is back at an older checkpoint, where `step` is yet to be made.
     fn roll_back(&mut self, step: u64, now: Duration, out: &mut Vec<Effect>) -> Result<(), Broken> {
         let sealed = self.sealed;
-        if step <= sealed.0 {
+        if step.max(1) <= sealed.0 {
             let error = format!(
                 "the learner fell back to before step {step}, but steps up to {sealed} cannot be made \
                  again: tokens that went into them were lost with a damaged ledger. Start a new run \

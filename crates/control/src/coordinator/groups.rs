@@ -278,7 +278,7 @@ impl Coordinator {
         out: &mut Vec<Effect>,
     ) -> Result<(), Broken> {
         let Some(train) = self.train() else { return Ok(()) };
-        let policy = train.stale;
+        let (policy, size) = (train.stale, train.group_size);
         let Some(bound) = train.staleness_bound() else { return Ok(()) };
         let is_stale = |oldest: AdapterVersion| version.0.saturating_sub(oldest.0) > bound;
         // Groups are in order of their oldest token: the stale ones are in front.
@@ -311,10 +311,10 @@ impl Coordinator {
             }
             if policy == StalePolicy::Refill && !group.refilled {
                 group.refilled = true;
-                let (task, ordinal, made) =
-                    (group.task.clone(), group.ordinal, group.members.len());
+                let (task, ordinal) = (group.task.clone(), group.ordinal);
                 let phase = self.phase as u32;
-                for sample in (made as u32..).take(stale.len()) {
+                // Past those of the group as it was made, however many are left: a sample is a seed.
+                for sample in (size..).take(stale.len()) {
                     self.enter(phase, ordinal, id, &task, sample, out);
                 }
             } else {

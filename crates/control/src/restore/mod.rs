@@ -67,7 +67,8 @@ pub struct Restoration {
     pub results: Results,
     /// What the history does not say yet.
     pub events: Vec<EventKind>,
-    /// Steps the history knew of and no checkpoint holds, in order: they are made anew.
+    /// Steps the history knew of, and neither a checkpoint nor, as a batch, the copy holds, in order: they
+    /// are made anew.
     pub undone: Vec<Step>,
     /// What came of it; when and the damaged file's name are still to be filled in.
     pub restored: Restored,
@@ -218,7 +219,8 @@ impl Work<'_> {
         }
     }
 
-    /// The history knows of steps whose checkpoints are gone, and whose batches are not in the copy.
+    /// The history knows of steps whose checkpoints are gone. One whose batch is in the copy is made again
+    /// as it was, the others are made anew.
     fn undo_later_steps(&mut self) {
         let later = self.told.versions.keys().filter(|step| **step > self.to);
         let mut later: Vec<Step> = later.chain(self.told.trained.keys()).copied().collect();
@@ -230,6 +232,7 @@ impl Work<'_> {
         later.extend(self.told.undone.iter().filter(|step| **step > self.to));
         later.sort_unstable();
         later.dedup();
+        later.retain(|step| self.batch_of_copy(*step).is_none());
         self.undone = later;
     }
 
@@ -267,12 +270,11 @@ impl Work<'_> {
         }
         match &entry.state {
             State::Batched(step, _) if *step <= self.to => dropped(LEFT_OUT),
+            // What is in a batch goes into its step and no other.
+            state @ State::Batched(..) => state.clone(),
             _ if entry.evaluation => dropped(MEASURED_ANEW),
             _ if entry.phase as usize != self.phase => dropped(PHASE_OVER),
-            // What is in a batch goes into its step and no other.
-            state if !self.unknown.is_empty() && !matches!(state, State::Batched(..)) => {
-                dropped(UNSURE)
-            }
+            _ if !self.unknown.is_empty() => dropped(UNSURE),
             state if !state.is_open() => state.clone(),
             _ if returned => dropped(LOST),
             _ => State::Queued,

@@ -298,6 +298,63 @@ fn steps_without_a_checkpoint_are_made_anew() {
 }
 
 #[test]
+fn a_batch_that_is_to_be_sent_again_keeps_its_episodes_whatever_phase_it_is_of() {
+    let mut phases = plan().phases;
+    let Phase::Train(train) = &mut phases[1] else { panic!("it trains") };
+    train.steps = 2;
+    let (measures, trains) = (phases[0].clone(), phases[1].clone());
+    let plan = Plan::new(1, vec![measures.clone(), trains.clone(), measures, trains]);
+    let tasks: Vec<_> = [tasks(), tasks()].concat();
+    // The learner fell back to step 1: the batches of steps 2 and 3, of two phases, wait for it.
+    let later = |id| Entry { phase: 3, ..entry(id, State::Batched(Step(3), outcome(1))) };
+    let entries = vec![
+        entry(0, State::Trained(Step(1), outcome(0))),
+        entry(1, State::Trained(Step(1), outcome(0))),
+        entry(2, State::Batched(Step(2), outcome(1))),
+        entry(3, State::Batched(Step(2), outcome(1))),
+        later(4),
+        later(5),
+    ];
+    let open = |step, phase, ids: &[u64]| BatchRow { committed: false, phase, ..batch(step, ids) };
+    let batches = vec![batch(1, &[0, 1]), open(2, 1, &[2, 3]), open(3, 3, &[4, 5])];
+    let copy = Recovered { entries, batches, ..copy() };
+    let events = [
+        stepped(1),
+        stepped(2),
+        stepped(3),
+        EventKind::RolledBack { step: Step(3) },
+        EventKind::RolledBack { step: Step(2) },
+    ];
+    let told = told(&copy, &events);
+    let done = restore(&plan, &tasks, &copy, &told, None, &held(&[(1, &[0, 1])]));
+    for id in 2..=5 {
+        assert_eq!(state(&done, id), None, "episode {id} is as the copy has it");
+    }
+    let rebuilt = done.records.iter().any(|record| matches!(record, Record::Batch(_)));
+    assert!(!rebuilt && done.undone.is_empty(), "{done:#?}");
+}
+
+#[test]
+fn a_step_whose_batch_is_in_the_copy_is_not_said_to_be_made_of_other_episodes() {
+    let mut copy = copy();
+    for id in [2, 3] {
+        copy.entries[id] = entry(id as u64, State::Batched(Step(2), outcome(1)));
+    }
+    copy.batches.push(BatchRow { committed: false, ..batch(2, &[2, 3]) });
+    let mut events = since();
+    events.extend([trained(4, 3), stepped(3)]);
+    let told = told(&copy, &events);
+    let done = restore(&plan(), &tasks(), &copy, &told, None, &held(&[(1, &[0, 1])]));
+    // Of both the history is told that they are not made; only one is made of other episodes.
+    for step in [2, 3] {
+        let undone = EventKind::RolledBack { step: Step(step) };
+        assert!(done.events.contains(&undone), "step {step}: {:#?}", done.events);
+    }
+    assert_eq!(done.undone, [Step(3)]);
+    assert_eq!((state(&done, 2), state(&done, 3)), (None, None));
+}
+
+#[test]
 fn a_run_is_in_the_phase_its_results_and_steps_say() {
     let copy = Recovered { phase: 0, batches: Vec::new(), entries: Vec::new(), ..copy() };
     let before = Evaluation {

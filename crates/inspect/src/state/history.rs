@@ -93,6 +93,7 @@ fn pair(name: &str, value: &Value) -> String {
 pub struct History {
     rows: VecDeque<EventRow>,
     most: usize,
+    /// When one came back last, or the coordinator was started.
     finished_ms: Option<u64>,
     /// When the first was handed out since then.
     out_ms: Option<u64>,
@@ -116,7 +117,8 @@ impl History {
     /// Adds an event; the oldest goes when there are too many.
     pub fn push(&mut self, event: &Event) {
         match event.kind {
-            EventKind::Started => (self.finished_ms, self.out_ms) = (None, None),
+            // What was out before may be out still, and is missed from here on.
+            EventKind::Started => (self.finished_ms, self.out_ms) = (Some(event.at_ms), None),
             EventKind::Dispatched { .. } => {
                 self.out_ms.get_or_insert(event.at_ms);
             }
@@ -149,9 +151,8 @@ impl History {
     }
 
     /// Since when no episode has come back although some are out, milliseconds since the Unix epoch: since
-    /// the first was handed out after one had come back last, or, where none was, since that one came back.
-    /// `None` where the coordinator was just started, or as little of the file was read. Whether any are
-    /// out is not in it.
+    /// the first was handed out after one had come back last, or the coordinator was started; where none
+    /// was, since then. `None` where too little of the file was read. Whether any are out is not in it.
     #[must_use]
     pub fn none_back_since_ms(&self) -> Option<u64> {
         self.out_ms.or(self.finished_ms)
@@ -208,13 +209,13 @@ mod tests {
             history.push(event);
             history.none_back_since_ms()
         };
-        assert_eq!(since(&event(1, EventKind::Started)), None);
+        assert_eq!(since(&event(1, EventKind::Started)), Some(1));
         assert_eq!(since(&dispatched(20)), Some(20));
         assert_eq!(since(&dispatched(30)), Some(20), "the first of them");
         assert_eq!(since(&finished(40)), Some(40), "others may be out");
         // The learner was at work for a night, and nothing was out.
         assert_eq!(since(&dispatched(9_000)), Some(9_000));
-        assert_eq!(since(&event(9_500, EventKind::Started)), None);
+        assert_eq!(since(&event(9_500, EventKind::Started)), Some(9_500));
         assert_eq!(since(&dispatched(9_600)), Some(9_600));
     }
 

@@ -32,7 +32,7 @@ impl Window {
             up_ms: report.up_ms,
             handled: report.handled,
             // What it is at now counts, or one that hangs would look idle.
-            busy_ms: report.busy_ms + at_it,
+            busy_ms: report.busy_ms.saturating_add(at_it),
             waiting: report.waiting,
         };
         match self.0.back() {
