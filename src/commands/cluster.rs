@@ -67,7 +67,7 @@ enum Action {
     /// Change the number of rollout nodes of this machine, its containers included, while the cluster
     /// is up: `crrl cluster scale rollout=4`. What a node that leaves was working on is handed to
     /// others. Nodes on other machines are not counted and stay as they are: which machines there are
-    /// the configuration says. Add or remove their [[node]] and say `up`.
+    /// the configuration says. Add or remove their `[[node]]` and say `up`.
     Scale {
         /// `rollout=N`.
         #[arg(value_parser = scale::wanted)]
