@@ -40,7 +40,7 @@ else
     until [ -f "$first/run.sqlite" ]; do sleep 0.2; kill -0 "$training"; done
     serve "$first"
     # In the middle of the training: a third of its steps are made.
-    python3 "$root/scripts/wait_for_steps.py" "$first/run.sqlite" 4
+    python3 scripts/wait_for_steps.py "$first/run.sqlite" 4
     python3 "$shots" "$images" "$address" 0/overview=dashboard-live 0/actors@dark=dashboard-actors
     wait "$training"
     "$crrl" quickstart --quiet --seed 1 --steps 12 --run-dir "$second" >/dev/null

@@ -15,6 +15,7 @@ pids=()
 finish() {
     mux kill-server 2>/dev/null || true
     for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
     rm -rf "$work"
 }
 trap finish EXIT
@@ -63,7 +64,7 @@ mux -f /dev/null new-session -d -x "$columns" -y "$lines" "TERM=screen-256color 
 until_seen "● live" "training"
 
 # In the middle of the training.
-python3 "$root/scripts/wait_for_steps.py" "$run/run.sqlite" 4
+python3 scripts/wait_for_steps.py "$run/run.sqlite" 4
 keys 1
 until_seen "LAST EPISODES" "rollout-1"
 shot overview
