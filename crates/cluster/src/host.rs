@@ -280,16 +280,7 @@ fn is_taken_up(run: &RunDir, config: &ClusterConfig) -> bool {
 pub fn restart(run: &RunDir, node: &str) -> Result<bool, HostError> {
     let Some(pid) = host_pid(run)? else { return Ok(false) };
     let wanted = run.restart_wanted(node);
-    crate::run_dir::write_atomic(&wanted, b"")?;
-    end(pid, Signal::SIGHUP);
-    let deadline = Instant::now() + UP_TIMEOUT;
-    while wanted.exists() {
-        if Instant::now() > deadline || host_pid(run)? != Some(pid) {
-            let _ = std::fs::remove_file(&wanted);
-            return Err(HostError::Deaf { pid });
-        }
-        std::thread::sleep(LOOK_EVERY);
-    }
+    ask_host(run, pid, &wanted, UP_TIMEOUT)?;
     Ok(true)
 }
 
@@ -308,17 +299,23 @@ pub fn lift(run: &RunDir, node: &str, id: u64) -> Result<bool, HostError> {
         return Ok(false);
     }
     let wanted = run.lift_wanted(node, id);
-    crate::run_dir::write_atomic(&wanted, b"")?;
-    end(pid, Signal::SIGHUP);
-    let deadline = Instant::now() + LIFT_TIMEOUT;
+    ask_host(run, pid, &wanted, LIFT_TIMEOUT)?;
+    Ok(true)
+}
+
+/// Puts a file into the run folder that asks the host for something, and waits until it is taken away.
+fn ask_host(run: &RunDir, host: u32, wanted: &Path, within: Duration) -> Result<(), HostError> {
+    crate::run_dir::write_atomic(wanted, b"")?;
+    end(host, Signal::SIGHUP);
+    let deadline = Instant::now() + within;
     while wanted.exists() {
-        if Instant::now() > deadline || host_pid(run)? != Some(pid) {
-            let _ = std::fs::remove_file(&wanted);
-            return Err(HostError::Deaf { pid });
+        if Instant::now() > deadline || host_pid(run)? != Some(host) {
+            let _ = std::fs::remove_file(wanted);
+            return Err(HostError::Deaf { pid: host });
         }
         std::thread::sleep(LOOK_EVERY);
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Takes the cluster of a run folder down: asks, then SIGTERM, then SIGKILL, each with a deadline.
