@@ -9,6 +9,7 @@
 //!
 //! - [`machine`]: the coordinator's decisions alone
 //! - [`actor`]: its actor with a store on disk; also with and without what watches it
+//! - [`message`]: what a probe costs a message
 //! - [`network`]: its mesh, and workers in other processes that are killed
 //! - [`viewers`]: what viewers cost it
 //! - [`frames`]: how long a screen takes to draw
@@ -25,6 +26,7 @@ mod learner;
 mod machine;
 mod made_run;
 mod made_work;
+mod message;
 mod network;
 mod protobuf;
 mod usage;
@@ -43,6 +45,8 @@ enum Bench {
     Machine(machine::Args),
     /// The coordinator's actor with a store on disk; messages are put into its inbox.
     Actor(actor::Args),
+    /// What a probe costs a message.
+    Message(message::Args),
     /// The coordinator with its mesh, and workers over QUIC in other processes; a tenth is killed.
     Network(network::Args),
     /// Workers that dial a coordinator: what `network` starts.
@@ -67,6 +71,7 @@ fn main() -> ExitCode {
     let done = match Bench::parse_from(arguments) {
         Bench::Machine(args) => machine::run(&args),
         Bench::Actor(args) => actor::run(&args),
+        Bench::Message(args) => message::run(&args),
         Bench::Network(args) => network::run(&args),
         Bench::Workers(args) => worker::run(&args),
         Bench::Viewers(args) => viewers::run(&args),

@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// Seconds of each.
     #[arg(long, default_value_t = 8)]
     seconds: u64,
+    /// No results, only reports: what a viewer takes stands out from what the load takes.
+    #[arg(long)]
+    quiet: bool,
     /// Where the run folder is made.
     #[arg(long, default_value = "target/scale")]
     folder: PathBuf,
@@ -119,6 +122,17 @@ fn fill(board: &StatusBoard, args: &Args) {
     });
 }
 
+/// A window in which nothing but reports is handled.
+fn look_on(time: Duration) -> Window {
+    let (began, cpu) = (Instant::now(), usage::cpu());
+    std::thread::sleep(time);
+    Window {
+        took: began.elapsed(),
+        cpu: usage::cpu().saturating_sub(cpu),
+        ..Window::default()
+    }
+}
+
 async fn measure(args: &Args) -> anyhow::Result<()> {
     std::fs::create_dir_all(&args.folder)?;
     let folder = tempfile::tempdir_in(std::path::absolute(&args.folder)?)?;
@@ -131,10 +145,13 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     fill(&board, args);
     let mut load = Load::start(&run, board, None, (100, 4, 1000, 0.0)).await?;
     let time = Duration::from_secs(args.seconds);
-    let mut work = |time| tokio::task::block_in_place(|| load.run(time));
+    let mut work = |time| {
+        tokio::task::block_in_place(|| if args.quiet { Ok(look_on(time)) } else { load.run(time) })
+    };
     work(time)?;
 
     let mut us: [Vec<f64>; 2] = Default::default();
+    let mut busy_ms: [Vec<f64>; 2] = Default::default();
     let mut per_s: [Vec<f64>; 2] = Default::default();
     let mut resident: [Vec<f64>; 2] = Default::default();
     let (mut bytes_per_s, mut theirs_kib) = (Vec::new(), Vec::new());
@@ -150,6 +167,7 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
             let sent = mesh.viewer_bytes();
             let Window { results, took, cpu, .. } = work(time)?;
             us[with].push(cpu.as_secs_f64() * 1e6 / results.max(1) as f64);
+            busy_ms[with].push(cpu.as_secs_f64() * 1e3 / took.as_secs_f64());
             per_s[with].push(results as f64 / took.as_secs_f64());
             resident[with].push(usage::resident_kib("self") as f64);
             if with == 1 {
@@ -160,6 +178,24 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
         }
     }
     let median = |values: &mut [f64]| usage::quantile(values, 0.5);
+    let [mut idle, mut looked_at] = busy_ms;
+    let (idle, looked_at) = (median(&mut idle), median(&mut looked_at));
+    let bytes_per_s = median(&mut bytes_per_s);
+    if args.quiet {
+        println!(
+            "{}",
+            json!({
+                "bench": "viewers", "quiet": true, "viewers": args.viewers,
+                "actors": args.nodes * args.actors, "turns": args.turns,
+                "cpu_ms_per_s_without": idle, "cpu_ms_per_s_with": looked_at,
+                "cpu_ms_per_s_per_viewer": (looked_at - idle) / args.viewers.max(1) as f64,
+                "bytes_per_s_per_viewer": bytes_per_s,
+            })
+        );
+        mesh.stop("measured").await;
+        load.stop().await;
+        return Ok(());
+    }
     let [mut without, mut with] = us;
     let (without, with) = (median(&mut without), median(&mut with));
     let [mut slow, mut fast] = per_s;
@@ -171,7 +207,8 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
             "cpu_us_per_result_without": without, "cpu_us_per_result_with": with,
             "costs_percent": 100.0 * (with - without) / without,
             "results_per_s_without": median(&mut slow), "results_per_s_with": median(&mut fast),
-            "bytes_per_s_per_viewer": median(&mut bytes_per_s),
+            "cpu_ms_per_s_without": idle, "cpu_ms_per_s_with": looked_at,
+            "bytes_per_s_per_viewer": bytes_per_s,
             "memory_kib_per_viewer": (median(&mut resident[1].clone())
                 - median(&mut resident[0].clone())) / args.viewers.max(1) as f64,
             "viewer_process_kib": median(&mut theirs_kib),

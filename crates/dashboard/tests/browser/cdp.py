@@ -157,6 +157,12 @@ class Browser:
         for kind in ["mousePressed", "mouseReleased"]:
             self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
+    def choose(self, selector, value):
+        """Chooses from a list, once the list has that choice: lists are filled when their answer comes."""
+        element = f"document.querySelector({json.dumps(selector)})"
+        self.wait(f"[...({element}?.options ?? [])].some((o) => o.value === {json.dumps(value)})")
+        self.run(f"{element}.value = {json.dumps(value)}; {element}.dispatchEvent(new Event('change'))")
+
     def hover(self, selector, share=0.5):
         """Moves the mouse over an element."""
         x, y = self.wait(f"""(() => {{ const b = document.querySelector({json.dumps(selector)})?.getBoundingClientRect();

@@ -117,7 +117,7 @@ def drive(page, address, asks):
     page.wait("document.querySelector('#f-task')?.value === 'off_by_one'")
     page.click(".tools button")
     page.wait("document.querySelectorAll('main > .scroll tbody tr').length === 50 && !location.hash.includes('task=')")
-    page.run("document.querySelector('#f-state').value = 'trained'; document.querySelector('#f-state').dispatchEvent(new Event('change'))")
+    page.choose("#f-state", "trained")
     page.wait("[...document.querySelectorAll('main > .scroll tbody tr')].every((r) => r.textContent.includes('trained')) && location.hash.includes('state=trained')")
     first = page.run("document.querySelector('main > .scroll tbody tr').textContent")
     page.key("n")
@@ -145,7 +145,7 @@ def drive(page, address, asks):
     page.wait("document.querySelector('h1')?.textContent === 'Compare'")
 
     # The cluster that is up.
-    page.run("const r = document.querySelector('#run'); r.value = '1'; r.dispatchEvent(new Event('change'))")
+    page.choose("#run", "1")
     page.wait("document.querySelector('#state').dataset.kind === 'live' || document.querySelector('#state').dataset.kind === 'warn'")
     page.key("1")
     page.wait("document.querySelectorAll('.node').length === 4")
