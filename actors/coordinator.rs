@@ -5,7 +5,7 @@
 //! on from the store. On a full disk it says that its node is to leave: starting again would not
 //! help. Without a `plan.json` it waits for one and remembers who is there.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crrl_control::plan::{PLAN_FILE, Plan};
 use crrl_control::results::{RESULTS_FILE, Results};
 use crrl_control::wire::{Held, NodeRole, Wire};
 use crrl_machine::clock;
-use crrl_store::{EventLog, Op, Options, Reader, StoreError, Writer};
+use crrl_store::{EventLog, Op, Options, Reader, StoreError, Writer, settled};
 use crrl_telemetry::names;
 use crrl_types::{Event, EventKind, JournalEntry, NodeName, Timing, Trajectory};
 use metrics::{counter, gauge, histogram};
@@ -91,6 +91,8 @@ pub struct Args {
     pub telemetry: TelemetrySection,
     /// How the store is written.
     pub store: Options,
+    /// Rollout nodes that load the run's own model: what they serve as no adapter is believed first.
+    pub own: BTreeSet<NodeName>,
     /// Told once the run is over, and everything about it durable; or that it cannot go on.
     pub leave: Leave,
 }
@@ -191,7 +193,7 @@ impl Actor for Coordinator {
         message: Msg,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        match message {
+        let done: Result<(), ActorProcessingErr> = match message {
             Msg::Inbound(inbound) => state.inbound(*inbound),
             Msg::Peer(MeshEvent::PeerUp { name, roles, .. }) => {
                 if roles.contains(&NodeRole::Rollout) {
@@ -203,7 +205,8 @@ impl Actor for Coordinator {
                 state.rollouts.remove(&name);
                 state.args.board.lost(&name, &reason);
                 state.early.retain(|input| input.sender() != Some(&name));
-                state.input(Input::NodeDown { node: name, reason }, Attached::Nothing)
+                let loss = crate::leave::loss(&reason);
+                state.input(Input::NodeDown { node: name, reason, loss }, Attached::Nothing)
             }
             Msg::Durable(words) => {
                 state.say(*words);
@@ -222,7 +225,21 @@ impl Actor for Coordinator {
                 state.input(Input::Abort { reason }, Attached::Nothing)
             }
             Msg::Tick => state.tick(&myself),
+        };
+        if done.is_err() {
+            state.run = None;
         }
+        done
+    }
+
+    /// Before the supervisor hears of the end: the next life reads what this one has written last.
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<Msg>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.run = None;
+        Ok(())
     }
 }
 
@@ -273,6 +290,7 @@ impl State {
         let plan = Plan::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?;
         let tasks = TaskFile::of_plan(&plan, folder)?;
         let ids = plan.phases.iter().zip(&tasks).map(|(phase, file)| file.ids_of(phase)).collect();
+        settled(&self.args.run.store(), &self.args.store)?;
         let mut history = EventLog::open(&self.args.run.events(), HISTORY_SYNC)?;
         let results_path = folder.join(RESULTS_FILE);
         let results = read_results(&results_path)?;
@@ -294,7 +312,8 @@ impl State {
         let journals = Journals::recovered(reader.journals()?);
         let recovered = ledger_rows::recover(&reader, results, &journals)?;
         self.show().fill(&reader)?;
-        let machine = Machine::recover(plan.clone(), ids, recovered, self.now())?;
+        let mut machine = Machine::recover(plan.clone(), ids, recovered, self.now())?;
+        machine.believe_first(self.args.own.clone(), self.now());
         // An error of the life before is no longer true.
         let results = Some(Box::new(machine.results().clone()));
         let started = self.event(EventKind::Started);

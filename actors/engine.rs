@@ -184,13 +184,30 @@ pub struct EngineHandle {
 }
 
 impl EngineHandle {
+    /// The thread of an engine that is yet to be started, to be watched while it loads its model.
+    #[must_use]
+    pub fn thread() -> Worker {
+        Worker::new("engine", "EngineThread", "rollout", &Phase::NAMES)
+    }
+
     /// Loads a model folder on a thread of its own and waits until it can generate.
     ///
     /// # Errors
     /// When the model cannot be loaded.
     pub async fn start(dir: PathBuf, options: Options) -> Result<Self, LoadError> {
+        Self::start_watched(Self::thread(), dir, options).await
+    }
+
+    /// As [`EngineHandle::start`], with the thread that somebody watches already.
+    ///
+    /// # Errors
+    /// When the model cannot be loaded.
+    pub async fn start_watched(
+        worker: Worker,
+        dir: PathBuf,
+        options: Options,
+    ) -> Result<Self, LoadError> {
         let (ready, loaded) = oneshot::channel();
-        let worker = Worker::new("engine", "EngineThread", "rollout", &Phase::NAMES);
         let thread = worker.starting();
         thread.enter(Phase::Load as usize);
         std::thread::Builder::new()

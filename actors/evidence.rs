@@ -6,8 +6,9 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
 
 use crrl_cluster::RunDir;
+use crrl_config::Role;
 use crrl_control::audit::{
-    AdapterFact, Audit, CheckpointFact, Held, Line, Setting, Transcript, Verdict,
+    AdapterFact, Audit, CheckpointFact, CheckpointFacts, Held, Line, Setting, Transcript, Verdict,
 };
 use crrl_control::plan::{PLAN_FILE, Plan, PlanError};
 use crrl_control::results::{RESULTS_FILE, Results};
@@ -16,7 +17,7 @@ use crrl_learner::LearnerError;
 use crrl_learner::checkpoint::{Checkpoints, Examined};
 use crrl_store::row::TokenRow;
 use crrl_store::{Reader, StoreError};
-use crrl_types::{Event, Step};
+use crrl_types::{Event, NodeName, Step};
 
 use crate::adapter_shelf::{AdapterShelf, ShelfError};
 use crate::ledger_rows::{self, RecoverRowsError};
@@ -78,7 +79,7 @@ pub fn judge(run: &RunDir) -> Result<Verdict, EvidenceError> {
 /// # Errors
 /// [`EvidenceError`].
 pub fn judge_watched(run: &RunDir, told: &dyn Fn(u64, u64)) -> Result<Verdict, EvidenceError> {
-    judge_of(run, || Ok((checkpoints(run)?, adapters(run)?)), told)
+    judge_of(run, || Ok((checkpoint_facts(run)?, adapters(run)?)), told)
 }
 
 /// Judges a run whose learner and parameter server have their files elsewhere.
@@ -89,12 +90,13 @@ pub fn judge_with(
     run: &RunDir,
     kept: impl Fn() -> Result<(Vec<CheckpointFact>, Vec<AdapterFact>), EvidenceError>,
 ) -> Result<Verdict, EvidenceError> {
-    judge_of(run, kept, &|_, _| ())
+    let here = |(checkpoints, adapters)| (CheckpointFacts::Here(checkpoints), adapters);
+    judge_of(run, || kept().map(here), &|_, _| ())
 }
 
 fn judge_of(
     run: &RunDir,
-    kept: impl Fn() -> Result<(Vec<CheckpointFact>, Vec<AdapterFact>), EvidenceError>,
+    kept: impl Fn() -> Result<(CheckpointFacts, Vec<AdapterFact>), EvidenceError>,
     told: &dyn Fn(u64, u64),
 ) -> Result<Verdict, EvidenceError> {
     let path = run.path().join(PLAN_FILE);
@@ -201,6 +203,21 @@ impl History {
     }
 }
 
+fn checkpoint_facts(run: &RunDir) -> Result<CheckpointFacts, EvidenceError> {
+    match learner_elsewhere(run) {
+        Some(node) => Ok(CheckpointFacts::Elsewhere(node)),
+        None => checkpoints(run).map(CheckpointFacts::Here),
+    }
+}
+
+/// The learner's node where it is on another machine or in a container, and keeps its checkpoints there.
+/// Without a configuration that can be read it is taken to be here.
+fn learner_elsewhere(run: &RunDir) -> Option<NodeName> {
+    let nodes = run.config().ok()?.nodes();
+    let learner = nodes.iter().find(|node| node.roles.contains(&Role::Learner))?;
+    (!learner.is_local()).then(|| learner.name.as_str().into())
+}
+
 fn checkpoints(run: &RunDir) -> Result<Vec<CheckpointFact>, EvidenceError> {
     let found = Checkpoints::new(run.checkpoints(), usize::MAX).examine()?;
     Ok(found
@@ -222,4 +239,42 @@ fn adapters(run: &RunDir) -> Result<Vec<AdapterFact>, EvidenceError> {
         .into_iter()
         .map(|(version, found)| AdapterFact { version, digest: found.digest, finite: found.finite })
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use crrl_config::{ClusterConfig, Node};
+
+    use super::*;
+
+    /// The facts of a run whose learner's node is changed like this.
+    fn facts(change: impl Fn(&mut Node)) -> CheckpointFacts {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let run = RunDir::new(folder.path());
+        let mut nodes = ClusterConfig::default_nodes();
+        nodes.iter_mut().filter(|node| node.roles.contains(&Role::Learner)).for_each(change);
+        let config = ClusterConfig { node: nodes, ..ClusterConfig::default() };
+        let text = toml::to_string(&config).expect("plain data");
+        std::fs::write(run.config_path(), text).expect("writable");
+        checkpoint_facts(&run).expect("readable")
+    }
+
+    #[test]
+    fn a_learner_keeps_its_checkpoints_here_only_where_its_node_is_a_process_of_this_machine() {
+        assert!(matches!(facts(|_| ()), CheckpointFacts::Here(found) if found.is_empty()));
+        let places: [fn(&mut Node); 3] = [
+            |node| node.host = Some("box".to_owned()),
+            |node| node.host = Some("docker://image".to_owned()),
+            |node| node.external = true,
+        ];
+        for place in places {
+            let found = facts(place);
+            let CheckpointFacts::Elsewhere(node) = found else { panic!("{found:?}") };
+            assert_eq!(node.as_str(), "learner");
+        }
+        // A folder without a configuration is judged by what is in it.
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let found = checkpoint_facts(&RunDir::new(folder.path())).expect("readable");
+        assert!(matches!(found, CheckpointFacts::Here(_)), "{found:?}");
+    }
 }

@@ -4,7 +4,8 @@
 //! by the parameter server, coordinator told.
 //!
 //! Restart row: permanent. A new one loads the newest checkpoint that is whole and asks for the
-//! step after it; the coordinator sends the very same batch again where that step was lost.
+//! step after it; the coordinator sends the very same batch again where that step was lost. What would fail
+//! again however often it is started ends the run with its reason.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -47,7 +48,7 @@ pub struct Args {
     pub poison: Poison,
     /// Checkpoints that are to be torn on purpose.
     pub torn: Poison,
-    /// Told where its disk is full.
+    /// Told where its disk is full, or where starting again would not help.
     pub leave: Leave,
     /// Who trains.
     pub trainer: StartTrainer,
@@ -116,12 +117,14 @@ pub struct Seen {
 pub struct LearnerBoard {
     seen: Arc<Mutex<Seen>>,
     worker: Worker,
+    /// Held by the thread that trains, so that there is one however often the actor is started.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Default for LearnerBoard {
     fn default() -> Self {
         let worker = Worker::new("trainer", "TrainerThread", "learner", &trainer::PHASES);
-        Self { seen: Arc::default(), worker }
+        Self { seen: Arc::default(), worker, turn: Arc::default() }
     }
 }
 
@@ -136,6 +139,11 @@ impl LearnerBoard {
     #[must_use]
     pub fn worker(&self) -> &Worker {
         &self.worker
+    }
+
+    /// What the thread that trains holds until it ends.
+    pub(crate) fn turn(&self) -> Arc<Mutex<()>> {
+        Arc::clone(&self.turn)
     }
 
     pub(crate) fn say(&self, change: impl FnOnce(&mut Seen)) {
@@ -167,6 +175,8 @@ pub struct State {
     version: AdapterVersion,
     /// What the parameter server was given while its checkpoint was written.
     draft: Option<(AdapterVersion, Digest)>,
+    /// What the parameter server took last: offered again if it finds it damaged on its disk.
+    kept: Option<Box<Published>>,
 }
 
 impl Actor for LearnerActor {
@@ -183,7 +193,8 @@ impl Actor for LearnerActor {
         let trainer = (args.trainer)(&args, myself.clone())?;
         myself.send_interval(TICK, || Msg::Tick);
         let (step, version) = (Step(0), AdapterVersion(0));
-        Ok(State { args, trainer, stage: Stage::Loading, step, version, draft: None })
+        let (stage, draft, kept) = (Stage::Loading, None, None);
+        Ok(State { args, trainer, stage, step, version, draft, kept })
     }
 
     async fn handle(
@@ -318,15 +329,17 @@ impl State {
     /// The parameter server has taken an adapter, or says what is newest. Of the same version it may be
     /// another: the one before `learner.adapter_dtype` was changed.
     fn published(&mut self, newest: AdapterVersion, digest: Digest) {
-        match &mut self.stage {
-            Stage::Publishing { adapter, told, .. }
+        match &self.stage {
+            Stage::Publishing { adapter, .. }
                 if (adapter.manifest.version, adapter.manifest.digest) == (newest, digest) =>
             {
                 self.version = newest;
-                let told = told.take();
-                self.stage = Stage::Wanting { asked: None };
-                if let Some(told) = told {
-                    self.send(NodeRole::Coordinator, *told);
+                let stage = std::mem::replace(&mut self.stage, Stage::Wanting { asked: None });
+                if let Stage::Publishing { adapter, told, .. } = stage {
+                    self.kept = Some(adapter);
+                    if let Some(told) = told {
+                        self.send(NodeRole::Coordinator, *told);
+                    }
                 }
                 self.args.board.say(|seen| "waiting for a batch".clone_into(&mut seen.doing));
                 self.tick();
@@ -338,10 +351,18 @@ impl State {
         }
     }
 
-    /// The parameter server has a newer one (this learner fell back to an older checkpoint), or
-    /// the bytes were damaged on the way.
+    /// The parameter server has a newer one (this learner fell back to an older checkpoint), the bytes were
+    /// damaged on the way, or what it took once is damaged on its disk.
     fn refused(&mut self, version: AdapterVersion, newest: AdapterVersion, reason: &str) {
         tracing::warn!(%version, %newest, reason, "the adapter was refused");
+        if let Some(Published { manifest, bytes }) = self.kept.as_deref()
+            && manifest.version == version
+            && newest < version
+            && !matches!(self.stage, Stage::Publishing { .. })
+        {
+            let wire = Wire::Adapter { manifest: manifest.clone(), payload: bytes.clone() };
+            return self.send(NodeRole::ParameterServer, wire);
+        }
         if self.draft.is_some_and(|(draft, _)| draft == version) {
             // Offered whole, and as a newer version, once its checkpoint is on disk.
             self.draft = None;

@@ -3,7 +3,24 @@
 
 use std::sync::Arc;
 
+use crrl_control::coordinator::Loss;
+use crrl_transport::CLOSED_BY_PEER;
 use tokio::sync::watch;
+
+/// The cause a node gives its peers that leaves because its work is done or a person wants it. Other
+/// builds give it as well: its words are kept.
+pub const LEAVING: &str = "leaving";
+/// The same of a node that is started again at once.
+pub const LEAVING_FOR_A_RESTART: &str = "leaving for a restart";
+
+/// How a node was lost, by what the mesh says of the end of its connection.
+#[must_use]
+pub fn loss(reason: &str) -> Loss {
+    match reason.strip_prefix(CLOSED_BY_PEER) {
+        Some(LEAVING | LEAVING_FOR_A_RESTART) => Loss::Planned,
+        _ => Loss::Unplanned,
+    }
+}
 
 /// Why a node leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +76,16 @@ impl Leave {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_node_that_says_so_and_nothing_more_was_to_leave() {
+        let said = |cause: &str| loss(&format!("{CLOSED_BY_PEER}{cause}"));
+        assert_eq!(said(LEAVING), Loss::Planned);
+        assert_eq!(said(LEAVING_FOR_A_RESTART), Loss::Planned);
+        assert_eq!(said(&format!("{LEAVING}: the engine has ended")), Loss::Unplanned);
+        assert_eq!(loss(LEAVING), Loss::Unplanned, "it is not the peer who says so");
+        assert_eq!(loss("nothing was heard from it (idle timeout)"), Loss::Unplanned);
+    }
 
     #[tokio::test]
     async fn the_first_word_counts_whoever_listens_when() {

@@ -121,6 +121,12 @@ pub struct LiveEntry {
 }
 
 impl LiveEntry {
+    /// Which episode it is.
+    #[must_use]
+    pub fn episode(&self) -> EpisodeId {
+        self.episode
+    }
+
     /// The policy has not begun: what it waits for, or what is made ready for it. That is no news of
     /// the node's, only of the episode's.
     pub fn preparing(&self, what: &str) {

@@ -4,14 +4,16 @@
 //! The coordinator tells the others that a run is over, and leaves last; a signal tells any node. A
 //! node that is told to leave for a restart tells nobody: the others wait for it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crrl_cluster::router::kind;
 use crrl_cluster::{
     Backoff, ChildSpec, Inbound, Intensity, Letter, Mesh, MeshError, MeshEvent, MeshOptions, Probe,
-    Probes, Router, RunDir, StatusBoard, Strategy, Supervisor, SupervisorArgs, SupervisorMsg,
+    Probes, Router, RunDir, StatusBoard, Strategy, Supervisor, SupervisorArgs, SupervisorMsg, Worker,
 };
 use crrl_config::{ClusterConfig, Node, Role};
 use crrl_control::wire::Wire;
@@ -31,7 +33,7 @@ use crate::duty::{Duty, Roster};
 use crate::engine::EngineHandle;
 use crate::gpus::Gpus;
 use crate::learner::{self, LearnerActor, LearnerBoard};
-use crate::leave::{Farewell, Leave};
+use crate::leave::{Farewell, LEAVING, LEAVING_FOR_A_RESTART, Leave};
 use crate::log_level::LogLevel;
 use crate::orders::{self, Orders};
 use crate::parameter_server::{self, ParameterServer};
@@ -248,9 +250,9 @@ pub async fn run_on(ground: Ground, dir: &Path, name: &NodeName) -> Result<(), N
     }
     // It becomes the cause in the history of whoever misses this node.
     let reason = match &outcome {
-        Ok(()) if comes_back => "leaving for a restart".to_owned(),
-        Ok(()) => "leaving".to_owned(),
-        Err(error) => format!("leaving: {error}").chars().take(REASON_CHARS_MAX).collect(),
+        Ok(()) if comes_back => LEAVING_FOR_A_RESTART.to_owned(),
+        Ok(()) => LEAVING.to_owned(),
+        Err(error) => format!("{LEAVING}: {error}").chars().take(REASON_CHARS_MAX).collect(),
     };
     mesh.stop(&reason).await;
     outcome
@@ -381,7 +383,7 @@ fn signalled() -> Result<impl Future<Output = Told>, NodeError> {
     })
 }
 
-/// Starts the supervisor with a child for each role, and the node's reports.
+/// Starts the node's reports, and then the supervisor with a child for each role.
 async fn start(parts: &Parts) -> Result<(JoinHandle<()>, Reporter), NodeError> {
     let (chaos, probes) = (parts.chaos.clone(), parts.probes.clone());
     let roster = parts.roster.clone();
@@ -390,22 +392,29 @@ async fn start(parts: &Parts) -> Result<(JoinHandle<()>, Reporter), NodeError> {
     if parts.config.model.device == "cuda" && parts.node.roles.iter().any(has_tensors) {
         sources.gpus = Some(Gpus::watch());
     }
+    // What is reported of before it is there: a model that is never loaded is seen to be.
+    let (rollout_there, started) = (Arc::clone(&sources.rollout), Arc::clone(&sources.started));
+    let board = LearnerBoard::default();
+    if parts.node.roles.contains(&Role::Learner) {
+        parts.probes.add(Arc::new(board.worker().clone()));
+        sources.learner = Some(board.clone());
+    }
+    let engine = EngineHandle::thread();
+    if parts.node.roles.contains(&Role::Rollout) {
+        parts.probes.add(Arc::new(engine.clone()));
+    }
+    let reporter = Reporter::start(parts.mesh.clone(), sources);
     let mut children = Vec::new();
     for role in &parts.node.roles {
         children.push(match role {
             Role::Coordinator => coordinator(parts),
             Role::ParameterServer => parameter_server(parts),
-            Role::Learner => {
-                let board = LearnerBoard::default();
-                parts.probes.add(Arc::new(board.worker().clone()));
-                sources.learner = Some(board.clone());
-                learner(parts, board)
-            }
+            Role::Learner => learner(parts, board.clone()),
             Role::Rollout => {
-                let repairer = repairer(parts).await?;
-                parts.probes.add(Arc::new(repairer.engine().worker().clone()));
+                let repairer = repairer(parts, engine.clone()).await?;
                 parts.probes.add(Arc::new(repairer.sandboxes().clone()));
-                sources.rollout = Some(repairer.clone());
+                // A node has one engine.
+                let _ = rollout_there.set(repairer.clone());
                 rollout(parts, repairer)
             }
         });
@@ -429,7 +438,8 @@ async fn start(parts: &Parts) -> Result<(JoinHandle<()>, Reporter), NodeError> {
         .await
         .map_err(|error| NodeError::Actors(error.to_string()))?;
     *parts.supervisor.lock().unwrap_or_else(PoisonError::into_inner) = Some(supervisor);
-    Ok((actors, Reporter::start(parts.mesh.clone(), sources)))
+    started.store(true, Ordering::Release);
+    Ok((actors, reporter))
 }
 
 /// How an actor's message is made of what a peer sent.
@@ -461,16 +471,14 @@ where
         async move {
             let probe = Probe::new(actor(), watched.clone()).with_snapshot(shows);
             let (actor, _) = Actor::spawn_linked(None, probe, args(), supervisor).await?;
+            let cell = actor.get_cell();
             let (by_peers, by_mesh) = (watched.clone(), watched);
-            mesh.router().register(name, &actor, takes, move |message| {
-                by_peers.sent(|| letter(&message));
-                inbound(Box::new(message))
+            let to = actor.clone();
+            mesh.router().register_fn(name, takes, move |message| {
+                by_peers.pass(&to, message, letter, |message| inbound(Box::new(message)))
             });
-            mesh.watch(&actor, move |event| {
-                by_mesh.sent(|| news(&event));
-                peer(event)
-            });
-            Ok(actor.get_cell())
+            mesh.watch_fn(move |event| by_mesh.pass(&actor, event, news, peer).is_ok());
+            Ok(cell)
         }
     })
 }
@@ -490,6 +498,9 @@ fn coordinator(parts: &Parts) -> ChildSpec {
     let (board, leave) = (parts.board.clone(), parts.leave.clone());
     let telemetry = parts.config.telemetry.clone();
     let copies_kept = parts.config.run.ledger_copies as usize;
+    let rolls_out = |node: &&Node| !node.external && node.roles.contains(&Role::Rollout);
+    let own = parts.config.node.iter().filter(rolls_out).map(|node| node.name.as_str().into());
+    let own: BTreeSet<NodeName> = own.collect();
     let store = crrl_store::Options { copies_kept, ..parts.ground.store.clone() };
     let args = move || coordinator::Args {
         name: mesh.name().clone(),
@@ -498,6 +509,7 @@ fn coordinator(parts: &Parts) -> ChildSpec {
         post: coordinator::post(mesh.clone()),
         telemetry: telemetry.clone(),
         store: store.clone(),
+        own: own.clone(),
         leave: leave.clone(),
     };
     let messages = (coordinator::Msg::Inbound as fn(_) -> _, coordinator::Msg::Peer as fn(_) -> _);
@@ -541,10 +553,10 @@ fn learner(parts: &Parts, board: LearnerBoard) -> ChildSpec {
     child(parts, "learner", || LearnerActor, args, takes, messages, shows)
 }
 
-async fn repairer(parts: &Parts) -> Result<Repairer, NodeError> {
+async fn repairer(parts: &Parts, engine: Worker) -> Result<Repairer, NodeError> {
     let name = parts.mesh.name().clone();
     let cache = parts.run.path().join("templates").join(name.as_str());
-    let repairer = local_repairer(&parts.config, &cache, name).await?;
+    let repairer = repairer_on(engine, &parts.config, &cache, name).await?;
     // Where there are no walls a bomb would hit the machine.
     let walls = !parts.config.sandbox.run_without_isolation;
     let repairer = repairer.with_slow_tools(parts.chaos.slow_tools());
@@ -560,10 +572,20 @@ pub async fn local_repairer(
     cache: &Path,
     name: NodeName,
 ) -> Result<Repairer, NodeError> {
+    repairer_on(EngineHandle::thread(), config, cache, name).await
+}
+
+/// As [`local_repairer`], with an engine whose thread is watched already.
+async fn repairer_on(
+    thread: Worker,
+    config: &ClusterConfig,
+    cache: &Path,
+    name: NodeName,
+) -> Result<Repairer, NodeError> {
     let model = &config.model.path;
     let refuse = |error: &dyn std::fmt::Display| NodeError::Model(error.to_string());
     let codec = ModelCodec::open(model).map_err(|error| refuse(&error))?;
-    let engine = EngineHandle::start(model.clone(), settings::engine(config))
+    let engine = EngineHandle::start_watched(thread, model.clone(), settings::engine(config))
         .await
         .map_err(|error| refuse(&error))?;
     let backend = LocalBackend::new(settings::sandbox(&config.sandbox))

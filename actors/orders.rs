@@ -9,7 +9,7 @@ use crrl_cluster::supervisor::OrderError;
 use crrl_cluster::{CastError, ChildOrder, Inbound, Mesh, Probes, Shown, SupervisorMsg};
 use crrl_control::trace::TraceFilter;
 use crrl_control::wire::{NodeRole, Wire};
-use crrl_types::actor::{ActorState, SNAPSHOT_BYTES_MAX, SnapshotAnswer};
+use crrl_types::actor::{ActorState, SNAPSHOT_BYTES_MAX, STOPPED_BY_ORDER, SnapshotAnswer};
 use crrl_types::{
     Action, NodeName, Order, OrderAnswer, Outcome, TraceEnd, TraceRequest, TraceStop, Traced,
 };
@@ -270,10 +270,17 @@ impl Node {
         };
         // One that waits at its gate could not stop.
         watched.resume();
-        if child == ChildOrder::Kill {
-            watched.ended(&format!("killed by an order of {by}"));
+        match child {
+            ChildOrder::Kill => watched.ended(&format!("killed by an order of {by}")),
+            ChildOrder::Restart => watched.ended(&format!("restarted by an order of {by}")),
+            // Said once it has stopped.
+            ChildOrder::Stop => {}
         }
-        self.to_child(actor, child).await
+        let answer = self.to_child(actor, child).await;
+        if child == ChildOrder::Stop && answer.outcome == Outcome::Done {
+            watched.stopped(&format!("{STOPPED_BY_ORDER} of {by}"));
+        }
+        answer
     }
 
     async fn to_child(&self, actor: &str, order: ChildOrder) -> OrderAnswer {

@@ -3,7 +3,8 @@
 //! node's depot, or from each other.
 //!
 //! Restart row: permanent. A new one reads the newest adapter from disk; engines say what they
-//! have and the learner offers again what it was not told of.
+//! have and the learner offers again what it was not told of. Where the newest is damaged on the disk, the
+//! learner is asked for it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crrl_cluster::{Depot, Inbound, Mesh, MeshEvent, RunDir, aside};
 use crrl_control::parameter_server::{Effect, Found, Input, Options, ParameterServer as Machine};
 use crrl_control::wire::{NodeRole, Serving, Wire};
 use crrl_telemetry::names;
-use crrl_types::{AdapterManifest, NodeName};
+use crrl_types::{AdapterManifest, AdapterVersion, NodeName};
 use crrl_weights::{DeltaCost, Offer, Report, Source};
 use metrics::{counter, histogram};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -29,6 +30,8 @@ use crate::news::{News, Wants};
 
 /// Time between two looks at deadlines.
 const TICK: Duration = Duration::from_millis(100);
+/// Time between two times the learner is asked for an adapter that is damaged on the disk.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// Adapters between two measurements of what a delta costs.
 const MEASURE_EVERY: u64 = 16;
 
@@ -142,6 +145,8 @@ pub struct State {
     machine: Machine,
     shelf: AdapterShelf,
     newest: Option<Copy>,
+    /// When the learner was asked for the newest, whose bytes are damaged.
+    asked: Option<Instant>,
     /// Taken and not published yet.
     draft: Option<Copy>,
     /// What the coordinator and the learner are told of.
@@ -194,6 +199,7 @@ impl Actor for ParameterServer {
             started: Instant::now(),
             shelf,
             newest,
+            asked: None,
             draft: None,
             delta_cost: None,
             published: 0,
@@ -488,8 +494,25 @@ impl State {
         }
     }
 
+    /// Asks the learner for the newest adapter where its bytes are damaged: it keeps what was taken of it,
+    /// and would else offer it again only in its next life. It may not hear the first time.
+    fn ask_for_newest(&mut self) {
+        let missing = self.machine.newest().filter(|_| self.newest.is_none());
+        let Some(version) = missing.map(|manifest| manifest.version) else { return };
+        if self.asked.is_some_and(|at| at.elapsed() < ASK_AGAIN) {
+            return;
+        }
+        let Some(learner) = (self.args.find)(NodeRole::Learner) else { return };
+        self.asked = Some(Instant::now());
+        let newest = AdapterVersion(version.0.saturating_sub(1));
+        let reason =
+            "its bytes on the parameter server's disk are damaged: send it again".to_owned();
+        self.post(&learner, Wire::AdapterRefused { version, newest, reason });
+    }
+
     fn tick(&mut self, myself: &ActorRef<Msg>) -> Result<(), ActorProcessingErr> {
         self.tell();
+        self.ask_for_newest();
         let now = self.started.elapsed();
         if self.machine.next_deadline().is_some_and(|at| at <= now) {
             self.input(Input::Timer, myself)?;

@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::bombs::Bombs;
 use crate::engine::{EngineHandle, EngineSequence, GenerateError};
 use crate::live::{Live, LiveEntry};
-use crate::sandboxes::{Lease, LeaseError, Sandboxes};
+use crate::sandboxes::{Changed, Lease, LeaseError, Sandboxes};
 use crate::slow_tools::SlowTools;
 use crate::stopwatch::Stopwatch;
 
@@ -280,7 +280,7 @@ impl Repairer {
     async fn sandbox(&self, task: &Task, live: &LiveEntry) -> Result<Lease, LeaseError> {
         let (open, max) = (self.sandboxes.open(), self.sandboxes.open_max());
         live.preparing(&format!("waiting for a sandbox, {open} of {max} taken"));
-        let place = self.sandboxes.place().await?;
+        let place = self.sandboxes.place(live.episode()).await?;
         live.preparing("opening a sandbox");
         let lease = self.sandboxes.lease(place, task).await?;
         live.preparing("waiting for a place in the engine");
@@ -332,7 +332,7 @@ fn done(input: &Input, context: u32, tool: &str) -> Option<Work> {
             version: tokens.last().map(|token| token.version).unwrap_or_default(),
         },
         Input::ToolResult(outcome) => Work::Call { tool: tool.to_owned(), ok: outcome.ok },
-        Input::Diff(_) => Work::Diff,
+        Input::Diff(_) | Input::TooMuch(_) => Work::Diff,
         // What was under way when the time was up still took it.
         Input::DeadlinePassed if !tool.is_empty() => {
             Work::Call { tool: tool.to_owned(), ok: false }
@@ -416,7 +416,8 @@ async fn call(
 
 async fn collect(sandbox: &mut Lease) -> Input {
     match timeout(DIFF_TIME_MAX, sandbox.diff()).await {
-        Ok(Ok(diff)) => Input::Diff(diff),
+        Ok(Ok(Changed::Diff(diff))) => Input::Diff(diff),
+        Ok(Ok(Changed::TooMuch(why))) => Input::TooMuch(why),
         Ok(Err(error)) => Input::Broken(error.to_string()),
         Err(_) => Input::Broken(format!("the diff took longer than {DIFF_TIME_MAX:?}")),
     }

@@ -1,5 +1,8 @@
-//! What a node says of itself, once a second, to the coordinator.
+//! What a node says of itself, once a second, to the coordinator: from when it has joined on, also while
+//! its model is loaded and its actors are started, so that one that hangs there is seen hanging.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crrl_cluster::{Mesh, Probes};
@@ -20,8 +23,8 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Where the numbers of a report come from, by role.
 #[derive(Default)]
 pub struct Sources {
-    /// The engine and its episodes.
-    pub rollout: Option<Repairer>,
+    /// The engine and its episodes, once the model is loaded.
+    pub rollout: Arc<OnceLock<Repairer>>,
     /// What the learner last said.
     pub learner: Option<LearnerBoard>,
     /// What goes wrong on purpose.
@@ -32,6 +35,8 @@ pub struct Sources {
     pub roster: Roster,
     /// GPUs its tensors may live on.
     pub gpus: Option<Gpus>,
+    /// Whether all of its actors were started.
+    pub started: Arc<AtomicBool>,
 }
 
 /// Reports until it is stopped or dropped.
@@ -106,7 +111,10 @@ fn report(mesh: &Mesh, sources: &Sources) -> NodeReport {
             progress.episodes.in_flight, progress.episodes.finished, progress.episodes.trained
         );
     }
-    if let Some(repairer) = &sources.rollout {
+    if mesh.roles().contains(&NodeRole::Rollout) {
+        report.activity = "loading the model".to_owned();
+    }
+    if let Some(repairer) = sources.rollout.get() {
         let status = repairer.engine().status();
         report.adapter_version = status.serving.version;
         report.adapter_digest = status.serving.digest;
@@ -124,6 +132,9 @@ fn report(mesh: &Mesh, sources: &Sources) -> NodeReport {
         if !seen.ready {
             report.state = NodeState::Starting;
         }
+    }
+    if !sources.started.load(Ordering::Acquire) {
+        report.state = NodeState::Starting;
     }
     match sources.roster.now() {
         Duty::Works => {}

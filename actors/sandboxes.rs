@@ -4,7 +4,7 @@
 //! A sandbox serves one episode and is never used again. A lease that is dropped instead of closed
 //! (a cancelled or panicking episode) is closed all the same, by a task of its own.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use crrl_agent::Invocation;
 use crrl_cluster::{Row, Shown};
 use crrl_machine::disk;
-use crrl_sandbox::{LocalBackend, Sandbox, Template};
+use crrl_sandbox::{LocalBackend, Sandbox, SandboxError, Template};
 use crrl_types::actor::{ActorReport, ActorState};
-use crrl_types::{Digest, Task};
+use crrl_types::{Digest, EpisodeId, Task};
 use serde_json::json;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
@@ -44,6 +44,15 @@ pub enum LeaseError {
 #[error("sandbox: {0}")]
 pub struct ToolError(String);
 
+/// What the policy changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// The diff, empty where nothing was changed.
+    Diff(String),
+    /// More than is compared, and in what respect.
+    TooMuch(String),
+}
+
 /// Bounds of the pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolOptions {
@@ -65,6 +74,53 @@ struct Pool {
     places: Arc<Semaphore>,
     templates: Mutex<Templates>,
     counts: Counts,
+    holders: Holders,
+}
+
+/// Who has the places, in the order they were taken. Cloning shares it.
+#[derive(Debug, Clone, Default)]
+struct Holders(Arc<Mutex<Held>>);
+
+#[derive(Debug, Default)]
+struct Held {
+    /// By a number that grows with every place that is taken.
+    by_number: BTreeMap<u64, (EpisodeId, Instant)>,
+    taken: u64,
+}
+
+impl Holders {
+    fn held(&self) -> MutexGuard<'_, Held> {
+        // Nothing panics under the lock that could leave the map half written.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The episode has a place until what is returned is dropped.
+    fn take(&self, episode: EpisodeId) -> Holding {
+        let mut held = self.held();
+        held.taken += 1;
+        let number = held.taken;
+        held.by_number.insert(number, (episode, Instant::now()));
+        Holding { holders: self.clone(), number }
+    }
+
+    /// Who has had a place for longest, and for how long.
+    fn oldest(&self) -> Option<(EpisodeId, Duration)> {
+        let held = self.held();
+        let (episode, since) = held.by_number.values().next()?;
+        Some((*episode, since.elapsed()))
+    }
+}
+
+#[derive(Debug)]
+struct Holding {
+    holders: Holders,
+    number: u64,
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.holders.held().by_number.remove(&self.number);
+    }
 }
 
 /// What is counted for whoever watches.
@@ -140,17 +196,19 @@ impl Sandboxes {
     pub fn new(backend: LocalBackend, options: PoolOptions) -> Self {
         let places = Arc::new(Semaphore::new(options.sandboxes_max));
         let (templates, counts) = (Mutex::default(), Counts::new());
-        Self(Arc::new(Pool { backend, options, places, templates, counts }))
+        let holders = Holders::default();
+        Self(Arc::new(Pool { backend, options, places, templates, counts, holders }))
     }
 
-    /// Waits while all places are taken, then takes one.
+    /// Waits while all places are taken, then takes one for this episode.
     ///
     /// # Errors
     /// When the pool is closed.
-    pub async fn place(&self) -> Result<Place, LeaseError> {
+    pub async fn place(&self, episode: EpisodeId) -> Result<Place, LeaseError> {
         let places = Arc::clone(&self.0.places);
         let _waits = self.0.counts.one_waits();
-        places.acquire_owned().await.map(Place).map_err(|_| LeaseError::Closed)
+        let permit = places.acquire_owned().await.map_err(|_| LeaseError::Closed)?;
+        Ok(Place { _holding: self.0.holders.take(episode), _permit: permit })
     }
 
     /// Opens a sandbox with the task's base in it.
@@ -163,7 +221,7 @@ impl Sandboxes {
         leased
     }
 
-    async fn lease_now(&self, Place(place): Place, task: &Task) -> Result<Lease, LeaseError> {
+    async fn lease_now(&self, place: Place, task: &Task) -> Result<Lease, LeaseError> {
         let template = self.0.template(task).await?;
         let sandbox = self.0.backend.open(&template).await;
         let sandbox = sandbox.map_err(|error| LeaseError::Open(error.to_string()))?;
@@ -189,7 +247,8 @@ impl Sandboxes {
     }
 }
 
-/// How long the oldest has waited is not told here: whoever waits is an episode, and says so itself.
+/// How long the oldest has waited is not told here: whoever waits is an episode, and says so itself. Who has
+/// had a place for longest is, while somebody waits for one: as what the pool is at.
 impl Row for Sandboxes {
     fn name(&self) -> &str {
         "sandboxes"
@@ -197,25 +256,30 @@ impl Row for Sandboxes {
 
     fn report(&self) -> ActorReport {
         let counts = &self.0.counts;
+        let waiting = counts.waiting.load(Ordering::Relaxed);
+        let oldest = self.0.holders.oldest().filter(|_| waiting > 0);
         ActorReport {
             name: self.name().to_owned(),
             kind: "SandboxPool".to_owned(),
             parent: Some("rollout".to_owned()),
             state: if self.open() > 0 { ActorState::Busy } else { ActorState::Idle },
-            waiting: counts.waiting.load(Ordering::Relaxed),
+            waiting,
             waiting_max: counts.waiting_max.load(Ordering::Relaxed),
+            handling: oldest.map(|(episode, held)| (format!("episode {episode}"), ms(held))),
             handled: counts.opened.load(Ordering::Relaxed),
             last_failure: counts.why_not().clone(),
-            up_ms: u64::try_from(counts.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            up_ms: ms(counts.began.elapsed()),
             ..ActorReport::default()
         }
     }
 
     fn snapshot(&self) -> Shown {
         let counts = &self.0.counts;
+        let oldest = self.0.holders.oldest();
         Shown::now(&json!({
             "open": self.open(),
             "open_max": self.open_max(),
+            "oldest": oldest.map(|(episode, held)| json!({ "episode": episode, "held_ms": ms(held) })),
             "waiting": counts.waiting.load(Ordering::Relaxed),
             "waiting_max": counts.waiting_max.load(Ordering::Relaxed),
             "opened": counts.opened.load(Ordering::Relaxed),
@@ -225,6 +289,10 @@ impl Row for Sandboxes {
             "templates_max": self.0.options.templates_max,
         }))
     }
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Pool {
@@ -293,14 +361,17 @@ async fn make_template(task: Task, cache: PathBuf) -> Result<Arc<Template>, Leas
 
 /// A place in the pool that is somebody's: room for one sandbox. Dropping it gives it back.
 #[derive(Debug)]
-pub struct Place(OwnedSemaphorePermit);
+pub struct Place {
+    _holding: Holding,
+    _permit: OwnedSemaphorePermit,
+}
 
 /// A sandbox that is somebody's.
 pub struct Lease {
     sandbox: Option<Sandbox>,
     /// Keeps the template's files.
     _template: Arc<Template>,
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
 }
 
 impl Lease {
@@ -328,8 +399,12 @@ impl Lease {
     ///
     /// # Errors
     /// When the sandbox failed.
-    pub async fn diff(&mut self) -> Result<String, ToolError> {
-        self.sandbox().diff().await.map_err(|error| ToolError(error.to_string()))
+    pub async fn diff(&mut self) -> Result<Changed, ToolError> {
+        match self.sandbox().diff().await {
+            Ok(diff) => Ok(Changed::Diff(diff)),
+            Err(error @ SandboxError::TooMuch(_)) => Ok(Changed::TooMuch(error.to_string())),
+            Err(error) => Err(ToolError(error.to_string())),
+        }
     }
 
     /// Ends the sandbox: everything in it is killed and removed.
@@ -357,9 +432,30 @@ impl Drop for Lease {
 }
 
 /// The place is free once the sandbox is gone.
-async fn end(sandbox: Option<Sandbox>, place: Option<OwnedSemaphorePermit>) {
+async fn end(sandbox: Option<Sandbox>, place: Option<Place>) {
     if let Some(sandbox) = sandbox {
         sandbox.close().await;
     }
     drop(place);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_had_a_place_for_longest_is_known_until_it_is_given_back() {
+        let holders = Holders::default();
+        let oldest = || holders.oldest().map(|(episode, _)| episode);
+        assert_eq!(oldest(), None);
+        let first = holders.take(EpisodeId(17));
+        // The same episode may have a second one: one is being ended, another opened.
+        let second = holders.take(EpisodeId(4));
+        let third = holders.take(EpisodeId(17));
+        assert_eq!(oldest(), Some(EpisodeId(17)));
+        drop(first);
+        assert_eq!(oldest(), Some(EpisodeId(4)));
+        drop((second, third));
+        assert_eq!(oldest(), None);
+    }
 }

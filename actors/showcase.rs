@@ -41,7 +41,7 @@ impl Showcase<'_> {
 
     /// An attempt came back.
     pub(crate) fn episode(&self, trajectory: &Trajectory) {
-        self.0.progress(|p| p.push_line(&line(trajectory)));
+        self.0.came_back(&line(trajectory));
     }
 
     /// How the run stands.

@@ -3,15 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError, mpsc};
+use std::time::{Duration, Instant};
 
 use crrl_cluster::WorkerThread;
 use crrl_config::{ClusterConfig, Objective};
 use crrl_learner::checkpoint::{Progress, tear_newest};
 use crrl_learner::publish::Published;
-use crrl_learner::{Checkpoints, Episode, Learner, LearnerError};
-use crrl_model::peft;
+use crrl_learner::{Checkpoints, Episode, Learner, LearnerError, Report, Stop, example};
+use crrl_model::adapter::ADAPTER_BYTES_MAX;
+use crrl_model::{FileDtype, peft};
 use crrl_rl::advantage::{Scale, advantages};
 use crrl_types::{AdapterVersion, Finish, GroupId, Step, Trajectory};
 use nix::sys::signal::{Signal, raise};
@@ -20,10 +21,66 @@ use ractor::ActorRef;
 use crate::chaos::Poison;
 use crate::engine::panic_text;
 use crate::learner::{Args, Msg, Stepped};
+use crate::leave::Farewell;
 use crate::settings;
 
 /// Jobs that may wait: the actor gives one at a time, and one to pack again.
 const JOBS_MAX: usize = 4;
+/// Steps in a row that may change no weight. A batch now and then may be spoilt; a policy that has
+/// diverged stays so, and a run must not count as complete that learnt nothing.
+const UNCHANGED_STEPS_MAX: u32 = 10;
+/// How long a thread waits for the one before it to end: for a pass, or for a checkpoint to be written.
+/// Past it the actor is started again, and waits again.
+const TURN_WAIT: Duration = Duration::from_secs(60);
+/// Time between two looks whether it has.
+const TURN_LOOK: Duration = Duration::from_millis(10);
+
+/// Why the thread ends.
+#[derive(Debug, thiserror::Error)]
+enum TrainError {
+    /// What the learner says.
+    #[error(transparent)]
+    Learner(#[from] LearnerError),
+    /// Nothing is learnt any more.
+    #[error(
+        "{steps} steps in a row changed no weight: a loss or gradient that is not finite left every \
+         update out, or no episode of a batch could be trained on (the learner's log says which). The last \
+         checkpoint holds the weights from before: resume with a lower learner.learning_rate, or start \
+         a new run from an earlier checkpoint's adapter (model.adapter)"
+    )]
+    Stuck {
+        /// How many.
+        steps: u32,
+    },
+    /// The adapter could not be sent, or not be read back.
+    #[error(
+        "an adapter of {sent} bytes as it is sent, and {kept} as a checkpoint keeps it, is more than the \
+         {most} that either may have: lower lora.rank or name fewer lora.targets; \
+         learner.adapter_dtype = \"bf16\" halves what is sent, and nothing else"
+    )]
+    TooLarge {
+        /// In the type it travels in.
+        sent: u64,
+        /// In f32.
+        kept: u64,
+        /// The limit.
+        most: u64,
+    },
+    /// The thread of the actor's life before goes on.
+    #[error("the thread that trained before has not ended in {} s", TURN_WAIT.as_secs())]
+    Taken,
+}
+
+impl TrainError {
+    /// Whether starting again would come to the same.
+    fn is_hopeless(&self) -> bool {
+        match self {
+            Self::Learner(error) => !error.may_pass(),
+            Self::Stuck { .. } | Self::TooLarge { .. } => true,
+            Self::Taken => false,
+        }
+    }
+}
 
 /// Names of what the thread does, by number.
 pub const PHASES: [&str; 6] =
@@ -72,16 +129,26 @@ pub enum Job {
 /// Starts whoever trains: it says [`Msg::Ready`], and answers every job with a message.
 pub type StartTrainer = Arc<dyn Fn(&Args, ActorRef<Msg>) -> std::io::Result<Trainer> + Send + Sync>;
 
-/// The way to whoever trains; nothing more is asked of it once this is dropped.
-pub struct Trainer(Box<dyn Fn(Job) -> bool + Send + Sync>);
+/// The way to whoever trains. Once this is dropped nothing more is asked of it, and what it is at is cut
+/// short: its actor is gone, and another may have been started.
+pub struct Trainer {
+    give: Box<dyn Fn(Job) -> bool + Send + Sync>,
+    stop: Stop,
+}
+
+impl Drop for Trainer {
+    fn drop(&mut self) {
+        self.stop.want();
+    }
+}
 
 impl Trainer {
     /// Gives jobs through `give`, which says whether the job was taken. It must not block.
     pub fn new(give: impl Fn(Job) -> bool + Send + Sync + 'static) -> Self {
-        Self(Box::new(give))
+        Self { give: Box::new(give), stop: Stop::default() }
     }
 
-    /// Starts the learner's thread; it loads the model first.
+    /// Starts the learner's thread; it waits for the one before it and loads the model first.
     ///
     /// # Errors
     /// The system gives no thread.
@@ -91,14 +158,25 @@ impl Trainer {
         let harm = Harm { poison: args.poison.clone(), torn: args.torn.clone() };
         let checkpoints =
             Checkpoints::new(args.run.checkpoints(), config.learner.checkpoints_kept as usize);
-        let given = args.board.worker().clone();
-        let thread = given.starting();
+        let (given, turn) = (args.board.worker().clone(), args.board.turn());
+        let (thread, stop) = (given.starting(), Stop::default());
+        let heard = stop.clone();
         std::thread::Builder::new().name("learner".into()).spawn(move || {
-            let work = || work(&config, &checkpoints, &inbox, &actor, &harm, &thread);
+            let work = || {
+                thread.enter(Phase::Load as usize);
+                let _turn = take_turn(&turn, &heard)?;
+                let desk = Desk { config: &config, checkpoints: &checkpoints, thread: &thread };
+                work(desk, &inbox, &actor, &harm, &heard)
+            };
             let reason = match catch_unwind(AssertUnwindSafe(work)) {
-                Ok(Ok(())) => return thread.stopped(),
+                Ok(Ok(()) | Err(TrainError::Learner(LearnerError::Stopped))) => {
+                    return thread.stopped();
+                }
                 Ok(Err(error)) => {
                     leave.say_if_full(&error);
+                    if error.is_hopeless() {
+                        leave.say(Farewell::Hopeless(error.to_string()));
+                    }
                     error.to_string()
                 }
                 Err(panic) => panic_text(&*panic),
@@ -107,39 +185,70 @@ impl Trainer {
             // An actor that is gone needs no reason.
             let _ = actor.cast(Msg::Died(reason));
         })?;
-        Ok(Self::new(move |job| {
+        let mut trainer = Self::new(move |job| {
             given.sent();
             let is_taken = jobs.try_send(job).is_ok();
             if !is_taken {
                 given.unsent();
             }
             is_taken
-        }))
+        });
+        trainer.stop = stop;
+        Ok(trainer)
     }
 
     /// Gives a job. A thread that has ended says so itself.
     pub(crate) fn give(&self, job: Job) {
-        if !(self.0)(job) {
+        if !(self.give)(job) {
             tracing::warn!("the learner's thread takes no job; it is ending");
         }
     }
 }
 
+/// Waits until the thread before has ended: two models would be in memory, and two threads would write
+/// one checkpoint.
+fn take_turn<'a>(turn: &'a Mutex<()>, stop: &Stop) -> Result<MutexGuard<'a, ()>, TrainError> {
+    let deadline = Instant::now() + TURN_WAIT;
+    loop {
+        match turn.try_lock() {
+            Ok(taken) => return Ok(taken),
+            // One that panicked has ended as well.
+            Err(TryLockError::Poisoned(left)) => return Ok(left.into_inner()),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        stop.check()?;
+        if Instant::now() >= deadline {
+            return Err(TrainError::Taken);
+        }
+        std::thread::sleep(TURN_LOOK);
+    }
+}
+
+/// What the thread works with.
+#[derive(Clone, Copy)]
+struct Desk<'a> {
+    config: &'a ClusterConfig,
+    checkpoints: &'a Checkpoints,
+    thread: &'a WorkerThread,
+}
+
 fn work(
-    config: &ClusterConfig,
-    checkpoints: &Checkpoints,
+    desk: Desk<'_>,
     jobs: &mpsc::Receiver<Job>,
     actor: &ActorRef<Msg>,
     harm: &Harm,
-    thread: &WorkerThread,
-) -> Result<(), LearnerError> {
-    thread.enter(Phase::Load as usize);
+    stop: &Stop,
+) -> Result<(), TrainError> {
+    let Desk { config, checkpoints, thread } = desk;
     let mut learner =
         Learner::load(&config.model.path, &config.model.device, settings::learner(config))?;
     let watching = thread.clone();
     learner.tell_phases(move |part| watching.enter(Phase::from(part) as usize));
-    let mut progress = resume(config, checkpoints, &mut learner)?;
+    learner.heed(stop.clone());
     let dtype = settings::adapter_dtype(config);
+    fits(learner.adapter_bytes(dtype), learner.adapter_bytes(FileDtype::F32))?;
+    let mut progress = resume(config, checkpoints, &mut learner)?;
+    let mut unchanged = Unchanged::default();
     let adapter = match progress.version {
         AdapterVersion(0) => None,
         version => Some(Box::new(learner.publish(version, dtype)?)),
@@ -155,17 +264,22 @@ fn work(
             Job::Train { step, version, trajectories } => {
                 let _at_it = thread.work(Phase::Score as usize);
                 progress.version = version;
-                if harm.poison.take() {
+                let (before, is_spoilt) = (learner.updates(), harm.poison.take());
+                if is_spoilt {
                     learner.spoil_next_update();
                 }
                 let ahead = |adapter: &Published| {
                     // An actor that is gone is noticed at the end of the step.
                     let _ = actor.cast(Msg::Packed(Box::new(adapter.clone())));
                 };
-                let kept = (config, checkpoints, thread);
-                let stepped = train(kept, &mut learner, &mut progress, step, &trajectories, ahead)?;
+                let batch = (step, trajectories.as_slice());
+                let stepped = train(desk, stop, &mut learner, &mut progress, batch, ahead)?;
                 if harm.torn.take() {
                     tear(checkpoints);
+                }
+                // What is spoilt on purpose says nothing of the policy.
+                if !is_spoilt {
+                    unchanged.after(learner.updates() > before)?;
                 }
                 Msg::Stepped(Box::new(stepped))
             }
@@ -183,6 +297,35 @@ fn work(
         }
     }
     Ok(())
+}
+
+/// Refuses an adapter that could not be sent, or whose checkpoint could not be read back: a run would find
+/// out at its first step, and offer it for ever.
+fn fits(sent: u64, kept: u64) -> Result<(), TrainError> {
+    let (sent_max, kept_max) =
+        (crrl_transport::Options::default().blob_bytes_max, ADAPTER_BYTES_MAX as u64);
+    if sent <= sent_max && kept <= kept_max {
+        return Ok(());
+    }
+    Err(TrainError::TooLarge { sent, kept, most: sent_max.min(kept_max) })
+}
+
+/// Steps in a row that changed no weight.
+#[derive(Debug, Default)]
+struct Unchanged(u32);
+
+impl Unchanged {
+    /// A step was made.
+    fn after(&mut self, has_changed: bool) -> Result<(), TrainError> {
+        if has_changed {
+            self.0 = 0;
+            return Ok(());
+        }
+        self.0 += 1;
+        let (steps, most) = (self.0, UNCHANGED_STEPS_MAX);
+        tracing::warn!("step {steps} in a row that changed no weight; after {most} the run ends");
+        if steps < most { Ok(()) } else { Err(TrainError::Stuck { steps }) }
+    }
 }
 
 /// What is to go wrong on purpose.
@@ -226,29 +369,36 @@ fn resume(
     Ok(Progress { version: AdapterVersion(1), ..Progress::default() })
 }
 
-/// One step. `ahead` gets its adapter before the checkpoint is written.
+/// One step. `ahead` gets its adapter before the checkpoint is written. What of the batch cannot be trained
+/// on is left out: the coordinator drops whatever is not consumed.
 fn train(
-    (config, checkpoints, thread): (&ClusterConfig, &Checkpoints, &WorkerThread),
+    Desk { config, checkpoints, thread }: Desk<'_>,
+    stop: &Stop,
     learner: &mut Learner,
     progress: &mut Progress,
-    step: Step,
-    trajectories: &[Trajectory],
+    (step, batch): (Step, &[Trajectory]),
     ahead: impl FnOnce(&Published),
 ) -> Result<Stepped, LearnerError> {
     let began = Instant::now();
-    let episodes = episodes(config, trajectories, progress.version);
-    let report = learner.reinforce(&episodes)?;
+    let (batch, left_out) = example::fit(batch, learner.model().vocab_size);
+    for (episode, problem) in &left_out {
+        tracing::warn!(%step, %episode, problem, "left out of its batch: it cannot be trained on");
+    }
+    let episodes = episodes(config, &batch, progress.version);
+    let report =
+        if episodes.is_empty() { Report::default() } else { learner.reinforce(&episodes)? };
     let mut metrics = report.named();
     metrics.push(("tokens_per_s".into(), report.tokens_per_s()));
     progress.step = step.0;
     progress.version = progress.version.next();
-    let consumed: Vec<_> = trajectories.iter().map(|trajectory| trajectory.episode).collect();
+    let consumed: Vec<_> = batch.iter().map(|trajectory| trajectory.episode).collect();
     progress.consumed.clone_from(&consumed);
     thread.enter(Phase::Pack as usize);
     // Packed first: values that are not finite must not be in the newest checkpoint either, or the
     // run could never be resumed.
     let adapter = learner.publish(progress.version, settings::adapter_dtype(config))?;
     ahead(&adapter);
+    stop.check()?;
     thread.enter(Phase::Checkpoint as usize);
     checkpoints.save(learner, progress)?;
     metrics::histogram!(crrl_telemetry::names::STEP_TIME).record(began.elapsed());
@@ -259,7 +409,7 @@ fn train(
 /// none and is compared with nobody.
 fn episodes(
     config: &ClusterConfig,
-    trajectories: &[Trajectory],
+    trajectories: &[&Trajectory],
     version: AdapterVersion,
 ) -> Vec<Episode> {
     let scale = match config.learner.objective {
@@ -285,6 +435,8 @@ fn episodes(
 
 #[cfg(test)]
 mod tests {
+    use crrl_cluster::Worker;
+    use crrl_model::{Architecture, ModelConfig, RopeScaling};
     use crrl_types::{EpisodeId, Reward};
 
     use super::*;
@@ -317,6 +469,7 @@ mod tests {
             trajectory(4, 8, 5.0, Finish::Done),
             trajectory(5, 7, 9.0, Finish::Failed),
         ];
+        let batch: Vec<&Trajectory> = batch.iter().collect();
         let mut config = ClusterConfig::default();
         config.learner.objective = Objective::DrGrpo;
         let mut advantages: Vec<(u64, f64)> = episodes(&config, &batch, AdapterVersion(0))
@@ -325,5 +478,132 @@ mod tests {
             .collect();
         advantages.sort_by_key(|(id, _)| *id);
         assert_eq!(advantages, [(1, 0.5), (2, 0.0), (3, -0.5), (4, 0.0), (5, 0.0)]);
+    }
+
+    /// A step of a tiny model on `batch`; `ahead` is called before its checkpoint is written.
+    fn step(
+        folder: &tempfile::TempDir,
+        stop: &Stop,
+        batch: &[Trajectory],
+        ahead: impl FnOnce(),
+    ) -> (Result<Stepped, LearnerError>, u64) {
+        let model = ModelConfig {
+            architecture: Architecture::Llama,
+            vocab_size: 8,
+            hidden_size: 16,
+            intermediate_size: 32,
+            layers: 1,
+            heads: 2,
+            kv_heads: 2,
+            head_dim: 8,
+            max_positions: 64,
+            norm_eps: 1e-5,
+            rope_theta: 10_000.0,
+            rope_scaling: RopeScaling::None,
+            tied: true,
+            qkv_bias: false,
+            o_bias: false,
+            mlp_bias: false,
+            bos: None,
+            eos: vec![0],
+        };
+        let mut config = ClusterConfig::default();
+        config.lora.rank = 2;
+        let mut learner = Learner::random(&model, settings::learner(&config)).expect("a model");
+        let thread = Worker::new("trainer", "TrainerThread", "learner", &PHASES).starting();
+        let checkpoints = Checkpoints::new(folder.path(), 3);
+        let desk = Desk { config: &config, checkpoints: &checkpoints, thread: &thread };
+        let mut progress = Progress::default();
+        let batch = (Step(1), batch);
+        let stepped = train(desk, stop, &mut learner, &mut progress, batch, |_| ahead());
+        (stepped, learner.updates())
+    }
+
+    #[test]
+    fn what_cannot_be_trained_on_is_left_out_and_the_rest_of_its_batch_is_not() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let foreign = |episode| Trajectory {
+            tokens: vec![1, 8],
+            ..trajectory(episode, 7, 1.0, Finish::Done)
+        };
+        let greedy = Trajectory { temperature: 0.0, ..trajectory(4, 7, 1.0, Finish::Done) };
+        let batch = [
+            trajectory(1, 7, 1.0, Finish::Done),
+            foreign(2),
+            trajectory(3, 7, 0.0, Finish::Done),
+            greedy.clone(),
+        ];
+        let consumed = |batch: &[Trajectory]| {
+            let (stepped, updates) = step(&folder, &Stop::default(), batch, || ());
+            let stepped = stepped.expect("a step");
+            assert!(stepped.metrics.iter().any(|(name, _)| name == "loss"), "{stepped:?}");
+            let consumed: Vec<u64> = stepped.consumed.into_iter().map(|id| id.0).collect();
+            (consumed, updates)
+        };
+        assert_eq!(consumed(&batch), (vec![1, 3], 1));
+        assert_eq!(consumed(&[foreign(2), greedy]), (Vec::new(), 0), "nothing is left");
+    }
+
+    #[test]
+    fn a_step_whose_actor_is_gone_writes_no_checkpoint() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let batch = [1, 2].map(|id| trajectory(id, 7, id as f64, Finish::Done));
+        let stop = Stop::default();
+        let (stepped, _) = step(&folder, &stop, &batch, || stop.want());
+        assert!(matches!(stepped, Err(LearnerError::Stopped)), "{stepped:?}");
+        assert!(!Checkpoints::new(folder.path(), 3).holds_any());
+        let stop = Stop::default();
+        let mut trainer = Trainer::new(|_| false);
+        trainer.stop = stop.clone();
+        stop.check().expect("nobody wants it to stop");
+        drop(trainer);
+        stop.check().expect_err("its actor is gone");
+    }
+
+    #[test]
+    fn a_thread_waits_for_the_one_before_it_unless_it_is_told_to_stop() {
+        let (turn, stop) = (Mutex::new(()), Stop::default());
+        let held = take_turn(&turn, &stop).expect("nobody has it");
+        std::thread::scope(|threads| {
+            let waits = threads.spawn(|| take_turn(&turn, &Stop::default()).map(drop));
+            let gives_up = threads.spawn(|| take_turn(&turn, &stop).map(drop));
+            stop.want();
+            let ended = gives_up.join().expect("no panic");
+            assert!(matches!(ended, Err(TrainError::Learner(LearnerError::Stopped))), "{ended:?}");
+            assert!(!waits.is_finished(), "two at once");
+            drop(held);
+            waits.join().expect("no panic").expect("nobody has it");
+        });
+    }
+
+    #[test]
+    fn a_policy_that_changes_no_more_ends_the_run_and_a_spoilt_batch_does_not() {
+        let mut unchanged = Unchanged::default();
+        for _ in 0..2 {
+            for _ in 1..UNCHANGED_STEPS_MAX {
+                unchanged.after(false).expect("not yet");
+            }
+            unchanged.after(true).expect("it learns");
+        }
+        for _ in 1..UNCHANGED_STEPS_MAX {
+            unchanged.after(false).expect("not yet");
+        }
+        let error = unchanged.after(false).expect_err("it learns nothing any more");
+        assert!(error.is_hopeless() && error.to_string().contains("10 steps in a row"), "{error}");
+    }
+
+    #[test]
+    fn an_adapter_that_could_not_be_sent_or_read_back_is_refused_with_what_to_set() {
+        let most = 1 << 30;
+        fits(most, most).expect("as large as may be");
+        for (sent, kept) in [(most + 1, most + 1), (most / 2 + 1, most + 2)] {
+            let error = fits(sent, kept).expect_err("too large");
+            assert!(error.is_hopeless());
+            let text = error.to_string();
+            assert!(text.contains(&format!("{sent} bytes")), "{text}");
+            for part in ["1073741824", "lora.rank", "learner.adapter_dtype"] {
+                assert!(text.contains(part), "{part}: {text}");
+            }
+        }
     }
 }

@@ -3,11 +3,15 @@
 #
 # RUN RUN are folders of runs that are over. Without them two short quickstarts are made in a temporary
 # folder (some ten minutes on two cores), and the first is also photographed while it is under way.
-# Needs python3 and chromium; CRRL says which program to use.
+# Needs python3 and chromium. From the environment: CRRL (a built binary; built here otherwise).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-crrl=${CRRL:-${CARGO_TARGET_DIR:-target}/release/crrl}
+if [ -z "${CRRL:-}" ]; then
+    cargo build --quiet --release
+    CRRL=${CARGO_TARGET_DIR:-target}/release/crrl
+fi
+crrl=$CRRL
 images=${IMAGES:-docs/images}
 shots=crates/dashboard/tests/browser/shots.py
 work=$(mktemp -d)

@@ -2,11 +2,15 @@
 # Makes the pictures of docs/INSPECTOR.md and of the README: scripts/inspector_shots.sh
 #
 # The small policy is trained for a few minutes in a temporary folder and looked at meanwhile. Needs tmux
-# and python3; CRRL says which program to use.
+# and python3. From the environment: CRRL (a built binary; built here otherwise).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-crrl=$(realpath "${CRRL:-${CARGO_TARGET_DIR:-target}/release/crrl}")
+if [ -z "${CRRL:-}" ]; then
+    cargo build --quiet --release
+    CRRL=${CARGO_TARGET_DIR:-target}/release/crrl
+fi
+crrl=$(realpath "$CRRL")
 images=${IMAGES:-docs/images}
 columns=120 lines=34
 work=$(mktemp -d)

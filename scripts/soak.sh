@@ -5,7 +5,8 @@
 # not found to stay below its level after them (I9), the audit is clean and nothing is left over.
 # usage: soak.sh [MINUTES] [SEED]       30 minutes, seed 0
 # From the environment: CRRL (a built binary; built here otherwise), OUT (a folder for the run; a temporary
-# one, kept if something went wrong), SCENARIOS (those drawn from; every one).
+# one, kept if something went wrong), SCENARIOS (those drawn from; every one but those of a parameter server
+# that is a node of its own).
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 minutes=${1:-30} seed=${2:-0}
@@ -40,7 +41,7 @@ done
 python3 "$root/scripts/soak.py" sample "$out/run" >"$out/samples.csv" &
 sampler=$!
 
-mapfile -t drawn < <(python3 "$root/scripts/soak.py" draw "$seed" "${SCENARIOS:-$("$CRRL" chaos list | awk '{print $1}' | xargs)}")
+mapfile -t drawn < <(python3 "$root/scripts/soak.py" draw "$seed" "${SCENARIOS:-$("$CRRL" chaos list | awk '$1 !~ /-parameter-server$/ {print $1}' | xargs)}")
 end=$((SECONDS + minutes * 60)) round=0 code=0
 while [ $SECONDS -lt $end ]; do
     some=("${drawn[@]:$((round * batch % (${#drawn[@]} - batch))):$batch}")

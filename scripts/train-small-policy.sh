@@ -25,7 +25,7 @@ fi
 cargo build --release -p crrl
 # Checkpoints stay outside the folder that is shipped.
 work=$(dirname "$out")/.$(basename "$out").training
-target/release/crrl sft --from-scratch --out "$work" \
+"${CARGO_TARGET_DIR:-target}/release/crrl" sft --from-scratch --out "$work" \
     --tokens 7000000 --batch-tokens 2048 --micro-batch-tokens 8192 --learning-rate 2e-3 \
     --drills 8000 --prompt-loss 0.2 \
     --dim 128 --layers 4 --heads 4 --vocab 1024 --context 512 \

@@ -14,6 +14,7 @@ mod interrupt;
 mod ledger;
 mod meter;
 mod recipe;
+mod requirements;
 mod run;
 
 use std::process::ExitCode;
@@ -57,7 +58,7 @@ enum Command {
     Audit(commands::audit::Args),
     /// What a run came to, as one HTML file; of several runs, side by side.
     Report(commands::report::Args),
-    /// A run's curves as TensorBoard event files, JSON lines or CSV.
+    /// A run's curves as TensorBoard event files, JSON lines or CSV, and its traces for OpenTelemetry.
     Export(commands::export::Args),
     /// Score a patch against the gold patch.
     Reward(commands::reward::Args),

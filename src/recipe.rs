@@ -6,15 +6,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
+use crrl_actors::settings;
 use crrl_config::{
     AgentSection, ClusterConfig, LearnerSection, LoraSection, ModelSection, Objective,
-    RolloutSection, RunSection, Schedule, TasksSection,
+    RolloutSection, RunSection, SandboxSection, Schedule, TasksSection,
 };
 use crrl_rl::reward::RewardOptions;
+use crrl_sandbox::{LocalBackend, Unavailable};
 use crrl_tasks::TaskSet;
 use crrl_types::{Split, Task};
 
-use crate::commands::failure::Coded;
+use crate::commands::failure::{Coded, say};
 
 /// Optimizer steps.
 pub(crate) const STEPS: u64 = 30;
@@ -47,6 +49,23 @@ pub(crate) fn preflight() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Opens a sandbox and closes it: where none can be had, that is better said now than by every node once
+/// tasks are made.
+pub(crate) fn probe_sandbox(section: &SandboxSection) -> anyhow::Result<()> {
+    match LocalBackend::new(settings::sandbox(section)) {
+        Ok(backend) => {
+            if !backend.isolated() {
+                say("NO ISOLATION: what the policy types runs as you, on your files and network");
+            }
+            Ok(())
+        }
+        Err(error @ Unavailable::Layer { .. }) => Err(Coded::preflight(format!(
+            "{error}\n  what a sandbox needs is in docs/SANDBOX.md; --run-without-isolation goes on without"
+        ))),
+        Err(error) => Err(Coded::preflight(error.to_string())),
+    }
+}
+
 /// The shipped policy: `CRRL_SMALL_POLICY`, or models/small here, or in the source tree this
 /// binary was built from.
 pub(crate) fn find_model() -> anyhow::Result<PathBuf> {
@@ -62,7 +81,7 @@ pub(crate) fn find_model() -> anyhow::Result<PathBuf> {
     }
     Err(Coded::preflight(
         "there is no policy in models/small: scripts/train-small-policy.sh makes one from nothing \
-         (half an hour on two cores), and CRRL_SMALL_POLICY names one that lies elsewhere",
+         (about twenty minutes on two cores), and CRRL_SMALL_POLICY names one that lies elsewhere",
     ))
 }
 

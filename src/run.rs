@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use crrl_cluster::changes::{Difference, differences, named};
 use crrl_cluster::host::{self, Alone};
 use crrl_cluster::remote::About;
 use crrl_cluster::{OperatorClient, RunDir, Snapshot};
@@ -75,6 +76,7 @@ fn phases(config: &ClusterConfig, greedy_tasks: u32) -> Vec<Phase> {
             label: label.to_owned(),
             tasks: absolute(&tasks),
             tasks_max: if greedy { greedy_tasks } else { 0 },
+            // The folder of a run that an earlier build began may say 0 for 1.
             samples: if greedy { 1 } else { config.tasks.held_out_samples.max(1) },
             sampling: Sampling { temperature, ..sampling.clone() },
         }))
@@ -105,6 +107,59 @@ fn phases(config: &ClusterConfig, greedy_tasks: u32) -> Vec<Phase> {
     .collect()
 }
 
+/// Tasks that a plan also evaluates greedily, as `plan_of` was told; 0 if it does not.
+pub(crate) fn greedy_tasks(plan: &Plan) -> u32 {
+    let greedy = plan.phases.iter().find_map(|phase| match phase {
+        Phase::Evaluate(evaluate) if evaluate.label == GREEDY[0] => Some(evaluate.tasks_max),
+        _ => None,
+    });
+    greedy.unwrap_or(0)
+}
+
+/// The plan that a run goes on with: the one it has, as long as the configuration asks for the same as when
+/// the run was started; else the one it asks for now. `before` is the configuration of the run's folder.
+pub(crate) fn plan_again(held: &Plan, before: Option<&ClusterConfig>, now: &ClusterConfig) -> Plan {
+    let greedy = greedy_tasks(held);
+    let wanted = plan_of(now, greedy);
+    match before {
+        Some(before) if plan_of(before, greedy) == wanted => held.clone(),
+        _ => wanted,
+    }
+}
+
+/// Options that two configurations do not agree on and that a plan is made from.
+fn planned_otherwise(before: &ClusterConfig, now: &ClusterConfig) -> Vec<Difference> {
+    let plan = plan_of(before, 0);
+    let is_planned = |difference: &Difference| {
+        difference.applied(before).is_some_and(|config| plan_of(&config, 0) != plan)
+    };
+    differences(before, now).into_iter().filter(is_planned).collect()
+}
+
+/// What the run of a folder has found so far; `None` before the first phase ended.
+pub(crate) fn results_of(dir: &Path) -> anyhow::Result<Option<Results>> {
+    let path = dir.join(RESULTS_FILE);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => serde_json::from_str(&text)
+            .map(Some)
+            .with_context(|| format!("{} is damaged", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// Spells every path of this machine out: the same must mean the same file in every process, whatever
+/// folder it is started in.
+pub(crate) fn spell_out(config: &mut ClusterConfig) {
+    let ClusterConfig { run, model, tasks, .. } = config;
+    for path in [&mut run.dir, &mut model.path, &mut tasks.train] {
+        *path = absolute(path);
+    }
+    for path in [&mut model.adapter, &mut tasks.held_out] {
+        *path = path.as_deref().map(absolute);
+    }
+}
+
 /// The path from the root, so that it means the same in every process.
 pub(crate) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
@@ -116,9 +171,9 @@ impl Run {
         host::alone(&RunDir::new(&self.dir)).map_err(host_error)
     }
 
-    /// Writes configuration and plan into the run's folder. With `resume`, the folder must hold
-    /// the same plan; without, it must hold none. `_alone` keeps others from doing so meanwhile.
-    pub(crate) fn prepare(&self, resume: bool, _alone: &Alone) -> anyhow::Result<()> {
+    /// Whether the run's folder may be written into. With `resume` it must hold the same plan, or one of
+    /// which nothing was begun; without, it must hold none.
+    pub(crate) fn fits(&self, resume: bool) -> anyhow::Result<()> {
         let plan_path = self.dir.join(PLAN_FILE);
         let held = std::fs::read_to_string(&plan_path).ok();
         match (held, resume) {
@@ -138,16 +193,48 @@ impl Run {
             (Some(text), true) => {
                 let held = Plan::parse(&text)
                     .with_context(|| format!("{} cannot be resumed", plan_path.display()))?;
-                if held != self.plan {
-                    return Err(Coded::usage(format!(
-                        "the configuration no longer says what {} was started with; put it back, \
-                         or start another run with --set run.dir=OTHER",
-                        self.dir.display()
-                    )));
+                if held != self.plan && self.has_begun() {
+                    return Err(self.was_planned_otherwise(&held));
                 }
             }
             (None, false) => {}
         }
+        Ok(())
+    }
+
+    /// Whether a coordinator has begun with it.
+    fn has_begun(&self) -> bool {
+        let folder = RunDir::new(&self.dir);
+        folder.events().exists() || folder.store().exists()
+    }
+
+    /// Tells which options the run was started with otherwise.
+    fn was_planned_otherwise(&self, held: &Plan) -> anyhow::Error {
+        let before = RunDir::new(&self.dir).config().map(|mut before| {
+            spell_out(&mut before);
+            before
+        });
+        let options = before.map(|before| planned_otherwise(&before, &self.config));
+        let mut what = named(&options.unwrap_or_default());
+        let (then, now) = (greedy_tasks(held), greedy_tasks(&self.plan));
+        if what.is_empty() && then != now {
+            what = format!("--greedy is {then} in the run and {now} now");
+        }
+        if !what.is_empty() {
+            what = format!(" ({what})");
+        }
+        Coded::usage(format!(
+            "the configuration no longer says what {} was started with{what}; put it back, or start \
+             another run with --set run.dir=OTHER",
+            self.dir.display()
+        ))
+    }
+
+    /// Writes configuration and plan into the run's folder, if [`Run::fits`] has nothing against it.
+    /// `_alone` keeps others from doing so meanwhile.
+    pub(crate) fn prepare(&self, resume: bool, _alone: &Alone) -> anyhow::Result<()> {
+        self.fits(resume)?;
+        let plan_path = self.dir.join(PLAN_FILE);
         let text = toml::to_string(&self.config).context("the configuration cannot be written")?;
         crrl_cluster::run_dir::write_atomic(&self.dir.join("cluster.toml"), text.as_bytes())?;
         crrl_cluster::run_dir::write_atomic(&plan_path, self.plan.to_json().as_bytes())?;
@@ -270,14 +357,7 @@ impl Run {
 
     /// What the run has found so far; `None` before the first phase ended.
     pub(crate) fn results(&self) -> anyhow::Result<Option<Results>> {
-        let path = self.dir.join(RESULTS_FILE);
-        match std::fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text)
-                .map(Some)
-                .with_context(|| format!("{} is damaged", path.display())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-        }
+        results_of(&self.dir)
     }
 }
 
@@ -293,18 +373,24 @@ fn environment(config: &ClusterConfig) -> Environment {
     Environment::here(at_ms, env!("CARGO_PKG_VERSION"), program, gpu)
 }
 
+/// What became of a node that is not started again.
+pub(crate) fn given_up(restarts: u32) -> String {
+    match restarts {
+        0 => "cannot go on".to_owned(),
+        1 => "was given up after 1 restart".to_owned(),
+        restarts => format!("was given up after {restarts} restarts"),
+    }
+}
+
 /// What a person should know about a cluster that does not answer; an error where it is over.
 fn notice(run_dir: &RunDir, host_runs: bool, heard: Instant) -> anyhow::Result<String> {
     // A full disk may leave the file torn; then nothing is known.
     let nodes = host::state(run_dir).map(|state| state.nodes).unwrap_or_default();
     if let Some(node) = nodes.iter().find(|node| node.given_up) {
-        let how = match node.restarts {
-            0 => "cannot go on".to_owned(),
-            restarts => format!("was given up after {restarts} restarts"),
-        };
         anyhow::bail!(
-            "node {} {how}: {}\n  its log: {}",
+            "node {} {}: {}\n  its log: {}",
             node.name,
+            given_up(node.restarts),
             node.last_exit.as_deref().unwrap_or("no reason known"),
             run_dir.log(node.name.as_str()).display()
         );
@@ -432,6 +518,70 @@ mod tests {
         let Plan { seed, limits, .. } = plan_of(&config, 0);
         let said = (seed, limits.lease_ms, limits.on_loss, limits.kills_max);
         assert_eq!(said, (7, 30_500, crrl_types::OnLoss::Restart, 9));
+    }
+
+    #[test]
+    fn a_run_goes_on_with_its_plan_as_long_as_the_configuration_asks_for_it() {
+        let mut before = ClusterConfig::default();
+        before.tasks.held_out = Some("/held-out.jsonl".into());
+        // With what only a command line says, as `train --greedy` and the quickstart do.
+        let held = plan_of(&before, 5);
+        let mut now = before.clone();
+        now.learner.learning_rate = 0.5;
+        assert_eq!(plan_again(&held, Some(&before), &now), held);
+        // A plan that somebody wrote stays as well.
+        let mut own = held.clone();
+        own.limits.attempts_max = 9;
+        assert_eq!(plan_again(&own, Some(&before), &now), own);
+        now.run.steps += 1;
+        now.rollout.temperature = 0.5;
+        let again = plan_again(&own, Some(&before), &now);
+        assert_eq!(again, plan_of(&now, 5));
+        let keys: Vec<String> =
+            planned_otherwise(&before, &now).into_iter().map(|option| option.key).collect();
+        assert_eq!(keys, ["run.steps", "rollout.temperature"], "learner.* is not planned");
+    }
+
+    /// A run with this configuration in a folder that holds `held` as its plan.
+    fn of(folder: &Path, before: &ClusterConfig, held: &Plan, config: ClusterConfig) -> Run {
+        let write = |name: &str, text: String| {
+            std::fs::write(folder.join(name), text).expect("writable");
+        };
+        write(PLAN_FILE, held.to_json());
+        write("cluster.toml", toml::to_string(before).expect("plain data"));
+        let plan = plan_again(held, Some(before), &config);
+        let (title, resume) = (String::new(), String::new());
+        Run { title, dir: folder.to_owned(), config, plan, resume }
+    }
+
+    #[test]
+    fn what_a_run_was_started_with_is_named_once_it_has_begun() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut before = ClusterConfig::default();
+        before.tasks.train = "/tasks.jsonl".into();
+        spell_out(&mut before);
+        let held = plan_of(&before, 0);
+        let mut now = before.clone();
+        now.run.steps = 7;
+        let run = of(folder.path(), &before, &held, now);
+        // Nothing of it was begun: it simply takes the new plan.
+        run.fits(true).expect("nothing is lost");
+        std::fs::write(RunDir::new(folder.path()).events(), "").expect("writable");
+        let refused = run.fits(true).expect_err("it has begun").to_string();
+        let steps = format!("(run.steps is {} in the run and 7 now)", before.run.steps);
+        assert!(refused.contains(&steps) && refused.contains("put it back"), "{refused}");
+        let same = Run { config: before.clone(), plan: held.clone(), ..run };
+        same.fits(true).expect("it says the same");
+        assert!(same.fits(false).is_err(), "the folder holds a run");
+        let greedy = Run { plan: plan_of(&held_out(&before), 3), ..same };
+        let refused = greedy.fits(true).expect_err("another plan").to_string();
+        assert!(refused.contains("--greedy is 0 in the run and 3 now"), "{refused}");
+    }
+
+    fn held_out(config: &ClusterConfig) -> ClusterConfig {
+        let mut config = config.clone();
+        config.tasks.held_out = Some("/held-out.jsonl".into());
+        config
     }
 
     #[test]

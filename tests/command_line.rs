@@ -50,8 +50,12 @@ fn a_missing_configuration_says_how_to_get_one() {
     assert!(crrl(dir.path(), &["config", "init"]).status.success());
     let shown = crrl(dir.path(), &["config", "show", "--set", "run.steps=7"]);
     assert!(text(&shown.stdout).contains("steps = 7"), "{}", text(&shown.stdout));
+    let again = crrl(dir.path(), &["config", "init"]);
+    assert!(again.status.success(), "it is as it would be written: {}", text(&again.stderr));
+    assert!(text(&again.stderr).contains("already there"), "{}", text(&again.stderr));
+    std::fs::write(dir.path().join("cluster.toml"), "[run]\nsteps = 3\n").expect("writes");
     let (code, said) = refused(dir.path(), &["config", "init"]);
-    assert_eq!(code, 2, "an existing file is never overwritten: {said}");
+    assert_eq!(code, 2, "what somebody wrote is never overwritten: {said}");
 }
 
 #[test]
@@ -61,6 +65,9 @@ fn training_without_tasks_or_model_names_what_is_missing() {
     let (code, said) = refused(dir.path(), &["train"]);
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("tasks.train"), "{said}");
+    let (code, said) = refused(dir.path(), &["train", "--set", "tasks.train=t.jsonl"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("model.path names no model"), "{said}");
     let set = ["train", "--set", "tasks.train=t.jsonl", "--set", "model.path=nowhere"];
     let (_, said) = refused(dir.path(), &set);
     assert!(said.contains("nowhere"), "{said}");
@@ -85,6 +92,28 @@ fn a_build_without_cuda_says_how_to_get_one() {
     let (code, said) = refused(dir.path(), &["model", "check", ".", "--device", "cuda"]);
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("--features cuda"), "{said}");
+}
+
+#[test]
+fn the_help_lists_every_kind_of_bug() {
+    let help = crrl(Path::new("."), &["tasks", "mutate", "--help"]);
+    let help = text(&help.stdout);
+    let listed: Vec<&str> = help.split([' ', ',', '.', '\n']).collect();
+    for kind in crrl_tasks::operators::ALL.map(crrl_tasks::mutate::kind_name) {
+        assert!(listed.contains(&kind.as_str()), "{kind}: {help}");
+    }
+}
+
+#[test]
+fn a_flag_that_does_nothing_with_a_task_file_is_refused() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(dir.path().join("tasks.jsonl"), "").expect("writes");
+    for flag in [["--kinds", "flag"], ["--lines-max", "9"], ["--careless", "0.1"]] {
+        let sft = ["sft", "tasks.jsonl", "--out", "out", "--from-scratch", flag[0], flag[1]];
+        let (code, said) = refused(dir.path(), &sft);
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains(flag[0]) && said.contains("task file"), "{said}");
+    }
 }
 
 #[test]

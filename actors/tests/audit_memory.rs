@@ -1,5 +1,5 @@
 //! An audit of a long run does not hold the run: its memory follows the number of episodes, not what
-//! they generated. Alone in its file: the peak is the process's.
+//! they generated. Alone in its file: the peak is the process's, and the run is made by another.
 
 #[allow(dead_code, reason = "the benchmark uses the rest")]
 #[path = "../../benches/scale/made_run.rs"]
@@ -8,8 +8,14 @@ mod made_run;
 #[path = "../../benches/scale/made_work.rs"]
 mod made_work;
 
-use crrl_actors::evidence;
+use std::path::Path;
+use std::process::Command;
 
+use crrl_actors::evidence;
+use crrl_cluster::RunDir;
+
+/// Names the folder in which the process that makes the run makes it.
+const CHILD: &str = "CRRL_AUDIT_TEST_CHILD";
 const EPISODES: u64 = 20_000;
 const TOKENS: usize = 400;
 /// Marks and log-probabilities alone, held at once, would be 40 MB.
@@ -21,10 +27,23 @@ fn peak_kib() -> u64 {
     line.trim().trim_end_matches("kB").trim().parse().expect("a number")
 }
 
+/// Not a test of its own: what the process that makes the run does.
+#[test]
+fn child_makes_the_run() {
+    let Ok(folder) = std::env::var(CHILD) else { return };
+    made_run::make(Path::new(&folder), EPISODES, TOKENS).expect("there is room");
+}
+
 #[test]
 fn an_audit_of_a_long_run_does_not_hold_the_run() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let run = made_run::make(folder.path(), EPISODES, TOKENS).expect("there is room");
+    let made = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "child_makes_the_run", "--nocapture"])
+        .env(CHILD, folder.path())
+        .status()
+        .expect("this test runs");
+    assert!(made.success(), "{made}");
+    let run = RunDir::new(folder.path());
     let before = peak_kib();
     let verdict = evidence::judge(&run).expect("a run");
     let grew = peak_kib() - before;

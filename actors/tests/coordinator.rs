@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use crrl_actors::coordinator::{Args, Coordinator, Msg};
 use crrl_actors::leave::{Farewell, Leave};
+use crrl_cluster::run_dir::write_atomic;
 use crrl_cluster::{Inbound, MeshEvent, Receipt, RunDir, StatusBoard};
 use crrl_control::plan::{Evaluate, PLAN_FILE, Phase, Plan, StalePolicy, Train};
 use crrl_control::results::{RESULTS_FILE, Results};
 use crrl_control::wire::{BatchRequest, NodeRole, Serving, Wire};
 use crrl_store::{Copies, Options, Reader, Stop, StoreError, Writer};
 use crrl_types::{
-    AdapterVersion, Digest, EpisodeId, Finish, NodeName, Reward, Sampling, Step, TokenSpan,
+    AdapterVersion, Digest, EpisodeId, Finish, NodeName, Reward, Sampling, Step, Task, TokenSpan,
     Trajectory,
 };
 use ractor::{Actor, ActorRef};
@@ -47,6 +48,7 @@ impl Stage {
             }),
             telemetry: Default::default(),
             store: Options::default(),
+            own: BTreeSet::new(),
             leave: self.leave.clone(),
         }
     }
@@ -78,7 +80,7 @@ fn trajectory(
     Trajectory {
         episode,
         group: assignment.group,
-        task: "t".into(),
+        task: serde_json::from_str::<Task>(&assignment.task_json).expect("a task").instance_id,
         node: "rollout-0".into(),
         tokens: vec![1, 2, 3],
         generated: vec![false, true, true],
@@ -181,7 +183,9 @@ async fn a_plan_is_carried_out_through_a_restart() {
         say(actor, "learner", NodeRole::Learner, Wire::BatchWanted(request));
     };
     ask(&actor, 1, 0);
-    std::fs::write(folder.path().join(PLAN_FILE), plan().to_json()).expect("writable");
+    // Whole: it is looked for at this moment.
+    let plan = plan().to_json();
+    write_atomic(&folder.path().join(PLAN_FILE), plan.as_bytes()).expect("writable");
 
     let (mut version, mut steps) = (0, 0);
     let mut restarted = false;

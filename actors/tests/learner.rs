@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crrl_actors::chaos::Poison;
 use crrl_actors::learner::{Args, LearnerActor, LearnerBoard, Msg};
-use crrl_actors::leave::Leave;
+use crrl_actors::leave::{Farewell, Leave};
 use crrl_actors::trainer::Trainer;
 use crrl_cluster::{Inbound, Receipt, Row, RunDir};
 use crrl_config::{AdapterDtype, ClusterConfig};
@@ -29,6 +29,7 @@ struct Stage {
     folder: tempfile::TempDir,
     config: ClusterConfig,
     board: LearnerBoard,
+    leave: Leave,
     actor: ActorRef<Msg>,
     ended: JoinHandle<()>,
     sent: mpsc::UnboundedReceiver<(NodeRole, Wire)>,
@@ -48,13 +49,15 @@ impl Stage {
         config.learner.warmup_steps = 0;
         change(&mut config);
         let board = LearnerBoard::default();
-        let (actor, ended, sent) = start(&folder, &config, &board).await;
-        Self { folder, config, board, actor, ended, sent }
+        let leave = Leave::default();
+        let (actor, ended, sent) = start(&folder, &config, &board, &leave).await;
+        Self { folder, config, board, leave, actor, ended, sent }
     }
 
     async fn restart(&mut self) {
         self.actor.stop_and_wait(None, None).await.expect("it stops");
-        (self.actor, self.ended, self.sent) = start(&self.folder, &self.config, &self.board).await;
+        (self.actor, self.ended, self.sent) =
+            start(&self.folder, &self.config, &self.board, &self.leave).await;
     }
 
     fn run(&self) -> RunDir {
@@ -147,6 +150,24 @@ impl Stage {
         self.say(NodeRole::Coordinator, Wire::Batch { step: Step(step), trajectories });
     }
 
+    /// A batch whose loss is not a number.
+    fn broken(&self, step: u64) {
+        let broken =
+            |at: u32| Trajectory { logprobs: vec![f32::NAN; 4], ..trajectory(at, at.into()) };
+        let trajectories = [1, 2].map(broken).to_vec();
+        self.say(NodeRole::Coordinator, Wire::Batch { step: Step(step), trajectories });
+    }
+
+    /// Why the run is to end.
+    async fn ends_hopelessly(&mut self) -> String {
+        let ended = tokio::time::timeout(WAIT, &mut self.ended).await;
+        ended.expect("it gives up").expect("without a panic");
+        match self.leave.heard() {
+            Some(Farewell::Hopeless(why)) => why,
+            other => panic!("it would only be started again: {other:?}"),
+        }
+    }
+
     fn published(&self, manifest: &AdapterManifest) {
         let AdapterManifest { version, digest, .. } = *manifest;
         self.say(NodeRole::ParameterServer, Wire::Published { version, digest });
@@ -157,6 +178,7 @@ async fn start(
     folder: &tempfile::TempDir,
     config: &ClusterConfig,
     board: &LearnerBoard,
+    leave: &Leave,
 ) -> (ActorRef<Msg>, JoinHandle<()>, mpsc::UnboundedReceiver<(NodeRole, Wire)>) {
     let (sender, sent) = mpsc::unbounded_channel();
     let args = Args {
@@ -169,7 +191,7 @@ async fn start(
         board: board.clone(),
         poison: Poison::default(),
         torn: Poison::default(),
-        leave: Leave::default(),
+        leave: leave.clone(),
         trainer: Arc::new(Trainer::start),
     };
     let (actor, ended) = Actor::spawn(None, LearnerActor, args).await.expect("a model");
@@ -271,14 +293,74 @@ async fn the_thread_that_trains_is_a_row_of_its_own() {
     stage.offers(1).await;
     let seen = stage.trainer(|seen| seen.state == ActorState::Idle).await;
     assert_eq!((seen.restarts, seen.last_failure), (1, None));
-    // A batch that fits no model ends the thread, and its row says why.
-    stage.published(&first);
-    stage.wants(2, 1).await;
-    let broken = Trajectory { temperature: 0.0, ..trajectory(1, 1.0) };
-    let trajectories = vec![broken, trajectory(2, 0.0)];
-    stage.say(NodeRole::Coordinator, Wire::Batch { step: Step(2), trajectories });
+    // One that cannot go on is seen to have failed, and its row says why.
+    stage.config.lora.rank = 3;
+    stage.restart().await;
     let seen = stage.trainer(|seen| seen.state == ActorState::Failed).await;
-    assert!(seen.last_failure.is_some_and(|why| why.contains("temperature")));
+    assert!(seen.last_failure.is_some_and(|why| why.contains("trains other weights")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_would_fail_in_every_life_ends_the_run_with_its_reason() {
+    let mut stage = Stage::new(|_| {}).await;
+    stage.wants(1, 0).await;
+    stage.batch(1, &[0.0, 1.0]);
+    stage.offers(1).await;
+    // Resumed with another rank, no checkpoint of it loads however often that is tried.
+    stage.config.lora.rank = 3;
+    stage.restart().await;
+    let why = stage.ends_hopelessly().await;
+    assert!(why.contains("trains other weights"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_episode_that_cannot_be_trained_on_is_left_out_of_its_batch() {
+    let mut stage = Stage::new(|_| {}).await;
+    stage.wants(1, 0).await;
+    let greedy = Trajectory { temperature: 0.0, ..trajectory(3, 1.0) };
+    let foreign = Trajectory { tokens: vec![1, 2, 3, 32], ..trajectory(4, 1.0) };
+    let trajectories = vec![trajectory(1, 1.0), greedy, trajectory(2, 0.0), foreign];
+    stage.say(NodeRole::Coordinator, Wire::Batch { step: Step(1), trajectories });
+    let manifest = stage.offers(1).await;
+    stage.published(&manifest);
+    assert_eq!(committed(stage.tells().await), (1, 1, vec![1, 2]));
+    stage.wants(2, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_learns_nothing_any_more_ends_and_says_so() {
+    let mut stage = Stage::new(|_| {}).await;
+    for step in 1..10 {
+        stage.wants(step, step - 1).await;
+        stage.broken(step);
+        let manifest = stage.offers(step).await;
+        stage.published(&manifest);
+        assert_eq!(committed(stage.tells().await), (step, step, vec![1, 2]));
+    }
+    stage.wants(10, 9).await;
+    stage.broken(10);
+    let why = stage.ends_hopelessly().await;
+    assert!(why.contains("10 steps in a row changed no weight"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_adapter_that_was_damaged_on_the_servers_disk_is_sent_once_more() {
+    let mut stage = Stage::new(|_| {}).await;
+    stage.wants(1, 0).await;
+    stage.batch(1, &[0.0, 1.0]);
+    let manifest = stage.offers(1).await;
+    stage.published(&manifest);
+    stage.tells().await;
+    stage.wants(2, 1).await;
+    let reason = "damaged".to_owned();
+    let (version, newest) = (AdapterVersion(1), AdapterVersion(0));
+    stage.say(NodeRole::ParameterServer, Wire::AdapterRefused { version, newest, reason });
+    assert_eq!(stage.offers(1).await, manifest);
+    // It goes on as it was.
+    stage.published(&manifest);
+    stage.wants(2, 1).await;
+    stage.batch(2, &[0.0, 1.0]);
+    stage.offers(2).await;
 }
 
 fn all_are(manifest: &AdapterManifest, dtype: &str) -> bool {
@@ -347,8 +429,8 @@ async fn values_that_are_not_finite_are_neither_published_nor_kept() {
     let mut stage = Stage::new(|config| config.learner.learning_rate = 1e300).await;
     stage.wants(1, 0).await;
     stage.batch(1, &[0.0, 1.0]);
-    let ended = tokio::time::timeout(WAIT, &mut stage.ended).await;
-    ended.expect("it gives up").expect("without a panic");
+    let why = stage.ends_hopelessly().await;
+    assert!(why.contains("not finite"), "{why}");
     while let Ok((_, wire)) = stage.sent.try_recv() {
         assert!(matches!(wire, Wire::BatchWanted(_)), "{wire:?}");
     }

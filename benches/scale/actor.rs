@@ -13,7 +13,7 @@ use crrl_types::{EpisodeId, NodeName};
 use ractor::ActorRef;
 use serde_json::json;
 
-use crate::made_work::{report, serving, trajectory, worker};
+use crate::made_work::{report, serving, task_of, trajectory, worker};
 use crate::{harness, learner, usage};
 
 /// Groups of one optimizer step.
@@ -120,7 +120,8 @@ impl Load {
                 Wire::Assign(assignment) => {
                     let attempt = assignment.attempt;
                     let ids = (assignment.episode, assignment.group);
-                    let trajectory = Box::new(trajectory(ids, &to, self.tokens));
+                    let mut trajectory = Box::new(trajectory(ids, &to, self.tokens));
+                    trajectory.task = task_of(&assignment.task_json);
                     self.sent.insert(assignment.episode, Instant::now());
                     let finished = Wire::Finished { attempt, trajectory };
                     harness::say(&self.actor, &to, NodeRole::Rollout, finished)?;

@@ -31,8 +31,8 @@ pub(crate) async fn coordinator(
 ) -> anyhow::Result<ActorRef<Msg>> {
     let name = "coordinator".into();
     let (store, leave) = (Options::default(), Leave::default());
-    let args =
-        Args { name, run: run.clone(), board, post, store, leave, telemetry: Default::default() };
+    let (run, own, telemetry) = (run.clone(), Default::default(), Default::default());
+    let args = Args { name, run, board, post, store, own, leave, telemetry };
     let (actor, _) = match probes {
         None => Actor::spawn(None, Coordinator, args).await?,
         Some(probes) => {

@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crrl_control::coordinator::EpisodeResult;
+use crrl_control::coordinator::{Assign, EpisodeResult, Loss};
 use crrl_control::ledger::Outcome;
 use crrl_control::wire::{BatchRequest, Held};
 use crrl_control::{Coordinator, Effect, Input};
-use crrl_types::{AdapterVersion, EpisodeId, NodeName, Step};
+use crrl_types::{AdapterVersion, EpisodeId, Step};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -35,7 +35,7 @@ pub(crate) struct Args {
 struct World {
     machine: Coordinator,
     now: Duration,
-    leases: Vec<(NodeName, Held)>,
+    leases: Vec<Assign>,
     messages: u64,
     effects: u64,
 }
@@ -53,10 +53,7 @@ impl World {
             self.effects += effects.len() as u64;
             for effect in effects {
                 match effect {
-                    Effect::Assign(assign) => {
-                        let held = Held { episode: assign.episode, attempt: assign.attempt };
-                        self.leases.push((assign.to, held));
-                    }
+                    Effect::Assign(assign) => self.leases.push(assign),
                     Effect::SendBatch { step, episodes, .. } => {
                         inputs.extend(trained(step, episodes));
                     }
@@ -80,8 +77,9 @@ fn trained(step: Step, consumed: Vec<EpisodeId>) -> [Input; 3] {
     ]
 }
 
-fn result(held: Held) -> EpisodeResult {
-    let Held { episode, .. } = held;
+fn result(assign: Assign) -> EpisodeResult {
+    let Assign { episode, attempt, task, group, .. } = assign;
+    let held = Held { episode, attempt };
     let (oldest, generated) = (Some(AdapterVersion(0)), 500);
     let outcome = Outcome {
         reward: reward(episode),
@@ -89,7 +87,8 @@ fn result(held: Held) -> EpisodeResult {
         oldest,
         generated,
     };
-    EpisodeResult { held, outcome, adapters: vec![serving(0)], refused: None }
+    let (adapters, refused, temperature) = (vec![serving(0)], None, 1.0);
+    EpisodeResult { held, task, group, temperature, outcome, adapters, refused }
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -124,8 +123,9 @@ fn measure(args: &Args, workers: usize) -> anyhow::Result<()> {
         for _ in 0..results {
             anyhow::ensure!(!world.leases.is_empty(), "nobody has work");
             let at = rng.random_range(0..world.leases.len());
-            let (from, held) = world.leases.swap_remove(at);
-            world.handle(Input::Finished { from, result: result(held) })?;
+            let assign = world.leases.swap_remove(at);
+            let (from, result) = (assign.to.clone(), result(assign));
+            world.handle(Input::Finished { from, result })?;
         }
         Ok(())
     };
@@ -148,7 +148,11 @@ fn measure(args: &Args, workers: usize) -> anyhow::Result<()> {
     let lost = workers / 10;
     let began = Instant::now();
     for at in 0..lost {
-        world.handle(Input::NodeDown { node: worker(at), reason: "killed".into() })?;
+        world.handle(Input::NodeDown {
+            node: worker(at),
+            reason: "killed".into(),
+            loss: Loss::Unplanned,
+        })?;
     }
     let lost_us = began.elapsed().as_secs_f64() * 1e6 / lost.max(1) as f64;
     println!(

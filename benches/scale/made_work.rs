@@ -46,6 +46,11 @@ pub(crate) fn plan(groups_per_step: u32) -> Plan {
     Plan::new(1, vec![train])
 }
 
+/// The task of a line of [`task_lines`].
+pub(crate) fn task_of(line: &str) -> TaskId {
+    TaskId(line.split('"').nth(3).unwrap_or_default().to_owned())
+}
+
 /// Lines of the task file: a statement and a patch of a usual length.
 pub(crate) fn task_lines() -> String {
     let text = "The total comes out one too high when the last row is empty. ".repeat(20);

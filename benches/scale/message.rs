@@ -33,6 +33,8 @@ enum Msg {
     Reached(oneshot::Sender<()>),
 }
 
+impl ractor::Message for Msg {}
+
 impl Actor for Idle {
     type Msg = Msg;
     type State = ();

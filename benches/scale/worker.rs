@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::made_work::{report, serving, trajectory, worker};
+use crate::made_work::{report, serving, task_of, trajectory, worker};
 use crate::protobuf::{self, Message, Value, fields};
 
 /// The word ractor asks both sides for.
@@ -379,7 +379,8 @@ impl Worker<'_> {
     async fn finish(&mut self) -> anyhow::Result<()> {
         let Some((_, assignment)) = self.due.pop_front() else { return Ok(()) };
         let ids = (assignment.episode, assignment.group);
-        let trajectory = Box::new(trajectory(ids, self.name, self.manner.tokens));
+        let mut trajectory = Box::new(trajectory(ids, self.name, self.manner.tokens));
+        trajectory.task = task_of(&assignment.task_json);
         self.say(Some(Wire::Finished { attempt: assignment.attempt, trajectory })).await
     }
 

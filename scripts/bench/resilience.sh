@@ -4,7 +4,8 @@
 # of the run.
 # usage: resilience.sh [TIMES]        TIMES each scenario is tried (3); about a quarter of an hour a round
 # From the environment: CRRL (a built binary; built here otherwise), SCENARIOS (all), OUT (a folder for
-# the run; a temporary one, kept if something was not survived).
+# the run; a temporary one, kept if something was not survived), SERVER=apart (the parameter server is a node
+# of its own, so that its own scenarios can happen).
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 times=${1:-3} scenarios=${SCENARIOS:-all}

@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use crrl_actors::evidence;
-use crrl_config::faults::{SCENARIOS, Scenario};
+use crrl_config::faults::SCENARIOS;
 use crrl_control::audit::Verdict;
 
 use self::campaign::{Campaign, Options, Outcome};
 use self::level::{Judgement, Level, SHARE_MIN, judge};
-use super::failure::describe;
+use self::scenario::Chosen;
+use super::failure::{describe, say};
 use super::place::Place;
 use crate::meter::{Meter, Quiet};
 
@@ -49,7 +50,7 @@ enum Action {
 
 #[derive(Debug, clap::Args)]
 struct RunArgs {
-    /// Scenarios by name, `all` of them, or files of faults (.toml).
+    /// Scenarios by name, `all` of them that can happen in this cluster, or files of faults (.toml).
     #[arg(required = true)]
     scenarios: Vec<String>,
     #[command(flatten)]
@@ -96,18 +97,21 @@ fn list(json: bool) -> anyhow::Result<ExitCode> {
         writeln!(out, "{}", serde_json::Value::from(list))?;
     } else {
         for (name, says) in SCENARIOS {
-            writeln!(out, "{name:<24} {says}")?;
+            writeln!(out, "{name:<26} {says}")?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn inject(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let mut scenarios: Vec<Scenario> = Vec::new();
-    for word in &args.scenarios {
-        scenarios.extend(scenario::resolve(word)?);
-    }
     let run = args.place.run_dir()?;
+    // Without one no cluster is up, which is said further on.
+    let config = run.config().ok();
+    let chosen = Chosen::of(&args.scenarios, config.as_ref())?;
+    for line in chosen.lines() {
+        say(&line);
+    }
+    let Chosen { scenarios, left_out } = chosen;
     let seconds = |s: f64| Duration::try_from_secs_f64(s.max(0.0)).unwrap_or_default();
     let options = Options {
         seed: args.seed,
@@ -168,7 +172,7 @@ fn inject(args: &RunArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         let value = serde_json::json!({
             "ok": is_ok, "outcomes": outcomes, "throughput": throughput, "audit": verdict,
-            "error": trouble.as_ref().map(describe),
+            "left_out": left_out, "error": trouble.as_ref().map(describe),
         });
         writeln!(out, "{value}")?;
     } else {

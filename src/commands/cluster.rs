@@ -40,8 +40,9 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Print what `up` would start and stop, and an id for exactly that. Exit code 3 if it would do
-    /// anything, 0 if all is as it should be.
+    /// Print what `up` would start and stop, and an id for exactly that; on a cluster that is up, also
+    /// what is wanted and has to wait for `down`, and why. Exit code 3 if there is anything, 0 if all is
+    /// as it should be.
     Plan {
         #[command(flatten)]
         source: Source,
@@ -50,7 +51,9 @@ enum Action {
         json: bool,
     },
     /// Start every node and wait until all are ready; on a cluster that is up, start and stop rollout
-    /// nodes as the configuration says now. Twice changes nothing.
+    /// nodes as the configuration says now. Twice changes nothing. Exit code 5 if some are ready and
+    /// others cannot be had. A run that has begun keeps its steps, seed, tasks and sampling; of one that
+    /// is complete nothing is started.
     Up {
         #[command(flatten)]
         source: Source,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use crrl_config::{ClusterConfig, Overrides};
+use crrl_config::{ClusterConfig, ConfigError, Overrides, outdated};
 
 use super::failure::Coded;
 
@@ -49,16 +49,40 @@ impl Source {
         for text in &self.set {
             overrides.flag(text)?;
         }
-        Ok(crrl_config::load(&self.file, &overrides)?)
+        let config = crrl_config::load(&self.file, &overrides)?;
+        match outdated(&config) {
+            None => Ok(config),
+            Some(problem) => {
+                let (path, problems) = (self.file.clone(), vec![problem]);
+                Err(ConfigError::Invalid { path, problems }.into())
+            }
+        }
     }
+}
+
+/// Refuses a configuration that names no model, for what needs one.
+pub(crate) fn model_is_named(config: &ClusterConfig) -> anyhow::Result<()> {
+    if config.model.path.as_os_str().is_empty() {
+        return Err(Coded::usage(
+            "model.path names no model: it is a Hugging Face folder with config.json, *.safetensors and \
+             tokenizer.json. For the project's small policy: --set model.path=models/small --set \
+             agent.prompt=brief",
+        ));
+    }
+    Ok(())
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.action {
         Action::Init { path } => {
             if path.exists() {
+                if std::fs::read_to_string(&path).is_ok_and(|held| held == COMMENTED) {
+                    eprintln!("{} is already there, as this would write it", path.display());
+                    return Ok(ExitCode::SUCCESS);
+                }
                 return Err(Coded::usage(format!(
-                    "{} is already there; name another file or remove it first",
+                    "{} is already there, and another than this would write; name another file or \
+                     remove it first",
                     path.display()
                 )));
             }

@@ -9,13 +9,15 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crrl_config::{ClusterConfig, Overrides};
+use crrl_config::ClusterConfig;
 use serde::Serialize;
 
 use self::facts::Facts;
+use super::config::Source;
 use super::failure::PREFLIGHT;
 use crate::meter::{Meter, Quiet};
-use crate::run::absolute;
+use crate::recipe;
+use crate::run::{absolute, spell_out};
 
 /// Looks at what a run needs: programs, isolation, memory, disk, limits, ports, and, with a
 /// configuration, its model, tasks, certificates, GPU, and the machines nodes are started on over
@@ -23,14 +25,17 @@ use crate::run::absolute;
 /// check that fails prints what to do. Exit code 0 if a run can be started, 4 if not.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Configuration file; without it cluster.toml, if there is one, else the defaults.
+    /// Configuration file; without it cluster.toml, if there is one, else what `crrl quickstart` needs.
     #[arg(short = 'f', long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// Override one option; may be given several times.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
     /// Print what this machine has, and nothing else, for a doctor elsewhere.
-    #[arg(long, hide = true, conflicts_with_all = ["file", "json"])]
+    #[arg(long, hide = true, conflicts_with_all = ["file", "set", "json"])]
     this_machine: bool,
     /// With --this-machine: a folder whose disk is looked at.
     #[arg(long, hide = true, value_name = "DIR", requires = "this_machine")]
@@ -102,14 +107,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         writeln!(std::io::stdout(), "{}", serde_json::to_string(&facts)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let (config, mut checks) = config(args.file.as_deref());
+    let Looked { config, is_own, mut checks } = configuration(args.file.as_deref(), &args.set);
     let looking = Meter::start(args.quiet, "looking", "", 0);
     let doing = looking.count();
     doing.say("at this machine");
     let facts = Facts::here(&config, &[absolute(&config.run.dir)]);
     checks.extend(machine::here(&config, &facts));
     doing.say("at the run");
-    checks.extend(run::checks(&config, facts.free_bytes()));
+    checks.extend(run::checks(&config, is_own, facts.free_bytes()));
     doing.say("at the machines of its nodes");
     checks.extend(hosts::checks(&config));
     drop(looking);
@@ -124,23 +129,42 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::from(PREFLIGHT) })
 }
 
-/// The configuration to check against: a file that was named must be good; without one, what there
-/// is.
-fn config(file: Option<&Path>) -> (ClusterConfig, Vec<Check>) {
+/// The configuration to check against.
+struct Looked {
+    config: ClusterConfig,
+    /// Whether somebody wrote it, so that a run of it is to be started; else the quickstart's is.
+    is_own: bool,
+    checks: Vec<Check>,
+}
+
+/// What `train` would go by. Where neither a file nor an option was named, and none is there: the quickstart.
+fn configuration(file: Option<&Path>, set: &[String]) -> Looked {
     const NAME: &str = "configuration";
     let path = file.unwrap_or(Path::new("cluster.toml"));
-    if file.is_none() && !path.exists() {
-        let check = Check::good(NAME, "no cluster.toml here: the defaults");
-        return (ClusterConfig::default(), vec![check]);
+    if file.is_none() && set.is_empty() && !path.exists() {
+        let config = usual();
+        let found = "no cluster.toml here: what crrl quickstart needs";
+        return Looked { config, is_own: false, checks: vec![Check::good(NAME, found)] };
     }
-    let overrides = Overrides::from_environment(std::env::vars());
-    match crrl_config::load(path, &overrides) {
-        Ok(config) => (config, vec![Check::good(NAME, path.display().to_string())]),
+    match (Source { file: path.to_owned(), set: set.to_vec() }).load() {
+        Ok(mut config) => {
+            spell_out(&mut config);
+            let found = path.display().to_string();
+            Looked { config, is_own: true, checks: vec![Check::good(NAME, found)] }
+        }
         Err(error) => {
-            let fix = "mend the file; `crrl config init NEW.toml` writes one with every default";
-            (ClusterConfig::default(), vec![Check::bad(NAME, error.to_string(), fix)])
+            let fix = "mend it; `crrl config init NEW.toml` writes a file with every default";
+            let checks = vec![Check::bad(NAME, error.to_string(), fix)];
+            Looked { config: usual(), is_own: false, checks }
         }
     }
+}
+
+/// The defaults, with the model that the quickstart takes.
+fn usual() -> ClusterConfig {
+    let mut config = ClusterConfig::default();
+    config.model.path = recipe::find_model().unwrap_or_default();
+    config
 }
 
 fn print(out: &mut impl std::io::Write, checks: &[Check]) -> std::io::Result<()> {

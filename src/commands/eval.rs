@@ -15,7 +15,7 @@ use crrl_tasks::TaskSet;
 use crrl_types::{AdapterVersion, EpisodeId, GroupId, NodeName, Sampling, Trajectory};
 use futures::StreamExt as _;
 
-use super::config::Source;
+use super::config::{Source, model_is_named};
 use crate::meter::{Meter, Quiet};
 use crate::run::absolute;
 
@@ -58,6 +58,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut config = args.source.load()?;
     config.model.path = absolute(args.model.as_ref().unwrap_or(&config.model.path));
+    model_is_named(&config)?;
     let file = args
         .tasks
         .clone()

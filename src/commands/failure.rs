@@ -12,6 +12,8 @@ pub(crate) const USAGE: u8 = 2;
 pub(crate) const PREFLIGHT: u8 = 4;
 /// Exit code of any other failure.
 pub(crate) const FAILED: u8 = 1;
+/// Exit code of something that was done in part.
+pub(crate) const PARTIAL: u8 = 5;
 /// Exit code of a cluster that does not answer.
 pub(crate) const UNREACHABLE: u8 = 6;
 /// Exit code of a cluster that answers, and refuses.

@@ -36,6 +36,10 @@ pub(crate) struct Args {
     /// Continue an interrupted quickstart in --run-dir.
     #[arg(long, requires = "run_dir")]
     resume: bool,
+    /// Where no sandbox can be had, let what the policy types run as you, on your files and your
+    /// network; --resume goes on so.
+    #[arg(long)]
+    run_without_isolation: bool,
     #[command(flatten)]
     ledger: Ledger,
     /// Print the result as JSON.
@@ -50,7 +54,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     recipe::preflight()?;
     let model = recipe::find_model()?;
     let dir = absolute(&args.run_dir.clone().unwrap_or_else(|| new_dir(args.seed)));
-    let config = recipe::config(&dir, &model, args.seed, args.steps);
+    let mut config = recipe::config(&dir, &model, args.seed, args.steps);
+    config.sandbox.run_without_isolation =
+        args.run_without_isolation || args.resume && went_without_isolation(&RunDir::new(&dir));
+    recipe::probe_sandbox(&config.sandbox)?;
     // Before the tasks are written: another one may be at it in this folder.
     let alone = host::alone(&RunDir::new(&dir)).map_err(host_error)?;
     if !args.resume {
@@ -83,6 +90,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Whether the run in this folder was begun with `--run-without-isolation`.
+fn went_without_isolation(run: &RunDir) -> bool {
+    run.config().is_ok_and(|held| held.sandbox.run_without_isolation)
+}
+
 fn new_dir(seed: u64) -> PathBuf {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     PathBuf::from(format!("runs/quickstart-{seed}-{now}"))
@@ -111,9 +123,9 @@ fn make_tasks(args: &Args, dir: &Path, config: &ClusterConfig) -> anyhow::Result
     Ok(())
 }
 
-/// What to type next. The recipe makes one optimizer update a step, and checkpoints count those.
+/// What to type next. The recipe makes one optimizer update a step, and checkpoints count both.
 fn next(dir: &Path, model: &Path, steps: u64) -> String {
-    let adapter = dir.join(format!("checkpoints/step-{steps:08}/adapter"));
+    let adapter = dir.join(format!("checkpoints/step-{steps:08}-{steps:08}/adapter"));
     format!(
         "  everything is in {dir}: ledger run.sqlite, history events.jsonl, checkpoints/, logs/\n\n\
          what next\n  \
@@ -128,4 +140,23 @@ fn next(dir: &Path, model: &Path, steps: u64) -> String {
         adapter = adapter.display(),
         held_out = dir.join("held-out.jsonl").display(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_went_without_isolation_goes_on_so() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let run = RunDir::new(folder.path());
+        assert!(!went_without_isolation(&run), "there is no run");
+        for wanted in [true, false] {
+            let mut config = recipe::config(folder.path(), Path::new("models/small"), 0, 1);
+            config.sandbox.run_without_isolation = wanted;
+            let text = toml::to_string(&config).expect("plain data");
+            std::fs::write(run.config_path(), text).expect("writable");
+            assert_eq!(went_without_isolation(&run), wanted);
+        }
+    }
 }

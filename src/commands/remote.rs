@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use crrl_cluster::RunDir;
 
-use super::failure::{Coded, FAILED, PREFLIGHT};
+use super::failure::{Coded, FAILED, PREFLIGHT, UNREACHABLE};
 
 /// Arguments of `crrl remote`.
 #[derive(Debug, clap::Args)]
@@ -24,8 +24,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let run = RunDir::new(args.run_dir);
     let outcome = runtime.block_on(crrl_cluster::remote::run(&run, &args.name.into()));
     outcome.map_err(|error| {
-        // The host does not start a node again that ends with this code.
-        let code = if error.is_hopeless() { PREFLIGHT } else { FAILED };
+        let code = match &error {
+            // The host does not start a node again that ends with this code.
+            error if error.is_hopeless() => PREFLIGHT,
+            // One that has run it tries until its machine is back.
+            error if error.is_unreachable() => UNREACHABLE,
+            _ => FAILED,
+        };
         Coded { code, message: error.to_string() }
     })?;
     Ok(ExitCode::SUCCESS)

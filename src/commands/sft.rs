@@ -109,7 +109,8 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 32.0, value_name = "X", help_heading = "Adapter (--model)")]
     pub(crate) alpha: f32,
 
-    /// Kinds of bug, by name, separated by commas [default: those of the small policy].
+    /// Kinds of bug, separated by commas, by the names `crrl tasks mutate --help` lists [default: those
+    /// of the small policy].
     #[arg(long, value_delimiter = ',', value_name = "KIND", help_heading = "Traces")]
     pub(crate) kinds: Vec<String>,
     /// Longest function, lines [default: that of the small policy's tasks].
@@ -147,5 +148,26 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.checkpoint_every == 0 || args.eval_every == 0 {
         return Err(Coded::usage("--checkpoint-every and --eval-every are at least 1"));
     }
+    if let Some(file) = args.source.as_ref().filter(|path| path.is_file())
+        && let Some(flag) = of_trees(args).next()
+    {
+        return Err(Coded::usage(format!(
+            "{flag} does nothing with a task file ({}): its bugs and functions are what they are; leave \
+             it out, or name a source tree",
+            file.display()
+        )));
+    }
     training::run(args)
+}
+
+/// The flags given that say how bugs and traces are made of a source tree.
+fn of_trees(args: &Args) -> impl Iterator<Item = &'static str> {
+    let given = [
+        ("--kinds", !args.kinds.is_empty()),
+        ("--lines-max", args.lines_max.is_some()),
+        ("--renamed", args.renamed.is_some()),
+        ("--copying", args.copying.is_some()),
+        ("--careless", args.careless.is_some()),
+    ];
+    given.into_iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| flag)
 }

@@ -114,7 +114,9 @@ struct Mutate {
     /// Tasks made from one function at most.
     #[arg(long, default_value_t = 1)]
     per_function: usize,
-    /// Kinds of bug, separated by commas; all without it.
+    /// Kinds of bug, separated by commas; all without it: comparison, equality, boolean, negation,
+    /// none_check, membership, arithmetic, off_by_one, constant, flag, argument_swap, removed_guard,
+    /// wrong_variable, wrong_return, wrong_call, assignment, loop_control.
     #[arg(long, value_delimiter = ',', value_parser = bug_kind)]
     kinds: Vec<BugKind>,
     /// How much the statement gives away.

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use crrl_cluster::mesh::{ROLES, role_text, roles_of};
+use crrl_cluster::token::Tokens;
 use crrl_cluster::{RunDir, host, renewal};
 use crrl_control::rights::is_tool;
-use crrl_transport::{Authority, Facts, Validity, revoke_all, revoked};
+use crrl_transport::{Authority, Facts, Validity, is_revoked, revoke_all, revoked};
 use crrl_types::NodeName;
 use serde::Serialize;
 
@@ -37,7 +38,7 @@ enum Action {
         json: bool,
     },
     /// Issue a new key and certificate for a name. An older certificate of it stays valid until it
-    /// expires or is revoked.
+    /// expires or is revoked. A name that was revoked is let in again.
     Issue {
         /// The name.
         name: String,
@@ -54,13 +55,14 @@ enum Action {
     /// Issue new keys and certificates for everyone (or the names given), with the roles they have,
     /// and revoke the old ones. Only while the cluster is down: nodes read theirs when they start.
     Rotate {
-        /// Names; everyone without any.
+        /// Names; everyone who was not revoked without any.
         names: Vec<String>,
         #[command(flatten)]
         place: Place,
     },
-    /// Revoke the certificates of a name, those it had before included. Whoever uses one is cut off
-    /// within seconds.
+    /// Revoke a name: its certificates, those it had before included, and its tokens. Whoever uses one
+    /// is cut off within seconds and gets no other, until the name is invited or issued a certificate
+    /// again.
     Revoke {
         /// The name.
         name: String,
@@ -118,19 +120,33 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             eprintln!("{}", run.tls().join(format!("{name}.pem")).display());
         }
         Action::Rotate { names, place } => rotate(&existing(&place)?, &names)?,
-        Action::Revoke { name, place } => {
-            let run = existing(&place)?;
-            let certificate = find(&run, &name)?;
-            let count = revoke_all(&run.tls(), &name.as_str().into(), renewal::now_s())?;
-            let rest = match count {
-                0 => "revoked already".to_owned(),
-                1 => "counts no more".to_owned(),
-                _ => format!("and {} older ones count no more", count - 1),
-            };
-            eprintln!("the certificate {} of {name}: {rest}", &certificate.fingerprint[..12]);
-        }
+        Action::Revoke { name, place } => revoke(&existing(&place)?, &name)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Revokes a name that has a certificate in the folder, or a token that nobody has used yet.
+fn revoke(run: &RunDir, name: &str) -> anyhow::Result<()> {
+    let (tokens, node) = (Tokens::of(&run.tls()), NodeName::from(name));
+    let held = find(run, name);
+    if held.is_err() && !tokens.has(&node)? {
+        return held.map(drop);
+    }
+    let count = revoke_all(&run.tls(), &node, renewal::now_s())?;
+    // Afterwards: a token that is used at this moment is for a name that was revoked.
+    let withdrawn = tokens.withdraw(&node)?;
+    if let Ok(certificate) = held {
+        let rest = match count {
+            0 => "revoked already".to_owned(),
+            1 => "counts no more".to_owned(),
+            _ => format!("and {} older ones count no more", count - 1),
+        };
+        eprintln!("the certificate {} of {name}: {rest}", &certificate.fingerprint[..12]);
+    }
+    if withdrawn > 0 {
+        eprintln!("tokens of {name} that let nobody in any more: {withdrawn}");
+    }
+    Ok(())
 }
 
 fn all_roles() -> Vec<&'static str> {
@@ -224,7 +240,15 @@ fn rotate(run: &RunDir, names: &[String]) -> anyhow::Result<()> {
     }
     let authority = Authority::open_or_create(&run.tls())?;
     let chosen: Vec<Certificate> = if names.is_empty() {
-        certificates(run)?
+        let mut chosen = Vec::new();
+        for certificate in certificates(run)? {
+            if is_revoked(&run.tls(), &certificate.name.as_str().into())? {
+                eprintln!("{}: was revoked, and stays so", certificate.name);
+            } else {
+                chosen.push(certificate);
+            }
+        }
+        chosen
     } else {
         names.iter().map(|name| find(run, name)).collect::<anyhow::Result<_>>()?
     };
@@ -233,6 +257,8 @@ fn rotate(run: &RunDir, names: &[String]) -> anyhow::Result<()> {
     for Certificate { name, roles, .. } in chosen {
         let name = NodeName::from(name);
         revoke_all(&run.tls(), &name, renewal::now_s())?;
+        // The key that has used one could ask with it again.
+        Tokens::of(&run.tls()).withdraw(&name)?;
         let tool = roles_of(&roles).into_iter().all(is_tool);
         authority.issue_anew(&name, &roles, if tool { Validity::RUN } else { of_node })?;
         eprintln!("{name}: a new key and certificate; the old one counts no more");

@@ -1,17 +1,15 @@
 //! `crrl train`: a run on the cluster of a cluster.toml.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use crrl_types::Base;
-
 use super::config::Source;
-use super::failure::{Coded, INTERRUPTED, quoted};
+use super::failure::{INTERRUPTED, quoted};
 use crate::display::table::Summary;
 use crate::ledger::Ledger;
-use crate::meter::{Count, Meter, Quiet};
-use crate::run::{Outcome, Run, absolute, plan_of};
+use crate::meter::Quiet;
+use crate::requirements;
+use crate::run::{Outcome, Run, plan_of, spell_out};
 
 /// Arguments of `crrl train`.
 #[derive(Debug, clap::Args)]
@@ -38,32 +36,15 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut config = args.source.load()?;
-    config.model.path = absolute(&config.model.path);
+    spell_out(&mut config);
     if args.dry_run {
         print!("{}", toml::to_string(&config)?);
         return Ok(ExitCode::SUCCESS);
     }
-    if config.tasks.train.as_os_str().is_empty() {
-        return Err(Coded::usage(format!(
-            "{}: tasks.train names no task file; `crrl tasks mutate PATH` or `crrl tasks mine \
-             REPO` makes one",
-            args.source.file.display()
-        )));
-    }
-    crrl_model::ModelDir::open(&config.model.path).map_err(|error| {
-        Coded::usage(format!(
-            "{error}\n  model.path names it: a Hugging Face folder with config.json, \
-             *.safetensors and tokenizer.json"
-        ))
-    })?;
-    let checking = Meter::start(args.quiet, "checking tasks", "tasks", 0);
-    for file in std::iter::once(&config.tasks.train).chain(&config.tasks.held_out) {
-        check_tasks(file, &checking.count())?;
-    }
-    drop(checking);
     let plan = plan_of(&config, args.greedy);
-    let (title, dir) = ("crrl train".into(), absolute(&config.run.dir));
+    let (title, dir) = ("crrl train".into(), config.run.dir.clone());
     let run = Run { title, dir, config, plan, resume: resume(args) };
+    requirements::check(&run, args.quiet)?;
     let alone = run.alone()?;
     run.prepare(args.resume, &alone)?;
     args.ledger.choose(&run, args.quiet, &alone)?;
@@ -93,27 +74,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
-}
-
-/// A task whose patch does not apply earns nothing whatever the policy does: better said before
-/// anything is trained. Neither repositories nor whole trees are read for it.
-fn check_tasks(file: &Path, count: &Count) -> anyhow::Result<()> {
-    for task in crrl_tasks::TaskSet::load(file)?.tasks {
-        count.one();
-        let at_hand = match &task.base {
-            Base::Files { .. } => true,
-            Base::Tree { include, .. } => !include.is_empty(),
-            Base::Commit => false,
-        };
-        if at_hand && let Err(reason) = crrl_tasks::patch_applies(&task) {
-            return Err(Coded::usage(format!(
-                "{}: task {}: {reason}\n  `crrl tasks verify {0}` checks every task",
-                file.display(),
-                task.instance_id
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// The command that continues this run.

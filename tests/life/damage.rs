@@ -2,23 +2,24 @@
 //! possible.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crrl_store::Copies;
 use crrl_types::{EpisodeId, EventKind, Step};
 use nix::sys::signal::Signal;
 
 use crate::world::World;
-use crate::{STEPS, ledger};
+use crate::{MANY_STEPS, ledger};
 
 /// A run that was stopped after a few steps.
 fn stopped() -> World {
-    let world = World::new();
+    let world = World::long();
     let mut training = world.train(&[]);
     training.until_step(3);
     training.signal(Signal::SIGINT);
     let (code, said) = training.ended();
     assert_eq!(code, Some(130), "{said}");
-    assert!(world.steps() < STEPS, "stopped too late to tell anything");
+    assert!(world.steps() < MANY_STEPS, "stopped too late to tell anything");
     world
 }
 
@@ -56,7 +57,7 @@ fn a_damaged_ledger_is_named_at_once_with_what_to_do() {
 
 #[test]
 fn a_run_whose_ledger_is_damaged_goes_on_from_its_last_good_copy_and_says_what_is_lost() {
-    let world = World::new();
+    let world = World::long();
     world.configure("dir = \"run\"", "dir = \"run\"\nledger_copies = 64");
     let (resume, last_good) = (["--resume"], ["--resume", "--ledger", "last-good"]);
     let mut training = world.train(&[]);
@@ -68,7 +69,7 @@ fn a_run_whose_ledger_is_damaged_goes_on_from_its_last_good_copy_and_says_what_i
     let (code, said) = training.ended();
     assert_eq!(code, Some(130), "{said}");
     let reached = world.steps();
-    assert!(reached < STEPS, "stopped too late to tell anything");
+    assert!(reached < MANY_STEPS, "stopped too late to tell anything");
     // A ledger that shows no damage is not gone back from.
     let (code, said) = world.refused(&[&["train"][..], &last_good].concat());
     assert_eq!(code, 2, "{said}");
@@ -93,7 +94,7 @@ fn a_run_whose_ledger_is_damaged_goes_on_from_its_last_good_copy_and_says_what_i
     assert_eq!(std::fs::read(aside).expect("put aside"), damaged);
     // Every invariant holds, every step is there once, and what was trained on before still is, in the
     // very same steps.
-    ledger::check(&world.run, STEPS);
+    ledger::check(&world.run, MANY_STEPS);
     let after = trained_on(&world);
     assert!(batches.len() >= reached as usize * 2, "{batches:?}");
     for (episode, step) in &batches {
@@ -108,14 +109,14 @@ fn a_run_whose_ledger_is_damaged_goes_on_from_its_last_good_copy_and_says_what_i
 
 #[test]
 fn a_ledger_that_is_missing_is_not_begun_anew() {
-    let world = World::new();
+    let world = World::long();
     let mut training = world.train(&[]);
     let copies = Copies::new(world.run.ledger_copies(), 1);
     training.until("copy of the ledger", || copies.newest().ok()?.copy.map(drop));
     training.signal(Signal::SIGINT);
     let (code, said) = training.ended();
     assert_eq!(code, Some(130), "{said}");
-    assert!(world.steps() < STEPS, "stopped too late to tell anything");
+    assert!(world.steps() < MANY_STEPS, "stopped too late to tell anything");
     std::fs::remove_file(world.run.store()).expect("is there");
     let (code, said) = world.refused(&["train", "--resume"]);
     assert_eq!(code, 2, "{said}");
@@ -147,18 +148,34 @@ fn trained_on(world: &World) -> BTreeMap<EpisodeId, Step> {
     trained.collect()
 }
 
-#[test]
-fn damaged_results_or_a_damaged_plan_are_named() {
-    let world = stopped();
-    let path = world.run.path().join("results.json");
-    let was = std::fs::read(&path).expect("results");
-    std::fs::write(&path, b"{\"torn").expect("writable");
+/// A run is not resumed while this is in a file of it, and says so with these words.
+#[track_caller]
+fn is_named(world: &World, path: &Path, damaged: &[u8], words: &[&str]) {
+    let was = std::fs::read(path).expect("is there");
+    std::fs::write(path, damaged).expect("writable");
     let (code, said) = world.refused(&["train", "--resume"]);
     assert_ne!(code, 0, "{said}");
-    assert!(said.contains("results.json"), "{said}");
-    std::fs::write(&path, was).expect("writable");
+    assert!(words.iter().all(|part| said.contains(part)), "{words:?}: {said}");
+    assert!(!said.contains("restarts"), "tried again and again: {said}");
+    std::fs::write(path, was).expect("writable");
+}
+
+#[test]
+fn damaged_results_a_damaged_plan_or_task_file_are_named_with_their_line() {
+    let world = stopped();
+    let torn = b"{\n\"torn";
+    let results = world.run.path().join("results.json");
+    is_named(&world, &results, torn, &["results.json", "at line 2"]);
+    let plan = world.run.path().join("plan.json");
+    is_named(&world, &plan, torn, &["plan.json", "at line 2"]);
+    let tasks = world.folder.path().join("tasks.jsonl");
+    let text = std::fs::read_to_string(&tasks).expect("tasks");
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines[2] = "{\"torn";
+    is_named(&world, &tasks, lines.join("\n").as_bytes(), &["tasks.jsonl:3: not a task"]);
+    // Put back as they were, they stand in nobody's way.
     world.train(&["--resume"]).completes();
-    ledger::check(&world.run, STEPS);
+    ledger::check(&world.run, MANY_STEPS);
 }
 
 #[test]
@@ -172,7 +189,7 @@ fn without_its_newest_checkpoint_the_one_before_is_used_and_that_is_said() {
     assert!(log.contains("is damaged") && log.contains(&*name), "{log}");
     assert!(log.contains("resumed"), "{log}");
     // Of a step that was made again the history tells twice.
-    ledger::check_without_history(&world.run, STEPS);
+    ledger::check_without_history(&world.run, MANY_STEPS);
 }
 
 #[test]
@@ -188,7 +205,7 @@ fn without_any_checkpoint_the_steps_are_made_again_and_none_counts_twice() {
     let output = world.crrl(&["audit", "run"]);
     let out = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{out}");
-    assert_eq!(world.steps(), STEPS);
+    assert_eq!(world.steps(), MANY_STEPS);
 }
 
 #[test]
@@ -203,5 +220,5 @@ fn a_damaged_adapter_is_published_again_and_the_run_goes_on() {
     world.train(&["--resume"]).completes();
     let log = std::fs::read_to_string(world.run.log("coordinator")).expect("a log");
     assert!(log.contains("safetensors is damaged"), "{log}");
-    ledger::check(&world.run, STEPS);
+    ledger::check(&world.run, MANY_STEPS);
 }

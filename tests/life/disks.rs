@@ -8,7 +8,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::skips::skipped;
 use crate::world::World;
-use crate::{STEPS, ledger};
+use crate::{MANY_STEPS, ledger};
 
 /// A small disk at a folder.
 struct SmallDisk<'a>(&'a Path);
@@ -51,7 +51,7 @@ fn small_disk(world: &World) -> Option<SmallDisk<'_>> {
 
 #[test]
 fn a_disk_that_has_room_again_in_time_only_holds_the_run_up() {
-    let world = World::new();
+    let world = World::long();
     let Some(disk) = small_disk(&world) else { return };
     let mut training = world.train(&[]);
     training.until_step(2);
@@ -62,17 +62,17 @@ fn a_disk_that_has_room_again_in_time_only_holds_the_run_up() {
         String::from_utf8_lossy(&output.stdout).contains("waiting for room").then_some(())
     });
     let reached = world.steps();
-    assert!(reached < STEPS, "filled too late to tell anything");
+    assert!(reached < MANY_STEPS, "filled too late to tell anything");
     std::fs::remove_file(ballast).expect("is there");
     training.completes();
     let state = host::state(&world.run).expect("was started");
     assert!(state.nodes.iter().all(|node| node.restarts == 0), "{state:?}");
-    ledger::check_without_history(&world.run, STEPS);
+    ledger::check_without_history(&world.run, MANY_STEPS);
 }
 
 #[test]
 fn a_full_disk_ends_the_run_with_its_file_named_and_room_resumes_it() {
-    let world = World::new();
+    let world = World::long();
     world.configure("idle_timeout_ms = 1500", "idle_timeout_ms = 1500\ndisk_wait_s = 0.5");
     let Some(disk) = small_disk(&world) else { return };
     let mut training = world.train(&[]);
@@ -83,8 +83,8 @@ fn a_full_disk_ends_the_run_with_its_file_named_and_room_resumes_it() {
     assert!(said.to_lowercase().contains("no space left"), "{said}");
     assert!(said.contains(&world.run.path().display().to_string()), "{said}");
     assert!(said.contains("--resume"), "{said}");
-    assert!(world.steps() < STEPS, "filled too late to tell anything");
+    assert!(world.steps() < MANY_STEPS, "filled too late to tell anything");
     std::fs::remove_file(ballast).expect("is there");
     world.train(&["--resume"]).completes();
-    ledger::check_without_history(&world.run, STEPS);
+    ledger::check_without_history(&world.run, MANY_STEPS);
 }

@@ -75,6 +75,7 @@ fn a_guest_whose_certificate_is_revoked_is_cut_off_within_seconds() {
 #[test]
 fn a_second_guest_of_a_name_is_refused_while_the_first_works_and_let_in_after_it() {
     let world = World::new();
+    world.has_patience();
     world.configure("steps = 20", "steps = 100000");
     let mut training = world.train(&[]);
     training.until_step(1);

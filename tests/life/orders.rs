@@ -1,8 +1,6 @@
 //! Orders to nodes and actors of a run that goes on, traces of its messages, and the log of who asked for
 //! what.
 
-use std::time::{Duration, Instant};
-
 use crrl_types::EventKind;
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -201,9 +199,8 @@ fn processes_are_ended_and_started_and_the_log_of_orders_outlives_them() {
     let before = world.pid("learner");
     done(&world, "kill learner");
     // Its connection is not known to be dead yet; an order over it ends with it.
-    let asked = Instant::now();
     let (_, answer) = give(&world, "drain learner");
-    assert!(asked.elapsed() < Duration::from_secs(8), "{answer}");
+    assert!(!answer.to_string().contains("has not answered for"), "{answer}");
     another(&mut training, "learner", before);
     training.until("the learner again", || {
         let learner = node(&world, "learner")?;
@@ -341,7 +338,7 @@ fn messages_and_logs_of_a_run_that_goes_on_are_seen_within_bounds() {
 
     let log = || std::fs::read_to_string(world.run.log("rollout-0")).unwrap_or_default();
     assert!(!log().contains("an episode begins"), "written before it was asked for");
-    done(&world, "log rollout-0 --filter info,crrl_actors=debug --for 2");
+    done(&world, "log rollout-0 --filter info,crrl_actors=debug --for 20");
     training.until("more in the log", || log().contains("an episode begins").then_some(()));
     training
         .until("the end of that", || log().contains("the log's level, as it was").then_some(()));

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::world::{World, end};
 
-/// Who is at an attempt at a task, as far as the history tells, and where it tells of it.
-fn at_work_on(history: &[Event], poison: &TaskId) -> Option<(usize, NodeName)> {
+/// Who is at attempts at a task, as far as the history tells, and where it tells of each.
+fn at_work_on(history: &[Event], poison: &TaskId) -> Vec<(usize, NodeName)> {
     let mut at_work = BTreeMap::new();
     for (at, event) in history.iter().enumerate() {
         match &event.kind {
@@ -26,7 +26,7 @@ fn at_work_on(history: &[Event], poison: &TaskId) -> Option<(usize, NodeName)> {
             _ => {}
         }
     }
-    at_work.into_values().next()
+    at_work.into_values().collect()
 }
 
 #[test]
@@ -43,7 +43,8 @@ fn a_task_that_kills_whoever_works_on_it_is_quarantined_and_the_others_go_on() {
     let poison = TaskId::from(task["instance_id"].as_str().expect("a name"));
     let mut training = world.train(&[]);
     training.until_step(1);
-    // Whoever is at it dies of it. A node that was done a moment before dies for nothing.
+    // Whoever is at it dies of it. A node that was done a moment before dies for nothing, and the task is
+    // cleared of those that died before.
     let out = |history: &[Event]| {
         history.iter().find_map(|event| match &event.kind {
             EventKind::Quarantined { task, reason } if *task == poison => Some(reason.clone()),
@@ -56,9 +57,10 @@ fn a_task_that_kills_whoever_works_on_it_is_quarantined_and_the_others_go_on() {
         if let Some(reason) = out(&history) {
             return Some(reason);
         }
-        let (at, node) = at_work_on(&history, &poison)?;
-        if killed.borrow_mut().insert(at) {
-            end(world.pid(node.as_str())?, Signal::SIGKILL);
+        for (at, node) in at_work_on(&history, &poison) {
+            if killed.borrow_mut().insert(at) {
+                end(world.pid(node.as_str())?, Signal::SIGKILL);
+            }
         }
         None
     });

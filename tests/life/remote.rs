@@ -106,8 +106,13 @@ impl Sshd {
     }
 }
 
-/// A run with a node on `box`, whose folder there is `there`.
+/// A run with a rollout node on `host`, whose folder there is `there`.
 fn world(sshd: &Sshd, host: &str) -> World {
+    world_with(sshd, host, "rollout")
+}
+
+/// A run whose node `far` is on `host` and has this role; the others are here.
+fn world_with(sshd: &Sshd, host: &str, role: &str) -> World {
     let world = World::new();
     world.configure("steps = 20", "steps = 100000");
     let config = sshd.at("ssh_config").display().to_string();
@@ -120,10 +125,13 @@ fn world(sshd: &Sshd, host: &str) -> World {
         ("learner", r#"["learner"]"#),
         ("rollout-0", r#"["rollout"]"#),
     ] {
-        text += &format!("[[node]]\nname = \"{name}\"\nroles = {roles}\n");
+        // There is one learner.
+        if name != role {
+            text += &format!("[[node]]\nname = \"{name}\"\nroles = {roles}\n");
+        }
     }
     text += &format!(
-        "[[node]]\nname = \"far\"\nroles = [\"rollout\"]\nhost = \"{host}\"\ndir = \"{there}\"\n"
+        "[[node]]\nname = \"far\"\nroles = [\"{role}\"]\nhost = \"{host}\"\ndir = \"{there}\"\n"
     );
     std::fs::write(path, text).expect("writable");
     world
@@ -180,8 +188,8 @@ fn a_node_is_started_over_ssh_works_comes_back_and_goes_with_the_cluster() {
     let there = world.folder.path().join("there");
     // Nobody vouches for the machine yet: that is for a person, and everybody else goes on.
     let (code, said) = world.refused(&["cluster", "up"]);
-    assert_eq!(code, 1, "{said}");
-    for part in ["far", "the host key of box is not known", "ssh box"] {
+    assert_eq!(code, 5, "{said}");
+    for part in ["far", "cannot go on", "the host key of box is not known", "ssh box"] {
         assert!(said.contains(part), "{part}: {said}");
     }
     let check = doctor(&world, "ssh");
@@ -239,6 +247,26 @@ fn a_node_is_started_over_ssh_works_comes_back_and_goes_with_the_cluster() {
     world.succeeds(&["audit", "run"]);
     for name in ["ssh", "model there", "program there", "clock there", "UDP both ways"] {
         assert_eq!(doctor(&world, name)["verdict"], "good", "{name}: {}", doctor(&world, name));
+    }
+}
+
+#[test]
+fn an_audit_holds_nothing_against_a_run_whose_learner_has_its_checkpoints_over_there() {
+    let sshd = match Sshd::start() {
+        Ok(sshd) => sshd,
+        Err(why) => return skipped(&format!("no sshd of the test's own: {why}")),
+    };
+    sshd.is_known();
+    let world = world_with(&sshd, "box", "learner");
+    world.succeeds(&["cluster", "up"]);
+    until(&world, "step", || (world.steps() > 0).then_some(()));
+    world.succeeds(&["cluster", "down"]);
+    assert!(!world.run.checkpoints().exists(), "they are here");
+    let output = world.crrl(&["audit", "run"]);
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{out}");
+    for part in ["not judged I6", "the checkpoints are with far", "that could be judged held"] {
+        assert!(out.contains(part), "{part}: {out}");
     }
 }
 
@@ -315,14 +343,18 @@ fn a_machine_that_does_not_answer_is_named_with_what_to_do() {
     world.configure("[cluster]\n", "[cluster]\nrestarts_max = 1\n");
     let output = world.crrl(&["cluster", "up", "--json"]);
     let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(output.status.code(), Some(5), "{said}");
     for part in ["far", "dead cannot be reached by ssh", "Connection refused", "ssh dead true"] {
         assert!(said.contains(part), "{part}: {said}");
     }
     // A program is told as well.
     let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!((&told["did"], &told["ready"]), (&Value::from("started"), &Value::Bool(false)));
-    assert!(told["error"].as_str().is_some_and(|error| error.contains("far failed too often")));
+    assert!(
+        told["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("far was given up after 1 restart:"))
+    );
     // The others do without it.
     until(&world, "the others", || (line(&world, "rollout-0")["state"] == "ready").then_some(()));
     world.succeeds(&["cluster", "down"]);

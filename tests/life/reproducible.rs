@@ -34,7 +34,7 @@ fn world(rollouts: usize) -> World {
 
 /// The learnt adapter, and the optimizer's moments.
 fn learnt(world: &World) -> [Vec<u8>; 2] {
-    let folder = world.run.path().join(format!("checkpoints/step-{STEPS:08}"));
+    let folder = world.run.path().join(format!("checkpoints/step-{STEPS:08}-{STEPS:08}"));
     ["adapter/adapter_model.safetensors", "moments.safetensors"].map(|file| {
         let path = folder.join(file);
         std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -147,7 +147,7 @@ fn adapters_in_bf16_are_learnt_from_alike_on_one_node_and_on_two_and_beyond_the_
     assert!(learnt(&alone) == learnt(&more), "another adapter was learnt from the same episodes");
 
     // The checkpoint keeps f32; what was published last is that, rounded.
-    let folder = more.run.path().join(format!("checkpoints/step-{STEPS:08}/adapter"));
+    let folder = more.run.path().join(format!("checkpoints/step-{STEPS:08}-{STEPS:08}/adapter"));
     let masters = peft::load(&folder).expect("a PEFT folder");
     let (manifest, bytes) =
         AdapterShelf::new(more.run.path()).newest().expect("whole").expect("was published");

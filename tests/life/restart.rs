@@ -8,6 +8,7 @@ use crate::world::{DEADLINE, World};
 #[test]
 fn every_node_is_restarted_in_turn_and_nothing_is_lost() {
     let world = World::new();
+    world.has_patience();
     world.configure("steps = 20", "steps = 100000");
     world.succeeds(&["cluster", "up"]);
     let nodes = ["coordinator", "learner", "rollout-0", "rollout-1"];

@@ -88,9 +88,17 @@ fn rollout_nodes_are_added_and_taken_away_while_the_others_run() {
     assert_eq!(plan().0, Some(0));
 
     // Anything else wants the cluster down.
-    let (code, said) = world.refused(&["cluster", "up", "--set", "rollout.temperature=0.5"]);
+    let other = ["--set", "rollout.temperature=0.5"];
+    let output = world.crrl(&[&["cluster", "plan"][..], &other[..]].concat());
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "{out}");
+    assert_eq!(out.matches("blocked ").count(), others.len(), "{out}");
+    let (code, said) = world.refused(&[&["cluster", "up"][..], &other[..]].concat());
     assert_eq!(code, 2, "{said}");
-    assert!(said.contains("take it down first"), "{said}");
+    for told in [&*out, &*said] {
+        assert!(told.contains("rollout.temperature is 1.0 in the run and 0.5 now"), "{told}");
+        assert!(told.contains("take it down first"), "{told}");
+    }
     world.succeeds(&["cluster", "down"]);
     assert_eq!(host::host_pid(&world.run).expect("can be looked at"), None);
     world.succeeds(&["audit", "run"]);
@@ -179,12 +187,84 @@ fn a_second_up_of_one_run_is_told_of_the_first() {
 }
 
 #[test]
+fn a_run_that_has_begun_keeps_its_plan_and_one_that_is_over_is_let_be() {
+    let world = World::new();
+    world.configure("steps = 20", "steps = 2");
+    world.train(&[]).completes();
+    let held = |name: &str| std::fs::read(world.run.path().join(name)).expect("was written");
+    let (config, plan) = (held("cluster.toml"), held("plan.json"));
+    // There is nothing left to do, whichever file says so.
+    for file in ["cluster.toml", "run/cluster.toml"] {
+        let said = world.succeeds(&["cluster", "up", "-f", file]);
+        assert!(said.contains("is complete"), "{said}");
+        assert_eq!(host::host_pid(&world.run).expect("can be looked at"), None);
+    }
+    let output = world.crrl(&["cluster", "up", "--json"]);
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        (output.status.code(), &told["did"]),
+        (Some(0), &Value::from("complete")),
+        "{told:#}"
+    );
+    // More steps are another run, and so it is not half of one.
+    let more = ["--set", "run.steps=3", "--set", "learner.learning_rate=0.5"];
+    assert_eq!(world.crrl(&["cluster", "plan"]).status.code(), Some(0), "nothing is to be done");
+    for command in [&["cluster", "up"][..], &["cluster", "plan"][..], &["train", "--resume"][..]] {
+        let (code, said) = world.refused(&[command, &more[..]].concat());
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains("(run.steps is 2 in the run and 3 now)"), "{said}");
+        assert!(said.contains("put it back") && said.contains("run.dir=OTHER"), "{said}");
+    }
+    assert_eq!((held("cluster.toml"), held("plan.json")), (config, plan));
+}
+
+#[test]
+fn tasks_that_cannot_be_trained_on_are_refused_before_anything_is_written() {
+    let world = World::new();
+    for command in [&["train"][..], &["cluster", "up"][..], &["doctor"][..]] {
+        let told = |set: &[&str]| {
+            let output = world.crrl(&[command, set].concat());
+            assert!(!output.status.success(), "{command:?} {set:?}");
+            let parts = [output.stdout, output.stderr].concat();
+            String::from_utf8_lossy(&parts).into_owned()
+        };
+        for (set, part) in [
+            (&["--set", "tasks.train="][..], "tasks.train names no task file"),
+            (&["--set", "tasks.train=no-such.jsonl"][..], "no-such.jsonl"),
+            (
+                &["--set", "tasks.held_out=tasks.jsonl"][..],
+                "is in tasks.train and in tasks.held_out",
+            ),
+            (&["--set", "model.path="][..], "model.path names no model"),
+            (&["--set", "agent.prompt=full"][..], "agent.tokens_max is 200: there is no room"),
+        ] {
+            let said = told(set);
+            assert!(said.contains(part), "{command:?} {set:?}: {said}");
+        }
+        assert!(!world.run.path().join("plan.json").exists(), "{command:?} has written a plan");
+    }
+    // Whoever mends that has a run.
+    world.configure("steps = 20", "steps = 100000");
+    world.succeeds(&["cluster", "up"]);
+    world.succeeds(&["cluster", "down"]);
+}
+
+#[test]
 fn the_doctor_names_what_is_missing_and_what_to_do() {
     let world = World::new();
     let output = world.crrl(&["doctor", "--json"]);
     let value: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(value["ok"], true, "{value:#}");
     assert_eq!(output.status.code(), Some(0));
+    let named = |name: &str| {
+        let checks = value["checks"].as_array().expect("a list");
+        checks.iter().find(|check| check["name"] == name).cloned().unwrap_or_default()
+    };
+    assert_eq!(named("opening prompt")["verdict"], "good", "{value:#}");
+    // Some of the tasks are of the held-out side, and nobody asked to leave them out.
+    let side = named("held-out side");
+    assert_eq!(side["verdict"], "warning", "{value:#}");
+    assert!(side["fix"].as_str().is_some_and(|fix| fix.contains("--split train")), "{side}");
     world.configure("path = \"", "path = \"/no/such");
     let output = world.crrl(&["doctor"]);
     let out = String::from_utf8_lossy(&output.stdout);

@@ -12,6 +12,8 @@ use crrl_types::Event;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::MANY_STEPS;
+
 /// How long anything may take on a machine that is busy with other things.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
 /// Time between two looks.
@@ -69,6 +71,19 @@ impl World {
         let tree = tree.to_str().expect("a path in UTF-8");
         world.succeeds(&["tasks", "mutate", tree, "-o", "tasks.jsonl", "-n", "60"]);
         world
+    }
+
+    /// A run of [`MANY_STEPS`].
+    pub(crate) fn long() -> Self {
+        let world = Self::new();
+        world.configure("steps = 20", &format!("steps = {MANY_STEPS}"));
+        world
+    }
+
+    /// Misses nobody who is only slow to answer.
+    pub(crate) fn has_patience(&self) {
+        let patience = "idle_timeout_ms = 10000\nheartbeat_timeout_ms = 10000";
+        self.configure("idle_timeout_ms = 1500", patience);
     }
 
     /// Runs its commands in a network namespace from now on.

@@ -16,6 +16,8 @@ mod rollout;
 mod setting;
 mod trainer;
 mod truth;
+#[path = "../../../tests/support/wanted.rs"]
+mod wanted;
 mod world;
 
 use std::path::Path;
@@ -57,8 +59,8 @@ fn main() -> ExitCode {
         return one(seed, false, folder);
     }
     // As other test programs do: `cargo test NAME` is about tests of that name.
-    let wanted = arguments.iter().skip(1).find(|argument| !argument.starts_with('-'));
-    let is_wanted = wanted.is_none_or(|name| "cluster_simulation".contains(name.as_str()));
+    let wanted = wanted::wanted(arguments.iter().skip(1).cloned());
+    let is_wanted = wanted.is_none_or(|name| "cluster_simulation".contains(&name));
     if !is_wanted || arguments.iter().any(|argument| argument == "--list") {
         return ExitCode::SUCCESS;
     }

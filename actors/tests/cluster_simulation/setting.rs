@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crrl_config::{AdapterDtype, ClusterConfig, Node, Role};
-use crrl_control::plan::{Evaluate, Phase, Plan, StalePolicy, Train};
+use crrl_control::plan::{Evaluate, Limits, Phase, Plan, StalePolicy, Train};
 use crrl_sim::Rng;
 use crrl_types::{Late, Sampling, Staleness, Stragglers};
 use rand::seq::SliceRandom;
@@ -64,7 +64,9 @@ impl Setting {
         // A few kinds at a time: with all of them at once, one hides what another would show.
         kinds.shuffle(&mut rng);
         kinds.truncate(rng.random_range(1..=5));
-        Self {
+        let costs_leases = |kind: &Kind| kind.kills_at_random() || *kind == Kind::Panic;
+        let is_mild = !poison && !kinds.iter().any(costs_leases);
+        let mut setting = Self {
             config: config(&mut rng, seed),
             plan: plan(&mut rng, seed, poison),
             manners: Manners {
@@ -84,7 +86,13 @@ impl Setting {
             mtu: *[1252, 1472, 1472, 8972].choose(&mut rng),
             commit_max: Duration::from_millis(*[5, 20, 400].choose(&mut rng)),
             floats: rng.random_range(100..12_000),
+        };
+        // What is shipped is to do where faults cost no leases.
+        if is_mild {
+            let lease_ms = setting.plan.limits.lease_ms;
+            setting.plan.limits = Limits { lease_ms, ..Limits::default() };
         }
+        setting
     }
 }
 
@@ -150,7 +158,12 @@ fn plan(rng: &mut Rng, seed: u64, poison: bool) -> Plan {
         stale: if rng.random() { StalePolicy::TrainRest } else { StalePolicy::Refill },
         sync: rng.random_bool(0.3),
         skip_equal_groups: rng.random_bool(0.7),
-        staleness: Staleness::Bounded,
+        // Not drawn, as above.
+        staleness: match seed % 8 {
+            3 => Staleness::Strict,
+            6 => Staleness::Corrected,
+            _ => Staleness::Bounded,
+        },
         stragglers: Stragglers {
             group_min: if rng.random_bool(0.3) { 2 } else { 0 },
             late: if rng.random() { Late::Drop } else { Late::Carry },

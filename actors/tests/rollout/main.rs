@@ -2,8 +2,11 @@
 //!
 //! Has a `main` of its own, because this very program is also the sandbox launcher its tests use.
 
+#[path = "../../../tests/support/wanted.rs"]
+mod wanted;
 mod world;
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crrl_actors::duty::Duty;
@@ -12,7 +15,7 @@ use crrl_cluster::{Row, Shown};
 use crrl_control::wire::{Held, NodeRole, Wire};
 use crrl_types::actor::ActorState;
 use crrl_types::fault::{Fault, Injection};
-use crrl_types::{AdapterVersion, EpisodeId, JournalEntry, Sampled, Stop, Timing, Work};
+use crrl_types::{AdapterVersion, EpisodeId, Finish, JournalEntry, Sampled, Stop, Timing, Work};
 use futures::FutureExt;
 use world::{PANIC, World};
 
@@ -21,7 +24,7 @@ fn main() {
     if std::env::args().nth(1).as_deref() == Some(crrl_sandbox::launcher::SUBCOMMAND) {
         crrl_sandbox::launcher::main();
     }
-    let wanted = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    let wanted = wanted::wanted(std::env::args().skip(1));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -56,6 +59,7 @@ fn main() {
         another_node_goes_on_where_one_left_off,
         the_working_copy_is_as_it_was_for_whoever_goes_on,
         what_comes_out_otherwise_is_not_gone_on_with,
+        too_much_of_a_change_earns_nothing_and_is_no_failure,
         slow_tools_take_their_time,
         the_engine_and_the_sandboxes_are_rows_of_their_own,
     );
@@ -153,12 +157,13 @@ async fn a_result_is_sent_until_it_is_acknowledged() {
     assert!(trajectory.adapters.iter().all(|span| span.digest == world.engine.base_digest()));
     assert!(trajectory.reward.get("line").is_some());
     // Nobody said that it is durable.
-    let again = world.next(NodeRole::Coordinator).await;
+    let again = world.next_raw(NodeRole::Coordinator).await;
     assert!(matches!(again, Wire::Finished { attempt: 1, .. }), "{again:?}");
     world.peer_up(NodeRole::Coordinator);
     let joined = world.next(NodeRole::Coordinator).await;
     assert!(matches!(&joined, Wire::Join { holding, .. } if holding.len() == 1), "{joined:?}");
-    world.next(NodeRole::Coordinator).await;
+    let again = world.next_raw(NodeRole::Coordinator).await;
+    assert!(matches!(again, Wire::Finished { attempt: 1, .. }), "{again:?}");
     world.send(Wire::Ack { episode: EpisodeId(1), attempt: 1 });
     world.peer_up(NodeRole::Coordinator);
     let joined = world.next(NodeRole::Coordinator).await;
@@ -306,7 +311,9 @@ async fn a_group_prepares_its_task_once() {
 
 async fn a_draining_node_does_what_was_on_its_way_and_takes_no_more() {
     let mut world = World::new(2).await;
-    world.assign(1, 1, "the answer is wrong", 60_000);
+    // Long enough for the order to be heard before it ends.
+    world.slow.begin(slow_tools(Duration::from_secs(2)..Duration::from_secs(4)));
+    assign_a_call(&mut world, 60_000);
     world.roster.set(Duty::Drains);
     assert_eq!(world.next(NodeRole::Coordinator).await, Wire::Credit { episodes: 0 });
     // Handed out before that was heard.
@@ -369,15 +376,19 @@ async fn an_actor_that_is_started_on_a_draining_node_takes_nothing() {
 
 async fn an_episode_keeps_to_its_time() {
     let mut world = World::new(2).await;
-    // The first pays for loading the template; the second has no time at all.
-    world.assign(1, 1, "the answer is wrong", 60_000);
+    // The first pays for loading the template.
+    world.assign(2, 1, "the answer is wrong", 60_000);
     world.next(NodeRole::Coordinator).await;
-    world.send(Wire::Ack { episode: EpisodeId(1), attempt: 1 });
-    let started = Instant::now();
-    world.assign(2, 1, "the answer is wrong", 1);
-    let next = world.next(NodeRole::Coordinator).await;
-    assert!(matches!(next, Wire::Failed { .. } | Wire::Finished { .. }), "{next:?}");
-    assert!(started.elapsed() < Duration::from_secs(2));
+    world.send(Wire::Ack { episode: EpisodeId(2), attempt: 1 });
+    // Without a lease the second would take longer than anything is waited for here.
+    world.slow.begin(slow_tools(Duration::from_secs(100)..Duration::from_secs(1000)));
+    assign_a_call(&mut world, 500);
+    match world.next(NodeRole::Coordinator).await {
+        Wire::Finished { trajectory, .. } => assert_eq!(trajectory.finish, Finish::TimeLimit),
+        // Its places took most of the lease.
+        Wire::Failed { reason, .. } => assert!(reason.contains("outlived its lease"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
     world.all_given_back().await;
 }
 
@@ -426,6 +437,11 @@ async fn another_node_goes_on_where_one_left_off() {
 fn repairs(world: &World, ok: bool) -> Vec<JournalEntry> {
     let call = "<tool_call>\n{\"name\": \"apply_patch\", \"arguments\": {\"path\": \
                 \"answer.py\", \"old\": \"41\", \"new\": \"42\"}}\n</tool_call>";
+    calls(world, call, ok)
+}
+
+/// A turn that makes a tool call.
+fn calls(world: &World, call: &str, ok: bool) -> Vec<JournalEntry> {
     let digest = world.engine.base_digest();
     let tokens = world.codec.encode(call).into_iter();
     let sampled = |id| Sampled { id, logprob: -1.0, version: AdapterVersion(0), digest };
@@ -433,6 +449,28 @@ fn repairs(world: &World, ok: bool) -> Vec<JournalEntry> {
         JournalEntry::Generated { tokens: tokens.map(sampled).collect(), stop: Stop::Length },
         JournalEntry::Tool { output: String::new(), ok, wall_ms: 1 },
     ]
+}
+
+/// Hands out the second attempt of episode 1, which begins with a tool call that is yet to be made.
+fn assign_a_call(world: &mut World, lease_ms: u64) {
+    let mut assignment = world.assignment(1, 2, "the answer is wrong", lease_ms);
+    assignment.past = repairs(world, true);
+    assignment.past.truncate(1);
+    world.journals.insert(EpisodeId(1), assignment.past.clone());
+    world.send(Wire::Assign(Box::new(assignment)));
+}
+
+/// Slow tools whose first call is late by so much: their seed is looked for.
+fn slow_tools(late: Range<Duration>) -> Injection {
+    let ms = u32::try_from(late.start.as_millis()).expect("less than a month");
+    let fault = Fault::SlowTools { ms };
+    let of = |seed| Injection { id: 1, fault, duration_ms: 600_000, seed };
+    let is_it = move |injection: &Injection| {
+        let twin = SlowTools::default();
+        twin.begin(*injection);
+        late.contains(&twin.next(Instant::now()))
+    };
+    (0..1000).map(of).find(is_it).expect("some seed draws it")
 }
 
 async fn the_working_copy_is_as_it_was_for_whoever_goes_on() {
@@ -459,6 +497,22 @@ async fn what_comes_out_otherwise_is_not_gone_on_with() {
     world.all_given_back().await;
 }
 
+async fn too_much_of_a_change_earns_nothing_and_is_no_failure() {
+    let mut world = World::new(2).await;
+    let mut assignment = world.assignment(1, 2, "the answer is wrong", 60_000);
+    let call = "<tool_call>\n{\"name\": \"shell\", \"arguments\": {\"cmd\": \
+                \"touch $(seq 300)\"}}\n</tool_call>";
+    assignment.past = calls(&world, call, true);
+    world.send(Wire::Assign(Box::new(assignment)));
+    let next = world.next(NodeRole::Coordinator).await;
+    let Wire::Finished { trajectory, .. } = next else { panic!("{next:?}") };
+    let why = "too much was changed: more than 256 files were changed";
+    assert_eq!(trajectory.diff, why);
+    assert_eq!((trajectory.reward.total, trajectory.reward.success), (0.0, false));
+    assert!(trajectory.generated_len() > 0);
+    world.all_given_back().await;
+}
+
 async fn slow_tools_take_their_time() {
     let mut world = World::new(2).await;
     let fault = Fault::SlowTools { ms: 4000 };
@@ -469,12 +523,7 @@ async fn slow_tools_take_their_time() {
     let late = twin.next(Instant::now());
     assert!(late > Duration::from_millis(100), "another seed is wanted: {late:?}");
     world.slow.begin(injection);
-    let mut assignment = world.assignment(1, 2, "the answer is wrong", 60_000);
-    // The tool is called here.
-    assignment.past = repairs(&world, true);
-    assignment.past.truncate(1);
-    world.journals.insert(EpisodeId(1), assignment.past.clone());
-    world.send(Wire::Assign(Box::new(assignment)));
+    assign_a_call(&mut world, 60_000);
     let next = world.next(NodeRole::Coordinator).await;
     let Wire::Finished { trajectory, .. } = next else { panic!("{next:?}") };
     assert!(trajectory.diff.contains("+    return 42"), "{}", trajectory.diff);

@@ -1,6 +1,6 @@
 //! A rollout node with a tiny random policy, and the verbs the tests are written in.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -46,6 +46,8 @@ pub(crate) struct World {
     actor: ActorRef<Msg>,
     sent: mpsc::UnboundedReceiver<(NodeRole, Wire)>,
     early: HashMap<&'static str, VecDeque<Wire>>,
+    /// The leases whose results [`Self::next`] has given.
+    given: BTreeSet<(EpisodeId, u32)>,
     /// What has happened in each episode, by the node's own word.
     pub(crate) journals: BTreeMap<EpisodeId, Vec<JournalEntry>>,
     pub(crate) timings: BTreeMap<EpisodeId, Timing>,
@@ -126,7 +128,7 @@ impl World {
             courier,
         };
         let (actor, _) = Actor::spawn(None, Rollout, args).await.expect("it starts");
-        let early = HashMap::new();
+        let (early, given) = (HashMap::new(), BTreeSet::new());
         let (journals, timings) = (BTreeMap::new(), BTreeMap::new());
         Self {
             engine,
@@ -136,6 +138,7 @@ impl World {
             actor,
             sent,
             early,
+            given,
             journals,
             timings,
             codec,
@@ -190,9 +193,30 @@ impl World {
         }
     }
 
+    /// The next message to whoever has this role, but for results it has given already: those are sent
+    /// again until they are acknowledged.
+    pub(crate) async fn next(&mut self, role: NodeRole) -> Wire {
+        loop {
+            let wire = self.next_raw(role).await;
+            if self.is_new(&wire) {
+                return wire;
+            }
+        }
+    }
+
+    fn is_new(&mut self, wire: &Wire) -> bool {
+        match wire {
+            Wire::Finished { attempt, trajectory } => {
+                self.given.insert((trajectory.episode, *attempt))
+            }
+            Wire::Failed { episode, attempt, .. } => self.given.insert((*episode, *attempt)),
+            _ => true,
+        }
+    }
+
     /// The next message to whoever has this role. Turns are put into [`Self::journals`], what was
     /// measured into [`Self::timings`].
-    pub(crate) async fn next(&mut self, role: NodeRole) -> Wire {
+    pub(crate) async fn next_raw(&mut self, role: NodeRole) -> Wire {
         let name = |role| match role {
             NodeRole::Coordinator => "coordinator",
             NodeRole::ParameterServer => "parameter server",

@@ -108,6 +108,10 @@ impl Episode {
                 self.answered(&running, &outcome, waiting, answers)
             }
             (Phase::Collecting(finish), Input::Diff(diff)) => self.collected(finish, diff),
+            // No nudge: it did change something. The line is no diff, and is scored as none.
+            (Phase::Collecting(finish), Input::TooMuch(why)) => {
+                self.finish(finish, why, String::new())
+            }
             (Phase::Over, Input::DeadlinePassed) => self.fail("the episode is over".to_owned()),
             (Phase::Collecting(finish), Input::DeadlinePassed) => {
                 self.closing = true;
@@ -135,7 +139,8 @@ impl Episode {
         let room = self.options.tokens_max as usize;
         if prompt.len() + TURN_TOKENS_MIN as usize > room {
             return self.fail(format!(
-                "the prompt takes {} tokens and tokens_max is {room}: raise it or drop the task",
+                "the prompt takes {} tokens and there is room for {room}, the lesser of tokens_max and \
+                 the model's context: raise that one, take the brief prompt, or drop the task",
                 prompt.len()
             ));
         }
@@ -369,6 +374,7 @@ fn input_name(input: &Input) -> &'static str {
         Input::Generated { .. } => "Generated",
         Input::ToolResult(_) => "ToolResult",
         Input::Diff(_) => "Diff",
+        Input::TooMuch(_) => "TooMuch",
         Input::DeadlinePassed => "DeadlinePassed",
         Input::Broken(_) => "Broken",
     }

@@ -67,6 +67,9 @@ pub enum Input {
     /// Answers [`Action::CollectDiff`]: our git's diff against our pristine base, empty where
     /// nothing was changed.
     Diff(String),
+    /// Answers [`Action::CollectDiff`] where the policy changed more than is compared: why, in a
+    /// line. Ends the episode, which stands and earns nothing by its change.
+    TooMuch(String),
     /// The episode's time is up. What was under way is abandoned and must not be reported.
     DeadlinePassed,
     /// Something of ours failed (engine, sandbox); the episode ends and is not trained on.
@@ -103,7 +106,7 @@ impl Input {
                 JournalEntry::Tool { output: output.clone(), ok: *ok, wall_ms: *wall_ms }
             }
             Self::Diff(diff) => JournalEntry::Diff(diff.clone()),
-            Self::Start | Self::DeadlinePassed | Self::Broken(_) => return None,
+            Self::Start | Self::TooMuch(_) | Self::DeadlinePassed | Self::Broken(_) => return None,
         })
     }
 }

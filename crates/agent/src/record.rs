@@ -52,7 +52,7 @@ pub struct EpisodeRecord {
     pub finish: Finish,
     /// Why, where `finish` is `Failed`; empty otherwise.
     pub failure: String,
-    /// Diff of what the agent changed.
+    /// Diff of what the agent changed; where that is too much to be compared, a line that says so.
     pub diff: String,
     /// How it behaved.
     pub conduct: Conduct,

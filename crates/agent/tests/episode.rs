@@ -326,6 +326,20 @@ fn output_is_cut_defused_and_carries_warnings() {
 }
 
 #[test]
+fn too_much_of_a_change_ends_an_episode_that_stands() {
+    let why = "too much was changed: more than 256 files were changed";
+    let mut world = World::brief();
+    world.start();
+    assert_eq!(world.write("Done.", Some(END)), Action::CollectDiff);
+    let input = Input::TooMuch(why.to_owned());
+    assert_eq!(input.journal_entry(), None, "whoever goes on looks for itself");
+    let record = record(world.step(input));
+    assert_eq!((record.finish, record.failure.as_str()), (Finish::Done, ""));
+    assert_eq!((record.diff.as_str(), record.conduct.nudges), (why, 0));
+    assert_eq!(record.tokens, world.engine);
+}
+
+#[test]
 fn failures_of_ours_keep_the_episode_out_of_training() {
     let mut world = World::brief();
     world.start();
@@ -353,7 +367,7 @@ fn failures_of_ours_keep_the_episode_out_of_training() {
     let mut episode =
         Episode::new(Arc::new(ToyCodec::default()), options, &"long ".repeat(50)).expect("good");
     let failed = record(episode.step(Input::Start));
-    assert!(failed.failure.contains("tokens_max is 64"), "{}", failed.failure);
+    assert!(failed.failure.contains("there is room for 64, the lesser of"), "{}", failed.failure);
 }
 
 #[test]

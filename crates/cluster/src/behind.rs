@@ -55,6 +55,20 @@ impl Behind {
         Some(at)
     }
 
+    /// The last of them is none after all; whether there was one.
+    pub(crate) fn take_back(&mut self) -> bool {
+        let Some((_, count)) = self.runs.back_mut() else { return false };
+        *count -= 1;
+        if *count == 0 {
+            self.runs.pop_back();
+        }
+        self.messages = self.messages.saturating_sub(1);
+        if self.runs.is_empty() {
+            self.run_max = 1;
+        }
+        true
+    }
+
     fn merge(&mut self) {
         self.run_max = self.run_max.saturating_mul(2);
         let mut runs = std::mem::take(&mut self.runs).into_iter();
@@ -94,6 +108,11 @@ mod tests {
             assert!(behind.pop().is_some() && behind.messages == left);
         }
         assert!(behind.pop().is_none());
+        // One that did not come after all is the last.
+        (0..3).for_each(|nth| behind.push(came(nth)));
+        assert!(behind.take_back() && behind.messages == 2);
+        assert!((0..2).all(|nth| behind.pop() == Some(came(nth))));
+        assert!(!behind.take_back() && behind.pop().is_none());
         // It is exact again once it was empty.
         (0..3).for_each(|nth| behind.push(came(nth)));
         assert!((0..3).all(|nth| behind.pop() == Some(came(nth))));

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crrl_control::wire::{NodeReport, NodeState, StepMetrics};
 use crrl_machine::clock;
+use crrl_types::actor::ActorEvent;
 use crrl_types::{NodeName, Vitals};
 use serde::{Deserialize, Serialize};
 
 use crate::clock_offset::ClockOffset;
+use crate::happened::{Happened, Lately};
 
 /// Points of the reward history that are kept; older ones are in the run store.
 pub const HISTORY_MAX: usize = 512;
@@ -134,6 +136,13 @@ pub struct Snapshot {
     /// When each node was heard, by name; empty where the coordinator is of a build that does not tell.
     /// Not limited by what a viewer may be sent: it is there before a node's report is.
     pub seen: Vec<NodeSeen>,
+    /// Since when no episode has come back although one could have, milliseconds since the Unix epoch: since
+    /// the first was handed out after one had come back last; where none was, since then. Whether any are
+    /// out is not in it. None where the coordinator is of a build that does not tell.
+    pub none_back_since_ms: Option<u64>,
+    /// What became of actors lately, oldest first: the last 32 of each node; empty where the coordinator is
+    /// of a build that does not tell.
+    pub actor_events: Vec<ActorEvent>,
 }
 
 /// When a node was heard, and what it measures. Times are on the clock of whoever looks.
@@ -171,6 +180,8 @@ pub(crate) struct Place {
     /// Since when it says what it is doing.
     activity_since: Instant,
     offset: ClockOffset,
+    /// What became of its actors.
+    lately: Lately,
 }
 
 impl Place {
@@ -182,6 +193,11 @@ impl Place {
     /// Since it says what it is doing.
     pub(crate) fn doing(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.activity_since)
+    }
+
+    /// What became of its actors after what has this number, oldest first.
+    pub(crate) fn happened_after(&self, number: u64) -> impl Iterator<Item = &Happened> {
+        self.lately.after(number)
     }
 
     /// How far its clock is ahead of this one, microseconds.
@@ -202,6 +218,18 @@ pub(crate) struct Board {
     pub(crate) replaced: u64,
     /// Since when the run is in its phase; none before anything was said of it.
     phase_since: Option<Instant>,
+    back: Back,
+    /// Number of what became of an actor last.
+    pub(crate) happened: u64,
+}
+
+/// How long no episode has come back.
+#[derive(Debug, Default, Clone, Copy)]
+struct Back {
+    /// When one came back last, or something was said of the run for the first time.
+    last: Option<Instant>,
+    /// When one was handed out first since then.
+    out: Option<Instant>,
 }
 
 impl Board {
@@ -218,9 +246,13 @@ impl Board {
                 reported: now,
                 activity_since: now,
                 offset: ClockOffset::default(),
+                lately: Lately::default(),
             });
         };
         let place = &mut self.places[at];
+        if is_its_own {
+            place.lately.note(&place.report, &report, now, &mut self.happened);
+        }
         if place.report.activity != report.activity {
             place.activity_since = now;
         }
@@ -235,10 +267,41 @@ impl Board {
 
     fn change(&mut self, change: impl FnOnce(&mut Progress), now: Instant) {
         let before = Progress { phase: self.progress.phase.clone(), ..Progress::default() };
+        let in_flight = self.progress.episodes.in_flight;
         change(&mut self.progress);
+        self.back.last.get_or_insert(now);
+        if self.progress.episodes.in_flight > in_flight {
+            self.back.out.get_or_insert(now);
+        }
         if self.phase_since.is_none() || !self.progress.is_in_phase_of(&before) {
             self.phase_since = Some(now);
         }
+    }
+
+    /// An episode came back.
+    fn came_back(&mut self, line: &str, now: Instant) {
+        self.change(|progress| progress.push_line(line), now);
+        self.back = Back { last: Some(now), out: None };
+    }
+
+    /// For how long no episode has come back, counted from when one could.
+    pub(crate) fn none_back_for(&self, now: Instant) -> Option<Duration> {
+        let since = self.back.out.or(self.back.last);
+        since.map(|since| now.saturating_duration_since(since))
+    }
+
+    /// What became of actors after what has this number, oldest first, with their nodes.
+    pub(crate) fn happened_after(&self, number: u64) -> Vec<(&NodeName, &Happened)> {
+        if number == self.happened {
+            return Vec::new();
+        }
+        let mut all: Vec<(&NodeName, &Happened)> = Vec::new();
+        for place in &self.places {
+            let node = &place.report.node;
+            all.extend(place.happened_after(number).map(|happened| (node, happened)));
+        }
+        all.sort_unstable_by_key(|(_, happened)| happened.number);
+        all
     }
 
     /// For how long the run has been in its phase.
@@ -262,6 +325,18 @@ impl Board {
             progress: self.progress.clone(),
             phase_since_ms: self.phase_for(now).map(ago),
             seen: places.iter().map(seen).collect(),
+            none_back_since_ms: self.none_back_for(now).map(ago),
+            actor_events: self
+                .happened_after(0)
+                .into_iter()
+                .map(|(node, happened)| ActorEvent {
+                    at_ms: ago(now.saturating_duration_since(happened.at)),
+                    node: node.clone(),
+                    actor: happened.actor.clone(),
+                    fate: happened.fate,
+                    why: happened.why.clone(),
+                })
+                .collect(),
         }
     }
 }
@@ -350,6 +425,15 @@ impl StatusBoard {
         self.write().change(change, now);
     }
 
+    /// An episode came back, and a line about it.
+    pub fn came_back(&self, line: &str) {
+        self.came_back_at(line, Instant::now());
+    }
+
+    pub(crate) fn came_back_at(&self, line: &str, now: Instant) {
+        self.write().came_back(line, now);
+    }
+
     /// How far the run is; the history of rewards and the lines are left out.
     #[must_use]
     pub fn headline(&self) -> Progress {
@@ -366,6 +450,7 @@ impl StatusBoard {
         let held = std::mem::take(&mut *board);
         board.replaced = held.replaced + 1;
         (board.progress, board.phase_since) = (held.progress, held.phase_since);
+        board.back = held.back;
         board.change(|progress| *progress = snapshot.progress, now);
         for report in snapshot.nodes {
             board.put(report, true, now);

@@ -2,6 +2,7 @@
 //!
 //! An adapter's bytes travel as they are; its manifest is the blob's head.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,7 +12,7 @@ use crrl_transport::{
     BlobError, BlobReceipt, DecodeError, EncodeError, ReceivedBlob, decode, encode_as,
     receive_blob, send_blob,
 };
-use crrl_types::{AdapterManifest, Digest};
+use crrl_types::{AdapterManifest, AdapterVersion, Digest};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -61,11 +62,19 @@ impl Outgoing {
         Self { content: Content::Adapter { manifest, payload, draft: false }, done: None }
     }
 
-    pub(crate) fn is_adapter(&self) -> bool {
+    fn is_adapter(&self) -> bool {
         matches!(self.content, Content::Adapter { .. })
     }
 
-    pub(crate) fn is_awaited(&self) -> bool {
+    /// Which adapter it is, as a draft or not: the bytes are the same.
+    fn adapter_id(&self) -> Option<AdapterId> {
+        match &self.content {
+            Content::Adapter { manifest, .. } => Some((manifest.version, manifest.digest)),
+            Content::Message(_) => None,
+        }
+    }
+
+    fn is_awaited(&self) -> bool {
         self.done.is_some()
     }
 
@@ -93,6 +102,60 @@ impl Outgoing {
     }
 }
 
+type AdapterId = (AdapterVersion, Digest);
+
+/// Blobs for one peer: those that wait, and the adapters that are on their way.
+#[derive(Default)]
+pub(crate) struct BlobQueue {
+    waiting: VecDeque<Outgoing>,
+    /// Of each copy that is being sent.
+    under_way: Vec<AdapterId>,
+}
+
+impl BlobQueue {
+    /// Lets a blob wait; false where there is no room for it. An adapter takes the place of those that wait.
+    /// One that is on its way is not sent a second time beside itself, unless somebody waits for that very
+    /// copy: it is offered again until it is answered, and a large one takes longer than that.
+    pub(crate) fn put(&mut self, blob: Outgoing, waiting_max: usize) -> bool {
+        if let Some(adapter) = blob.adapter_id() {
+            self.waiting.retain(|waiting| !waiting.is_adapter() || waiting.is_awaited());
+            if self.under_way.contains(&adapter) && !blob.is_awaited() {
+                return true;
+            }
+        }
+        if self.waiting.len() >= waiting_max {
+            return false;
+        }
+        self.waiting.push_back(blob);
+        true
+    }
+
+    /// The next to send. Once it has arrived, or has not, it is [`BlobQueue::over`].
+    pub(crate) fn take(&mut self) -> Option<Outgoing> {
+        let next = self.waiting.pop_front()?;
+        self.under_way.extend(next.adapter_id());
+        Some(next)
+    }
+
+    /// A blob that was taken is on its way no more.
+    pub(crate) fn over(&mut self, blob: &Outgoing) {
+        let sent = blob.adapter_id();
+        if let Some(at) = self.under_way.iter().position(|adapter| Some(*adapter) == sent) {
+            self.under_way.swap_remove(at);
+        }
+    }
+
+    /// Whether none waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Forgets those that wait.
+    pub(crate) fn clear(&mut self) {
+        self.waiting.clear();
+    }
+}
+
 /// Sends what waits for a peer, one blob after the other, until the peer has ended. Several of
 /// these run for one peer: a blob that takes long to handle does not hold the others up.
 pub(crate) async fn send_to(shared: Arc<Shared>, peer: Arc<Peer>) {
@@ -104,6 +167,7 @@ pub(crate) async fn send_to(shared: Arc<Shared>, peer: Arc<Peer>) {
             }
         };
         let outcome = send(&shared, &peer, &blob).await;
+        peer.blob_over(&blob);
         if let Err(error) = &outcome {
             tracing::warn!(peer = %peer.info.name, blob = blob.what(), %error, "not delivered");
         }
@@ -207,5 +271,71 @@ async fn answer(receipt: BlobReceipt, outcome: Result<(), String>) {
     };
     if let Err(error) = answered {
         tracing::debug!(%error, "a blob was handled, but its sender is gone");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOM: usize = 2;
+
+    fn adapter(version: u64, draft: bool) -> Outgoing {
+        let payload = vec![7; 16];
+        let manifest = AdapterManifest {
+            version: AdapterVersion(version),
+            digest: Digest::of(&payload),
+            base_digest: Digest::default(),
+            bytes: payload.len() as u64,
+            rank: 1,
+            alpha_milli: 1000,
+            tensors: Vec::new(),
+            finite: true,
+        };
+        let wire = match draft {
+            true => Wire::AdapterDraft { manifest, payload },
+            false => Wire::Adapter { manifest, payload },
+        };
+        Outgoing::new(wire, None)
+    }
+
+    fn version(blob: Option<Outgoing>) -> Option<u64> {
+        Some(blob?.adapter_id()?.0.0)
+    }
+
+    #[test]
+    fn an_adapter_on_its_way_is_not_sent_a_second_time_beside_itself() {
+        let mut queue = BlobQueue::default();
+        assert!(queue.put(adapter(1, true), ROOM));
+        let sending = queue.take().expect("it waits");
+        // Offered again while it travels, as a draft or not.
+        for draft in [true, false, false] {
+            assert!(queue.put(adapter(1, draft), ROOM), "the sender is told to try again");
+            assert!(queue.is_empty(), "a second copy shares the link");
+        }
+        // Another version is another adapter, though its bytes are the same.
+        assert!(queue.put(adapter(2, false), ROOM));
+        assert_eq!(version(queue.take()), Some(2));
+        // Whoever waits for a copy of its own gets one.
+        let (done, _outcome) = oneshot::channel();
+        assert!(queue.put(Outgoing { done: Some(done), ..adapter(1, false) }, ROOM));
+        assert_eq!(version(queue.take()), Some(1));
+        // It has not arrived: offered once more, it is sent once more.
+        queue.over(&sending);
+        queue.over(&sending);
+        assert!(queue.put(adapter(1, false), ROOM));
+        assert_eq!(version(queue.take()), Some(1));
+    }
+
+    #[test]
+    fn only_the_newest_adapter_waits_and_a_full_queue_says_so() {
+        let mut queue = BlobQueue::default();
+        let message = || Outgoing::new(Wire::JoinWanted, None);
+        assert!(queue.put(message(), ROOM) && queue.put(adapter(1, false), ROOM));
+        assert!(!queue.put(message(), ROOM), "there is no room");
+        assert!(queue.put(adapter(2, false), ROOM));
+        assert_eq!(version(queue.take()), None);
+        assert_eq!(version(queue.take()), Some(2));
+        assert!(queue.take().is_none() && queue.is_empty());
     }
 }

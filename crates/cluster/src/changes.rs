@@ -4,11 +4,17 @@
 //! Rollout nodes may come and go while the others run. Anything else wants the cluster taken down
 //! first.
 
+use std::fmt;
+
 use crrl_config::{ClusterConfig, Node, Role};
 use crrl_types::Digest;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::host::HostState;
+
+/// Options that are named where two configurations differ; of more, only their number is told.
+const NAMED_MAX: usize = 3;
 
 /// What was found on this machine.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -31,6 +37,8 @@ pub enum Action {
     Stop,
     /// It runs under another configuration, which it cannot change while it does.
     Restart,
+    /// Nothing, as long as the cluster is up: what is wanted takes more than rollout nodes that come and go.
+    Blocked,
 }
 
 /// One node of the plan.
@@ -75,6 +83,86 @@ impl Changes {
     }
 }
 
+/// One option that two configurations do not agree on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference {
+    /// `section.key`.
+    pub key: String,
+    /// What the run has; null where it has none.
+    pub before: Value,
+    /// What is wanted now; null for none.
+    pub after: Value,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, before, after } = self;
+        write!(f, "{key} is {} in the run and {} now", text(before), text(after))
+    }
+}
+
+/// A value as a file has it.
+fn text(value: &Value) -> String {
+    match (value, value.as_f64()) {
+        (Value::Null, _) => "not set".to_owned(),
+        // One of half the width has digits behind those that somebody wrote.
+        (Value::Number(number), Some(float)) if number.is_f64() => {
+            let narrow = float as f32;
+            if f64::from(narrow) == float { format!("{narrow:?}") } else { format!("{float:?}") }
+        }
+        _ => value.to_string(),
+    }
+}
+
+impl Difference {
+    /// A configuration with this one option as it is wanted now; none if it has no such option.
+    #[must_use]
+    pub fn applied(&self, config: &ClusterConfig) -> Option<ClusterConfig> {
+        let mut value = serde_json::to_value(config).ok()?;
+        let place = value.pointer_mut(&format!("/{}", self.key.replace('.', "/")))?;
+        *place = self.after.clone();
+        serde_json::from_value(value).ok()
+    }
+}
+
+/// Every option that two configurations do not agree on, in the order of the file. All `[[node]]` are one
+/// option.
+#[must_use]
+pub fn differences(before: &ClusterConfig, after: &ClusterConfig) -> Vec<Difference> {
+    let value = |config: &ClusterConfig| serde_json::to_value(config).unwrap_or_default();
+    let mut found = Vec::new();
+    compare("", &value(before), &value(after), &mut found);
+    found
+}
+
+fn compare(key: &str, before: &Value, after: &Value, found: &mut Vec<Difference>) {
+    if before == after {
+        return;
+    }
+    let (Value::Object(old), Value::Object(new)) = (before, after) else {
+        let (before, after) = (before.clone(), after.clone());
+        found.push(Difference { key: key.to_owned(), before, after });
+        return;
+    };
+    let of = |map: &Map<String, Value>, name: &str| map.get(name).cloned().unwrap_or_default();
+    for name in new.keys().chain(old.keys().filter(|name| !new.contains_key(*name))) {
+        let inner = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+        compare(&inner, &of(old, name), &of(new, name), found);
+    }
+}
+
+/// The first few of them in words, and how many more there are.
+#[must_use]
+pub fn named(differences: &[Difference]) -> String {
+    let mut parts: Vec<String> =
+        differences.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+    let more = differences.len().saturating_sub(NAMED_MAX);
+    if more > 0 {
+        parts.push(format!("{more} more"));
+    }
+    parts.join(", ")
+}
+
 /// The plan. Both configurations must have their paths spelled out.
 #[must_use]
 pub fn plan(wanted: &ClusterConfig, observed: &Observed) -> Changes {
@@ -91,8 +179,9 @@ pub fn plan(wanted: &ClusterConfig, observed: &Observed) -> Changes {
     let mut obstacle = None;
     if let (true, Some(before)) = (up, &observed.held) {
         let same = |config: &ClusterConfig| ClusterConfig { node: Vec::new(), ..config.clone() };
-        if same(before) != same(wanted) {
-            obstacle = Some("another configuration is running".to_owned());
+        let (before, wanted) = (same(before), same(wanted));
+        if before != wanted {
+            obstacle = Some(named(&differences(&before, &wanted)));
         }
         // Nodes that somebody else starts are no concern of this machine's host.
         let gone = held.iter().filter(|node| !nodes.contains(node));
@@ -104,7 +193,7 @@ pub fn plan(wanted: &ClusterConfig, observed: &Observed) -> Changes {
         }
     }
     let action = |node: &Node| match (up, held.contains(node)) {
-        (true, _) if obstacle.is_some() && runs(&node.name) => Action::Restart,
+        _ if obstacle.is_some() => Action::Blocked,
         (true, false) if runs(&node.name) => Action::Restart,
         (true, _) if runs(&node.name) => Action::Keep,
         _ => Action::Start,
@@ -122,7 +211,8 @@ pub fn plan(wanted: &ClusterConfig, observed: &Observed) -> Changes {
     let mut changes: Vec<Change> = nodes.iter().map(|node| change(node, action(node))).collect();
     let wanted_too = |node: &&Node| nodes.iter().any(|other| other.name == node.name);
     let gone = held.iter().filter(|node| runs(&node.name) && !wanted_too(node));
-    changes.extend(gone.map(|node| change(node, Action::Stop)));
+    let goes = if obstacle.is_some() { Action::Blocked } else { Action::Stop };
+    changes.extend(gone.map(|node| change(node, goes)));
     Changes { id: id(wanted, &changes), nodes: changes, obstacle }
 }
 
@@ -161,6 +251,7 @@ mod tests {
             roles: Vec::new(),
             host: None,
             pid: Some(1),
+            started_ms: None,
             restarts: 0,
             given_up: false,
             retired: false,
@@ -216,12 +307,47 @@ mod tests {
         let mut other = config(2);
         other.rollout.temperature = 0.7;
         let changes = plan(&other, &running(&config(2)));
-        assert!(changes.obstacle.is_some());
-        assert!(changes.nodes.iter().all(|node| node.action == Action::Restart));
+        let obstacle = "rollout.temperature is 1.0 in the run and 0.7 now";
+        assert_eq!(changes.obstacle.as_deref(), Some(obstacle));
+        assert!(changes.nodes.iter().all(|node| node.action == Action::Blocked));
+        // Nothing comes or goes either.
+        other.node.remove(3);
+        let changes = plan(&other, &running(&config(2)));
+        assert_eq!(actions(&changes)[3], ("rollout-1", Action::Blocked));
         let mut other = config(2);
         other.node[1].threads = 7;
         let changes = plan(&other, &running(&config(2)));
+        assert!(changes.nodes.iter().all(|node| node.action == Action::Blocked));
         assert!(changes.obstacle.is_some_and(|why| why.contains("learner")));
+    }
+
+    #[test]
+    fn the_first_options_that_differ_are_named_with_both_values() {
+        let before = config(2);
+        assert!(differences(&before, &before).is_empty());
+        let mut after = before.clone();
+        after.run.steps = 7;
+        after.model.adapter = Some("warm".into());
+        after.rollout.group_size = 3;
+        after.learner.warmup_steps = 9;
+        let found = differences(&before, &after);
+        let keys: Vec<&str> = found.iter().map(|difference| difference.key.as_str()).collect();
+        let wanted = ["run.steps", "model.adapter", "rollout.group_size", "learner.warmup_steps"];
+        assert_eq!(keys, wanted);
+        let text = named(&found);
+        let steps = before.run.steps;
+        assert!(
+            text.starts_with(&format!("run.steps is {steps} in the run and 7 now, ")),
+            "{text}"
+        );
+        assert!(text.contains("model.adapter is not set in the run and \"warm\" now"), "{text}");
+        assert!(text.ends_with(", 1 more") && !text.contains("warmup_steps"), "{text}");
+        // One by one they make of one configuration the other.
+        let mut made = before.clone();
+        for difference in &found {
+            made = difference.applied(&made).expect("an option of every configuration");
+        }
+        assert_eq!(made, after);
     }
 
     #[test]

@@ -22,10 +22,11 @@ use rand::Rng;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::admission;
 use crate::bulk;
+use crate::crowd::{Crowd, Place, Turn, Verdict};
 use crate::inbox;
 use crate::mesh::{PeerInfo, roles_of};
 use crate::operator;
@@ -36,13 +37,13 @@ use crate::weights::serve::serve;
 
 /// Longest greeting.
 const GREETING_BYTES_MAX: usize = 4096;
-/// Connections that are being greeted at once; more wait in QUIC's own bounded queue.
-const GREETED_AT_ONCE: usize = 32;
 /// Peers that were welcomed and whose bulk connection is waited for.
 const AWAITED_MAX: usize = 1024;
 /// Deadline of everything between a connection and a ready session.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What is said to a tool, or to whoever fetches, whose certificate counts no more.
+pub(crate) const REVOKED: &str = "the certificate was revoked";
 /// How a refusal by the peer begins.
 const REFUSED: &str = "refused: ";
 /// Time between two looks at whose certificate was revoked.
@@ -193,35 +194,48 @@ fn admit(shared: &Shared, peer: &Arc<Peer>, dead: Option<&Arc<Peer>>) -> Result<
 }
 
 async fn accept_all(shared: Arc<Shared>) {
-    let slots = Arc::new(Semaphore::new(GREETED_AT_ONCE));
+    let crowd = Crowd::default();
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         let handshake = tokio::select! {
             handshake = shared.endpoint.accept() => handshake,
             () = shared.stopped() => return,
         };
         let Some(handshake) = handshake else { return };
+        let turn = match crowd.judge(handshake.remote_address(), handshake.is_proven()) {
+            Verdict::Waits(turn) => turn,
+            Verdict::Prove => {
+                handshake.ask_proof();
+                continue;
+            }
+            Verdict::Refuse => {
+                handshake.refuse();
+                continue;
+            }
+        };
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            if let Err(error) = accept(&shared, handshake, slot).await {
+            if let Err(error) = accept(&shared, handshake, turn).await {
                 tracing::info!(error, "a connection was not taken");
             }
         });
     }
 }
 
-async fn accept(
-    shared: &Arc<Shared>,
-    handshake: Handshake,
-    slot: tokio::sync::OwnedSemaphorePermit,
-) -> Result<(), String> {
+async fn accept(shared: &Arc<Shared>, handshake: Handshake, turn: Turn) -> Result<(), String> {
+    let patience = shared.endpoint.options().handshake_timeout;
+    let Ok(mut place) = tokio::time::timeout(patience, turn.comes()).await else {
+        // Whoever dialled has given up as well. Not a line in the log for each of a flood.
+        tracing::debug!(from = %handshake.remote_address(), "too many came from there at once");
+        return Ok(());
+    };
     let connection = match handshake.arrive().await.map_err(text)? {
         Arrival::Member(connection) => connection,
         Arrival::Stranger(stranger) => {
-            drop(slot);
+            drop(place);
             return admission::serve(shared, &stranger).await;
         }
     };
+    place.certified();
     if shared.options.listen.is_none() && connection.purpose != Purpose::Weights {
         let reason = "this node passes adapters on and takes no peers";
         connection.close(reason);
@@ -229,7 +243,7 @@ async fn accept(
     }
     match connection.purpose {
         Purpose::Weights => {
-            drop(slot);
+            drop(place);
             let stopped = shared.stopped();
             tokio::select! {
                 () = serve(&shared.weights, &connection) => {}
@@ -238,7 +252,7 @@ async fn accept(
             Ok(())
         }
         Purpose::Control => {
-            let greeted = within(welcome(shared, &connection, slot)).await;
+            let greeted = within(welcome(shared, &connection, place)).await;
             match greeted {
                 Ok((peer, stream)) => attend(shared, peer, stream, true).await.map(drop),
                 Err(error) => {
@@ -249,7 +263,7 @@ async fn accept(
         }
         Purpose::Bulk => within(take_bulk(shared, connection)).await,
         Purpose::Operator => {
-            drop(slot);
+            drop(place);
             operator::serve(shared, &connection).await;
             Ok(())
         }
@@ -259,7 +273,7 @@ async fn accept(
 async fn welcome(
     shared: &Arc<Shared>,
     control: &Connection,
-    slot: tokio::sync::OwnedSemaphorePermit,
+    place: Place,
 ) -> Result<(Arc<Peer>, (SendStream, RecvStream)), String> {
     let (mut send, mut recv) = control.quic.accept_bi().await.map_err(text)?;
     let hello: Hello = hear(&mut recv).await?;
@@ -270,7 +284,7 @@ async fn welcome(
     let (hand_over, bulk) = oneshot::channel();
     let _awaited = Awaited::new(shared, token, control.peer.name.clone(), hand_over);
     // The bulk connection needs one itself: were all of them held here, none would come.
-    drop(slot);
+    drop(place);
     let held = shared.holder(&control.peer.name);
     if let Some(held) = &held
         && answers(held, shared.options.answers_within).await

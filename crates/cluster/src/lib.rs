@@ -5,6 +5,7 @@
 //! - [`router`]: which local actor gets which message, and who may send it
 //! - [`peer`]: one peer: its connections, what is owed to it, how it is watched
 //! - [`join`]: dialling, accepting and greeting peers
+//! - `crowd`: who is on the way in and has shown no certificate yet
 //! - [`token`]: one line of text that lets one node in once
 //! - [`admission`]: the door for nodes without a certificate
 //! - [`remote`]: nodes on other machines, over ssh
@@ -15,6 +16,7 @@
 //! - [`board`]: what a run looks like right now
 //! - `clock_offset`: how far a node's clock is from the coordinator's
 //! - `picture`: the board as one viewer has it
+//! - `happened`: what became of actors, read off reports
 //! - [`operator`]: status, orders, traces and shutdown, for people's tools
 //! - [`order_log`]: what people have asked for, and what came of it
 //! - [`probe`]: what actors are doing
@@ -41,7 +43,9 @@ pub mod board;
 pub mod bulk;
 pub mod changes;
 mod clock_offset;
+mod crowd;
 mod gate;
+mod happened;
 pub mod host;
 pub mod inbox;
 pub mod invitation;

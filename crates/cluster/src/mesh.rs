@@ -475,7 +475,13 @@ impl Mesh {
         wrap: impl Fn(MeshEvent) -> M + Send + Sync + 'static,
     ) {
         let actor = actor.clone();
-        self.0.watch(Box::new(move |event| actor.cast(wrap(event)).is_ok()));
+        self.watch_fn(move |event| actor.cast(wrap(event)).is_ok());
+    }
+
+    /// As [`Mesh::watch`], with a function for the actor, which says whether it is to hear of more. It must
+    /// not block.
+    pub fn watch_fn(&self, tell: impl Fn(MeshEvent) -> bool + Send + Sync + 'static) {
+        self.0.watch(Box::new(tell));
     }
 
     /// Resolves once this node's certificate has expired while the coordinator was away: nobody lets

@@ -1,6 +1,6 @@
 //! One peer: its connections, what is owed to it, how it is watched; and the table of them all.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use tokio::sync::{Notify, Semaphore, broadcast, oneshot, watch};
 
 use crate::admission::Doorkeeper;
 use crate::board::StatusBoard;
-use crate::bulk::Outgoing;
+use crate::bulk::{BlobQueue, Outgoing};
 use crate::inbox::{self, InboxMsg};
 use crate::mesh::{CastError, DeliverError, MeshError, MeshEvent, MeshOptions, PeerInfo};
 use crate::operator;
@@ -65,7 +65,7 @@ pub(crate) struct Peer {
     heard_ms: AtomicU64,
     /// Rung when the peer should hear soon how much was handled.
     pub(crate) report: Notify,
-    blobs: Mutex<VecDeque<Outgoing>>,
+    blobs: Mutex<BlobQueue>,
     blobs_queued_max: usize,
     /// Rung when a blob waits.
     pub(crate) blob_waits: Notify,
@@ -183,26 +183,25 @@ impl Peer {
         if self.gone.borrow().is_some() {
             return Err(CastError::NotConnected(self.info.name.clone()));
         }
-        let mut blobs = lock(&self.blobs);
-        if blob.is_adapter() {
-            blobs.retain(|waiting| !waiting.is_adapter() || waiting.is_awaited());
-        }
-        if blobs.len() >= self.blobs_queued_max {
+        if !lock(&self.blobs).put(blob, self.blobs_queued_max) {
             return Err(CastError::Congested(self.info.name.clone()));
         }
-        blobs.push_back(blob);
-        drop(blobs);
         self.blob_waits.notify_one();
         Ok(())
     }
 
     pub(crate) fn next_blob(&self) -> Option<Outgoing> {
         let mut blobs = lock(&self.blobs);
-        let next = blobs.pop_front();
+        let next = blobs.take();
         if !blobs.is_empty() {
             self.blob_waits.notify_one();
         }
         next
+    }
+
+    /// A blob was sent, or could not be.
+    pub(crate) fn blob_over(&self, blob: &Outgoing) {
+        lock(&self.blobs).over(blob);
     }
 
     /// A message of the peer came in: it lives, and has handled this much of ours.

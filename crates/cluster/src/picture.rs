@@ -1,8 +1,8 @@
 //! The board as one viewer has it: in pieces of bounded size, what changed longest unseen first.
 //!
 //! A viewer at the coordinator is a [`Cursor`]: one number a node, and nothing queued. What it was
-//! too slow to take is never sent; what is sent is as things are then. The viewer's own end is a
-//! [`Picture`].
+//! too slow to take is never sent; what is sent is as things are then. A report that takes more room than
+//! there is has to be paid for: until then no other is sent. The viewer's own end is a [`Picture`].
 //!
 //! When nodes were heard takes some bytes a node and is in every piece, however little room there is for
 //! what they said: a node whose row has to wait for its turn is not silent. Ages are counted by the
@@ -14,10 +14,12 @@ use std::time::Instant;
 use crrl_control::wire::NodeReport;
 use crrl_transport::codec::OLDEST;
 use crrl_transport::{DecodeError, EncodeError, decode, encode, encode_as};
+use crrl_types::actor::{ActorEvent, Fate};
 use crrl_types::{NodeName, Vitals};
 use serde::{Deserialize, Serialize};
 
-use crate::board::{NodeSeen, Progress, RewardPoint, Snapshot, StatusBoard, ms};
+use crate::board::{Board, NodeSeen, Progress, RewardPoint, Snapshot, StatusBoard, ms};
+use crate::happened::{HAPPENED_MAX, Happened};
 
 /// Two counts of when the same thing began differ by what pieces took on their way. What differs by more is
 /// something else, milliseconds.
@@ -26,7 +28,9 @@ const SAME_MS: u64 = 250;
 /// What a viewer can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// Pieces with ages.
+    /// Pieces with ages, and with what the board knows of the run.
+    Full,
+    /// Pieces with ages: it is of an earlier build of protocol version 4.
     Timed,
     /// Pieces alone: it is of a build before protocol version 4.
     Plain,
@@ -44,6 +48,35 @@ pub(crate) struct TimedPiece {
     /// Of the nodes whose reports are in the piece, what they measure.
     measured: Vec<Measured>,
     piece: Piece,
+    /// Beside it: a viewer of an earlier build does not read it.
+    #[serde(skip)]
+    more: More,
+}
+
+/// What the board knows of the run itself. As JSON, so that a later build can say more.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct More {
+    /// For how long no episode has come back, counted from when one could, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    none_back_ms: Option<u64>,
+    /// What became of actors since the piece before, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    happened: Vec<Told>,
+    /// Whether there is more of that.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    goes_on: bool,
+}
+
+/// What became of an actor.
+#[derive(Debug, Serialize, Deserialize)]
+struct Told {
+    /// Since its node told of it, milliseconds.
+    ago_ms: u64,
+    node: NodeName,
+    actor: String,
+    fate: Fate,
+    why: Option<String>,
 }
 
 /// How long ago a node was heard.
@@ -93,11 +126,15 @@ pub(crate) struct Cursor {
     at: usize,
     replaced: Option<u64>,
     progress: Progress,
+    /// Number of what became of an actor last.
+    happened: u64,
+    /// Bytes of reports that were sent without there being room for them.
+    debt: usize,
 }
 
 impl Cursor {
-    /// The next piece, of about `bytes_max` at most: one report is sent however large it is, and when
-    /// nodes were heard in any case.
+    /// The next piece, of about `bytes_max` at most. When nodes were heard is in it in any case. One report
+    /// is sent however large it is; what it takes beyond the room there is, the next pieces go without.
     ///
     /// # Errors
     /// A report that cannot be encoded (none of ours).
@@ -137,15 +174,20 @@ impl Cursor {
             }
         }
         let phase_ms = board.phase_for(now).map(ms);
-        let mut timed = TimedPiece { phase_ms, named, heard, measured: Vec::new(), piece };
-        let (mut bytes, mut is_full) = (encode(&timed)?.len(), false);
+        let more = self.more(&board, now);
+        let mut timed = TimedPiece { phase_ms, named, heard, measured: Vec::new(), piece, more };
+        let fixed = encode(&timed)?.len() + timed.more.encoded().len();
+        let room = bytes_max.saturating_sub(self.debt);
+        let (mut bytes, mut is_full) = (fixed, false);
         let first = self.at;
         for at in (first..places).chain(0..first.min(places)) {
             let place = &board.places[at];
             if place.revision <= self.revisions[at] {
                 continue;
             }
-            if is_full {
+            let is_first = timed.piece.reports.is_empty() && self.debt == 0;
+            if is_full || (bytes >= room && !is_first) {
+                is_full = true;
                 timed.piece.behind += 1;
                 continue;
             }
@@ -157,7 +199,7 @@ impl Cursor {
                 vitals: place.vitals.clone(),
             };
             let more = report.len() + encode(&measured)?.len();
-            if bytes + more > bytes_max && !timed.piece.reports.is_empty() {
+            if bytes + more > room && !is_first {
                 is_full = true;
                 timed.piece.behind += 1;
                 continue;
@@ -168,14 +210,41 @@ impl Cursor {
             self.revisions[at] = place.revision;
             self.at = at + 1;
         }
+        // However much is told in any case, half of the room pays.
+        let paid = bytes_max.saturating_sub(fixed).max(bytes_max / 2);
+        self.debt = (self.debt + bytes - fixed).saturating_sub(paid);
         Ok(timed)
+    }
+
+    fn more(&mut self, board: &Board, now: Instant) -> More {
+        let mut all = board.happened_after(self.happened);
+        let goes_on = all.len() > HAPPENED_MAX;
+        all.truncate(HAPPENED_MAX);
+        if let Some((_, last)) = all.last() {
+            self.happened = last.number;
+        }
+        let told = |(node, happened): (&NodeName, &Happened)| Told {
+            ago_ms: ms(now.saturating_duration_since(happened.at)),
+            node: node.clone(),
+            actor: happened.actor.clone(),
+            fate: happened.fate,
+            why: happened.why.clone(),
+        };
+        let happened = all.into_iter().map(told).collect();
+        More { none_back_ms: board.none_back_for(now).map(ms), happened, goes_on }
+    }
+}
+
+impl More {
+    fn encoded(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("numbers, texts and lists have a text")
     }
 }
 
 impl TimedPiece {
     /// Whether everything there is has been sent.
     pub(crate) fn is_last(&self) -> bool {
-        self.piece.behind == 0
+        self.piece.behind == 0 && !self.more.goes_on
     }
 
     /// Its bytes, for whoever reads pieces of this form.
@@ -184,6 +253,7 @@ impl TimedPiece {
     /// None of ours.
     pub(crate) fn encoded(&self, form: Form) -> Result<Vec<u8>, EncodeError> {
         match form {
+            Form::Full => encode(&(self, self.more.encoded())),
             Form::Timed => encode(self),
             Form::Plain => encode_as(OLDEST, &self.piece),
         }
@@ -195,6 +265,12 @@ impl TimedPiece {
     /// They are none, or of another build.
     pub(crate) fn decoded(form: Form, bytes: &[u8]) -> Result<Self, DecodeError> {
         match form {
+            Form::Full => {
+                let (timed, more): (Self, Vec<u8>) = decode(bytes)?;
+                let more = serde_json::from_slice(&more)
+                    .map_err(|error| DecodeError::Malformed(error.to_string()))?;
+                Ok(Self { more, ..timed })
+            }
             Form::Timed => decode(bytes),
             Form::Plain => Ok(Self { piece: decode(bytes)?, ..Self::default() }),
         }
@@ -210,6 +286,9 @@ pub(crate) struct Picture {
     /// Who has which place on the board.
     places: Vec<NodeName>,
     seen: BTreeMap<NodeName, NodeSeen>,
+    none_back_since_ms: Option<u64>,
+    /// Oldest first.
+    actor_events: VecDeque<ActorEvent>,
     /// Pieces that were due while nobody read here.
     pub(crate) skipped: u64,
 }
@@ -220,7 +299,7 @@ impl Picture {
     /// # Errors
     /// A report of another build.
     pub(crate) fn add(&mut self, timed: TimedPiece, now_ms: u64) -> Result<(), DecodeError> {
-        let TimedPiece { phase_ms, named, heard, measured, piece } = timed;
+        let TimedPiece { phase_ms, named, heard, measured, piece, more } = timed;
         if piece.anew {
             *self = Self { skipped: self.skipped, ..Self::default() };
         }
@@ -233,6 +312,11 @@ impl Picture {
         (self.progress.history, self.progress.lines) = (history, lines);
         let ago = |ms: u64| now_ms.saturating_sub(ms);
         self.phase_since_ms = phase_ms.map(|ms| steady(self.phase_since_ms, ago(ms)));
+        let since = more.none_back_ms.map(|ms| steady(self.none_back_since_ms, ago(ms)));
+        self.none_back_since_ms = since;
+        for Told { ago_ms, node, actor, fate, why } in more.happened {
+            self.became(ActorEvent { at_ms: ago(ago_ms), node, actor, fate, why });
+        }
         self.places.extend(named);
         for Heard { at, silent_ms, doing_ms } in heard {
             let Some(node) = self.places.get(at as usize) else { continue };
@@ -260,6 +344,17 @@ impl Picture {
         Ok(())
     }
 
+    /// Keeps what became of an actor; of each node only the last.
+    fn became(&mut self, event: ActorEvent) {
+        let of_node = |held: &&ActorEvent| held.node == event.node;
+        if self.actor_events.iter().filter(of_node).count() >= HAPPENED_MAX
+            && let Some(oldest) = self.actor_events.iter().position(|held| held.node == event.node)
+        {
+            self.actor_events.remove(oldest);
+        }
+        self.actor_events.push_back(event);
+    }
+
     /// What it shows.
     pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot {
@@ -267,6 +362,8 @@ impl Picture {
             progress: self.progress.clone(),
             phase_since_ms: self.phase_since_ms,
             seen: self.seen.values().cloned().collect(),
+            none_back_since_ms: self.none_back_since_ms,
+            actor_events: self.actor_events.iter().cloned().collect(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crrl_control::wire::{NodeRole, NodeState};
-use crrl_types::actor::{ActorReport, EpisodeReport};
+use crrl_types::actor::{ActorReport, ActorState, EpisodeReport};
 use crrl_types::{AdapterVersion, Digest, EpisodeId, GroupId};
 
 use super::*;
@@ -214,4 +214,131 @@ fn of_twenty_thousand_actors_no_node_seems_silent_but_the_one_that_is() {
     assert!(oldest_row_ms > 5_000, "rows had no need to wait: {oldest_row_ms} ms");
     // When a thousand nodes were heard takes some bytes each of what there is for everything.
     assert!(bytes_most < ROOM + 8_192, "{bytes_most} bytes");
+}
+
+/// A report that is larger than what a viewer may be sent in a second is paid for by what follows it.
+#[test]
+fn of_a_node_with_ten_thousand_actors_no_more_is_sent_than_a_viewer_may_cost() {
+    const PIECES_PER_S: u64 = 5;
+    const PER_S: usize = crate::operator::VIEW_BYTES_PER_S;
+    const S: u64 = 40;
+    let actor = |at: usize, s: u64| ActorReport {
+        name: format!("rollout-{at}"),
+        kind: "Rollout".into(),
+        parent: Some("node".into()),
+        state: ActorState::Idle,
+        handled: 37_000 * s,
+        busy_ms: 900 * s,
+        up_ms: 1_000 * s,
+        ..ActorReport::default()
+    };
+    let large = |s: u64| NodeReport {
+        actors: (0..10_000).map(|at| actor(at, s)).collect(),
+        ..report(0, "rolling out")
+    };
+    let (board, begin) = (StatusBoard::new(), Instant::now());
+    let (mut cursor, mut picture) = (Cursor::default(), Picture::default());
+    let (mut bytes, mut largest, mut rows) = (0, 0, 0);
+    for s in 0..S {
+        let now = begin + Duration::from_secs(s);
+        board.report_at(large(s), now);
+        board.report_at(report(1, &format!("step {s}")), now);
+        for n in 0..PIECES_PER_S {
+            let now = now + Duration::from_millis(200 * n);
+            let room = PER_S / PIECES_PER_S as usize;
+            let piece = cursor.next(&board, room, 0, now).expect("encodes");
+            let len = piece.encoded(Form::Full).expect("encodes").len();
+            (bytes, largest) = (bytes + len, largest.max(len));
+            rows += piece.piece.reports.len();
+            picture.add(piece, NOW_MS + 1_000 * s + 200 * n).expect("decodes");
+            // Its row waits for its turn; when it was heard does not.
+            assert!(picture.seen.values().all(|seen| seen.reported_at_ms >= NOW_MS + 1_000 * s));
+        }
+    }
+    assert!(largest > PER_S, "{largest} bytes are no large piece");
+    let most = S as usize * PER_S + largest;
+    assert!(bytes < most, "{bytes} bytes in {S} s, and {most} may be");
+    // Both have their turns, and as many as there is room for.
+    assert!(bytes > most / 2 && rows > 10, "{bytes} bytes, {rows} rows");
+    assert!(picture.nodes.values().all(|node| node.pid == 0 || node.activity != "step 0"));
+}
+
+#[test]
+fn what_the_board_knows_of_the_run_is_told_to_whoever_asks_for_it() {
+    let (board, begin) = (StatusBoard::new(), Instant::now());
+    let after = |s| begin + Duration::from_secs(s);
+    let actor = |state, restarts| ActorReport {
+        name: "rollout".into(),
+        state,
+        restarts,
+        last_failure: Some("no space".into()),
+        ..ActorReport::default()
+    };
+    let with = |actor| NodeReport { actors: vec![actor], ..report(0, "rolling out") };
+    board.report_at(with(actor(ActorState::Idle, 0)), begin);
+    board.progress_at(|progress| progress.episodes.in_flight = 3, after(1));
+    let (mut cursor, mut picture) = (Cursor::default(), Picture::default());
+    let mut look = |picture: &mut Picture, form: Form, s: u64| {
+        let piece = cursor.next(&board, 4096, 0, after(s)).expect("encodes");
+        let bytes = piece.encoded(form).expect("encodes");
+        let piece = TimedPiece::decoded(form, &bytes).expect("decodes");
+        picture.add(piece, NOW_MS + 1_000 * s).expect("decodes");
+        picture.snapshot()
+    };
+    let shown = look(&mut picture, Form::Full, 11);
+    assert_eq!((shown.none_back_since_ms, shown.actor_events.len()), (Some(NOW_MS + 1_000), 0));
+    board.came_back_at("solved", after(12));
+    board.report_at(with(actor(ActorState::Failed, 0)), after(13));
+    board.report_at(with(actor(ActorState::Idle, 1)), after(14));
+    let shown = look(&mut picture, Form::Full, 20);
+    assert_eq!(shown.none_back_since_ms, Some(NOW_MS + 12_000));
+    let told: Vec<(u64, Fate)> =
+        shown.actor_events.iter().map(|event| (event.at_ms - NOW_MS, event.fate)).collect();
+    assert_eq!(told, [(13_000, Fate::Failed), (14_000, Fate::Restarted)]);
+    assert_eq!(shown.actor_events[0].why.as_deref(), Some("no space"));
+    let there = board.snapshot();
+    assert_eq!(there.actor_events.len(), 2);
+    // It is told once, and kept.
+    assert_eq!(look(&mut picture, Form::Full, 21).actor_events, shown.actor_events);
+    // A viewer of an earlier build of this protocol version reads what it did.
+    let mut before = Picture::default();
+    let piece = Cursor::default().next(&board, 4096, 0, after(22)).expect("encodes");
+    let bytes = piece.encoded(Form::Timed).expect("encodes");
+    before.add(TimedPiece::decoded(Form::Timed, &bytes).expect("decodes"), NOW_MS).expect("decodes");
+    let shown = before.snapshot();
+    assert_eq!((shown.nodes.len(), shown.none_back_since_ms), (1, None));
+    assert!(shown.actor_events.is_empty());
+}
+
+#[test]
+fn of_a_node_whose_actors_fail_again_and_again_the_last_are_kept() {
+    let (board, begin) = (StatusBoard::new(), Instant::now());
+    let with = |name: &str, restarts| NodeReport {
+        actors: vec![ActorReport { name: name.into(), restarts, ..ActorReport::default() }],
+        ..report(u32::from(name == "once"), "rolling out")
+    };
+    board.report_at(with("once", 0), begin);
+    board.report_at(with("once", 1), begin);
+    for restarts in 0..200 {
+        board.report_at(with("often", restarts), begin);
+    }
+    let (mut cursor, mut picture, mut pieces) = (Cursor::default(), Picture::default(), 0);
+    loop {
+        let piece = next_full(&mut cursor, &board, begin);
+        let is_last = piece.is_last();
+        picture.add(piece, NOW_MS).expect("decodes");
+        pieces += 1;
+        if is_last {
+            break;
+        }
+    }
+    let shown = picture.snapshot();
+    let of = |name: &str| shown.actor_events.iter().filter(|event| event.actor == name).count();
+    assert_eq!((of("once"), of("often"), pieces), (1, HAPPENED_MAX, 2));
+}
+
+fn next_full(cursor: &mut Cursor, board: &StatusBoard, now: Instant) -> TimedPiece {
+    let piece = cursor.next(board, 1 << 20, 0, now).expect("encodes");
+    let bytes = piece.encoded(Form::Full).expect("encodes");
+    TimedPiece::decoded(Form::Full, &bytes).expect("decodes")
 }

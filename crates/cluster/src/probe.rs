@@ -1,7 +1,9 @@
 //! What actors are doing, read off counters: an actor that hangs is seen hanging.
 //!
 //! A [`Probe`] around an actor has the same messages and the same state. It notes which message the
-//! actor is at and since when; whoever sends to it from elsewhere says so with [`Watched::sent`].
+//! actor is at and since when; whoever sends to it from elsewhere does so with [`Watched::pass`], or says
+//! so with [`Watched::sent`]. What is said of an earlier life of the actor, or to one that has ended, counts
+//! for nothing.
 //! Reading asks nobody. A probe also keeps its actor from the next message while somebody has it
 //! suspended ([`crate::gate`]), shows messages to whoever traces them ([`crate::tap`]), and publishes
 //! what the actor shows of its state ([`crate::slot`]).
@@ -14,13 +16,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crrl_types::NodeName;
 use crrl_types::actor::{ActorReport, ActorState};
 use futures::FutureExt as _;
-use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorProcessingErr, ActorRef, Message, SupervisionEvent};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -106,10 +108,12 @@ struct Table {
     rows: Vec<Arc<dyn Row>>,
 }
 
-/// What is known of one actor. Cloning gives another handle to the same.
+/// What is known of one actor, in one of its lives. Cloning gives another handle to the same.
 #[derive(Debug, Clone)]
 pub struct Watched {
     seen: Arc<Mutex<Seen>>,
+    /// Which life of the actor this is of: how often it had been started again by then.
+    life: u32,
     gate: Gate,
     taps: Taps,
     slot: Slot,
@@ -156,6 +160,22 @@ struct Seen {
 impl Seen {
     fn waiting_now(&self) -> u32 {
         (self.waiting.len() as u32).saturating_add(self.behind.messages)
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.state, ActorState::Stopped | ActorState::Failed)
+    }
+
+    /// What waits for it is lost.
+    fn forget_waiting(&mut self) {
+        self.waiting.clear();
+        self.behind = Behind::default();
+    }
+
+    /// It has ended, in this state; what waited for it is lost with it.
+    fn end(&mut self, state: ActorState) {
+        self.state = state;
+        self.forget_waiting();
     }
 }
 
@@ -216,20 +236,18 @@ impl Probes {
 
     fn enter(&self, name: &str, kind: &str, parent: Option<&str>, carries: bool) -> Watched {
         let mut table = lock(&self.table);
-        if let Some(watched) = table.by_name.get(name) {
-            let watched = watched.clone();
+        if let Some(watched) = table.by_name.get_mut(name) {
             // A new one is not held up for what the one before was.
             watched.gate.open();
+            watched.life += 1;
             let mut seen = lock(&watched.seen);
-            seen.restarts += 1;
+            seen.restarts = watched.life;
             seen.state = ActorState::Starting;
             seen.since = Instant::now();
-            // What waited for the one before is lost with it.
-            seen.waiting.clear();
-            seen.behind = Behind::default();
+            seen.forget_waiting();
             seen.handling = None;
             drop(seen);
-            return watched;
+            return watched.clone();
         }
         let seen = Seen {
             name: name.to_owned(),
@@ -249,7 +267,7 @@ impl Probes {
         };
         let (seen, taps) = (Arc::new(Mutex::new(seen)), self.taps.clone());
         let (gate, slot) = (Gate::default(), Slot::default());
-        let watched = Watched { seen, gate, taps, slot, carries };
+        let watched = Watched { seen, life: 0, gate, taps, slot, carries };
         table.order.push(name.to_owned());
         table.by_name.insert(name.to_owned(), watched.clone());
         watched
@@ -271,11 +289,43 @@ impl Probes {
 }
 
 impl Watched {
+    /// What is seen of the actor, as long as it is in the life this handle is of.
+    fn current(&self) -> Option<MutexGuard<'_, Seen>> {
+        let seen = lock(&self.seen);
+        (seen.restarts == self.life).then_some(seen)
+    }
+
+    /// Sends the actor something from elsewhere. It waits from now on; where the actor has ended and does
+    /// not get it, nothing does.
+    ///
+    /// # Errors
+    /// In words: the actor has ended.
+    pub fn pass<T, M: Message>(
+        &self,
+        to: &ActorRef<M>,
+        what: T,
+        letter: impl FnOnce(&T) -> Letter,
+        wrap: impl FnOnce(T) -> M,
+    ) -> Result<(), String> {
+        let is_counted = self.count(|| letter(&what));
+        to.cast(wrap(what)).map_err(|error| {
+            if is_counted {
+                self.not_got();
+            }
+            error.to_string()
+        })
+    }
+
     /// A message from elsewhere is on its way to the actor. What it is, is asked only where somebody
     /// looks.
     pub fn sent(&self, what: impl FnOnce() -> Letter) {
+        self.count(what);
+    }
+
+    /// Counts a message that is on its way; whether it was counted.
+    fn count(&self, what: impl FnOnce() -> Letter) -> bool {
         let what = self.taps.is_on().then(|| Box::new(what()));
-        let mut seen = lock(&self.seen);
+        let Some(mut seen) = self.current().filter(|seen| !seen.has_ended()) else { return false };
         if let Some(letter) = &what {
             let Letter { message, from } = letter.as_ref();
             let sight = Sight { actor: &seen.name, message, from: from.as_ref(), took: None };
@@ -287,20 +337,30 @@ impl Watched {
             seen.behind.push(Instant::now());
         }
         seen.waiting_max = seen.waiting_max.max(seen.waiting_now());
+        true
+    }
+
+    /// A message that was counted did not reach the actor: the last of those that wait is none.
+    fn not_got(&self) {
+        let Some(mut seen) = self.current() else { return };
+        if !seen.behind.take_back() {
+            seen.waiting.pop_back();
+        }
     }
 
     /// The actor is at a message until what is returned is dropped.
     fn begin(&self, kind: Cow<'static, str>, from_elsewhere: bool) -> AtMessage<'_> {
-        let mut seen = lock(&self.seen);
         let mut what = None;
-        if from_elsewhere {
-            what = seen.waiting.pop_front().and_then(|waiting| waiting.what);
-            if let Some(at) = seen.behind.pop() {
-                seen.waiting.push_back(Waiting { at, what: None });
+        if let Some(mut seen) = self.current() {
+            if from_elsewhere {
+                what = seen.waiting.pop_front().and_then(|waiting| waiting.what);
+                if let Some(at) = seen.behind.pop() {
+                    seen.waiting.push_back(Waiting { at, what: None });
+                }
             }
+            seen.state = ActorState::Busy;
+            seen.handling = Some((kind, Instant::now()));
         }
-        seen.state = ActorState::Busy;
-        seen.handling = Some((kind, Instant::now()));
         AtMessage { watched: self, what, ended: None }
     }
 
@@ -331,6 +391,14 @@ impl Watched {
         lock(&self.seen).last_failure = Some(why.chars().take(FAILURE_CHARS_MAX).collect());
     }
 
+    /// It was ended from outside and stays away, and why; nothing where it was started again meanwhile.
+    pub fn stopped(&self, why: &str) {
+        if let Some(mut seen) = self.current() {
+            seen.end(ActorState::Stopped);
+            seen.last_failure = Some(why.chars().take(FAILURE_CHARS_MAX).collect());
+        }
+    }
+
     /// What holds it up. Nothing does a supervisor: whoever ends beside it must be started again.
     fn hang(&self) -> Option<Hang> {
         let seen = lock(&self.seen);
@@ -347,14 +415,25 @@ impl Watched {
         self.taps.see(Sight { actor: &actor, message, from, took: Some(took) });
     }
 
-    fn set(&self, state: ActorState) {
-        lock(&self.seen).state = state;
+    /// It waits for messages.
+    fn idle(&self) {
+        if let Some(mut seen) = self.current() {
+            seen.state = ActorState::Idle;
+        }
+    }
+
+    /// It has ended by itself.
+    fn over(&self) {
+        if let Some(mut seen) = self.current() {
+            seen.end(ActorState::Stopped);
+        }
     }
 
     fn failed(&self, why: &str) {
-        let mut seen = lock(&self.seen);
-        seen.state = ActorState::Failed;
-        seen.last_failure = Some(why.chars().take(FAILURE_CHARS_MAX).collect());
+        if let Some(mut seen) = self.current() {
+            seen.end(ActorState::Failed);
+            seen.last_failure = Some(why.chars().take(FAILURE_CHARS_MAX).collect());
+        }
     }
 
     /// Does a piece of the actor's work and keeps why it failed. A panic goes on to whoever supervises
@@ -374,9 +453,8 @@ impl Watched {
 
     fn report(&self) -> ActorReport {
         let seen = lock(&self.seen);
-        let is_alive = !matches!(seen.state, ActorState::Stopped | ActorState::Failed);
-        let state =
-            if is_alive && self.gate.is_shut() { ActorState::Suspended } else { seen.state };
+        let is_held = !seen.has_ended() && self.gate.is_shut();
+        let state = if is_held { ActorState::Suspended } else { seen.state };
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         ActorReport {
             name: seen.name.clone(),
@@ -420,7 +498,8 @@ impl AtMessage<'_> {
 impl Drop for AtMessage<'_> {
     fn drop(&mut self) {
         let now = self.ended.unwrap_or_else(Instant::now);
-        let mut seen = lock(&self.watched.seen);
+        // One that did not let go of its thread is done long after another took its place.
+        let Some(mut seen) = self.watched.current() else { return };
         seen.handled += 1;
         if let Some((_, at)) = seen.handling.take() {
             seen.busy += now.saturating_duration_since(at);
@@ -499,7 +578,6 @@ impl<A: Actor> Actor for Probe<A> {
     ) -> Result<Self::State, ActorProcessingErr> {
         let started = self.watched.done(self.inner.pre_start(myself, arguments)).await;
         if let Ok(state) = &started {
-            self.watched.set(ActorState::Idle);
             self.publish(state, Instant::now());
         }
         started
@@ -510,7 +588,12 @@ impl<A: Actor> Actor for Probe<A> {
         myself: ActorRef<Self::Msg>,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        self.watched.done(self.inner.post_start(myself, state)).await
+        let started = self.watched.done(self.inner.post_start(myself, state)).await;
+        // Until then it takes no message.
+        if started.is_ok() {
+            self.watched.idle();
+        }
+        started
     }
 
     async fn post_stop(
@@ -519,7 +602,7 @@ impl<A: Actor> Actor for Probe<A> {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         let stopped = self.inner.post_stop(myself, state).await;
-        self.watched.set(ActorState::Stopped);
+        self.watched.over();
         stopped
     }
 

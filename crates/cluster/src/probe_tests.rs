@@ -3,7 +3,9 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::*;
+use crate::router::{Inbound, Receipt, Routed, Router};
 use crrl_control::trace::TraceFilter;
+use crrl_control::wire::{NodeRole, Wire};
 use crrl_types::{Target, TraceRequest, Traced};
 
 struct Worker(Arc<Notify>);
@@ -14,7 +16,7 @@ enum Msg {
     Fail,
     Panic,
 }
-impl ractor::Message for Msg {}
+impl Message for Msg {}
 
 impl Actor for Worker {
     type Msg = Msg;
@@ -239,4 +241,103 @@ async fn a_panic_is_a_failure_with_its_words_until_the_restart_and_after_it() {
     let seen = until(&probes, |seen| seen.state == ActorState::Idle).await;
     assert_eq!(seen.restarts, 1);
     assert_eq!(seen.last_failure.as_deref(), Some("panicked: told to panic"));
+}
+
+/// As what peers send and what becomes of them is passed on.
+fn pass(watched: &Watched, to: &ActorRef<Msg>) -> Result<(), String> {
+    watched.pass(to, (), |_| a_letter(), |()| Msg::Inbound)
+}
+
+#[tokio::test]
+async fn what_is_passed_to_the_life_before_waits_for_nobody() {
+    let (probes, go) = (Probes::default(), Arc::new(Notify::new()));
+    let old = probes.starting("worker", "Worker", Some("node"));
+    let probe = Probe::new(Worker(Arc::clone(&go)), old.clone());
+    let (gone, ended) = Actor::spawn(None, probe, ()).await.expect("starts");
+    gone.cast(Msg::Fail).expect("runs");
+    ended.await.expect("no panic");
+    assert!(pass(&old, &gone).is_err());
+    let failed = probes.report().remove(0);
+    assert_eq!((failed.state, failed.waiting), (ActorState::Failed, 0));
+    // While another is being started, and once it was: a watcher of the mesh stays until the next event.
+    let watched = probes.starting("worker", "Worker", Some("node"));
+    assert!(pass(&old, &gone).is_err());
+    let probe = Probe::new(Worker(Arc::clone(&go)), watched.clone());
+    let (actor, _) = Actor::spawn(None, probe, ()).await.expect("starts");
+    assert!(pass(&old, &gone).is_err());
+    pass(&watched, &actor).expect("runs");
+    go.notify_one();
+    let seen = until(&probes, |seen| seen.handled == 2 && seen.state == ActorState::Idle).await;
+    assert_eq!((seen.waiting, seen.oldest_ms, seen.restarts), (0, 0, 1));
+}
+
+#[tokio::test]
+async fn nothing_waits_for_an_actor_that_was_stopped() {
+    let (probes, go, router) = (Probes::default(), Arc::new(Notify::new()), Router::new());
+    let watched = probes.starting("worker", "Worker", Some("node"));
+    let probe = Probe::new(Worker(Arc::clone(&go)), watched.clone());
+    let (actor, ended) = Actor::spawn(None, probe, ()).await.expect("starts");
+    let (by_peers, to) = (watched.clone(), actor.clone());
+    router.register_fn("worker", |_| true, move |_| pass(&by_peers, &to));
+    let route = || {
+        let (wire, receipt) = (Wire::Credit { episodes: 1 }, Receipt::none());
+        let roles = vec![NodeRole::Rollout];
+        router.route(Inbound { from: "rollout-0".into(), roles, wire, receipt })
+    };
+    assert_eq!([route(), route()], [Routed::Delivered(1), Routed::Delivered(1)]);
+    until(&probes, |seen| seen.state == ActorState::Busy && seen.waiting == 1).await;
+    actor.stop(None);
+    go.notify_one();
+    ended.await.expect("no panic");
+    // The route is there still, and nobody takes what comes.
+    assert_eq!([route(), route()], [Routed::Unrouted, Routed::Unrouted]);
+    watched.stopped("stopped by an order of anna");
+    let seen = probes.report().remove(0);
+    assert_eq!((seen.state, seen.waiting, seen.oldest_ms), (ActorState::Stopped, 0, 0));
+    assert_eq!(seen.last_failure.as_deref(), Some("stopped by an order of anna"));
+}
+
+#[test]
+fn what_the_life_before_still_does_is_not_told_of_the_one_in_its_place() {
+    let probes = Probes::default();
+    let old = probes.starting("worker", "Worker", Some("node"));
+    let at = old.begin("Inbound".into(), true);
+    let new = probes.starting("worker", "Worker", Some("node"));
+    new.sent(a_letter);
+    drop(at);
+    drop(old.begin("Inbound".into(), true));
+    old.failed("too late");
+    old.stopped("too late");
+    let seen = probes.report().remove(0);
+    assert_eq!((seen.state, seen.waiting, seen.handled), (ActorState::Starting, 1, 0));
+    assert_eq!((seen.handling, seen.last_failure), (None, None));
+}
+
+struct StartsLong(Arc<Notify>);
+
+impl Actor for StartsLong {
+    type Msg = Msg;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Msg>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn post_start(&self, _: ActorRef<Msg>, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        self.0.notified().await;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn an_actor_is_starting_until_it_takes_messages() {
+    let (probes, go) = (Probes::default(), Arc::new(Notify::new()));
+    let watched = probes.starting("worker", "Worker", Some("node"));
+    let probe = Probe::new(StartsLong(Arc::clone(&go)), watched);
+    let (_actor, _) = Actor::spawn(None, probe, ()).await.expect("starts");
+    let seen = until(&probes, |seen| seen.up_ms > 20).await;
+    assert_eq!(seen.state, ActorState::Starting);
+    go.notify_one();
+    until(&probes, |seen| seen.state == ActorState::Idle).await;
 }

@@ -2,18 +2,21 @@
 //!
 //! A node whose certificate has a third of its time left makes a new key and asks the coordinator for
 //! a certificate, over the connection that its present one has opened. The coordinator signs for the
-//! name and the roles which that connection has proven, and for nobody who was revoked. The new
-//! certificate counts for connections to come; those that are there go on.
+//! name and the roles which that connection has proven, and for nobody who was revoked; whoever asks again
+//! soon is given what it was given, and nothing is signed for another key. The new certificate counts for
+//! connections to come; those that are there go on.
 
+use std::collections::HashMap;
 use std::fs;
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crrl_control::wire::{NodeRole, Wire};
 use crrl_transport::{Authority, Credentials, Facts, Pending};
 use crrl_types::NodeName;
 use tokio::sync::watch;
 
+use crate::invitation::Invitation;
 use crate::mesh::{CastError, MeshOptions, role_text};
 use crate::peer::{Peer, Shared, lock};
 use crate::router::Inbound;
@@ -36,6 +39,56 @@ pub(crate) struct Renewal {
     trouble: Mutex<String>,
     /// Whether the certificate has expired and nobody is left who could give another.
     expired: watch::Sender<bool>,
+    /// What this node has signed for others.
+    grants: Mutex<Grants>,
+}
+
+/// The certificate that was signed last for each peer: every one is a line of a list that is kept for good.
+/// Pure: time is passed in.
+#[derive(Debug, Default)]
+struct Grants(HashMap<NodeName, Grant>);
+
+#[derive(Debug)]
+struct Grant {
+    at: Instant,
+    /// Of the key it was asked for.
+    key: String,
+    /// None while it is being signed.
+    certificate: Option<String>,
+}
+
+impl Grants {
+    /// Whether one is to be signed; the last one where it was for the same key and the answer was lost.
+    ///
+    /// # Errors
+    /// The last one is younger than `young`, and for another key or not there yet.
+    fn begin(
+        &mut self,
+        name: &NodeName,
+        key: &str,
+        young: Duration,
+        now: Instant,
+    ) -> Result<Option<String>, String> {
+        if let Some(last) = self.0.get(name).filter(|last| now.duration_since(last.at) < young) {
+            let again = last.certificate.clone().filter(|_| last.key == key);
+            return again.map(Some).ok_or_else(|| "it was given one a moment ago".to_owned());
+        }
+        let begun = Grant { at: now, key: key.to_owned(), certificate: None };
+        self.0.insert(name.clone(), begun);
+        Ok(None)
+    }
+
+    /// What came of it: where nothing was signed, it may be asked for again at once.
+    fn done(&mut self, name: &NodeName, signed: Option<&str>) {
+        match signed {
+            None => drop(self.0.remove(name)),
+            Some(certificate) => {
+                if let Some(grant) = self.0.get_mut(name) {
+                    grant.certificate = Some(certificate.to_owned());
+                }
+            }
+        }
+    }
 }
 
 impl Renewal {
@@ -175,13 +228,23 @@ fn hear(shared: &Shared, inbound: Inbound) {
 fn grant(shared: &Shared, from: &NodeName, request: &str) -> Result<String, String> {
     let run = shared.options.signs.as_ref().ok_or("this node does not sign")?;
     let peer = shared.peer(from).ok_or("it is not connected")?;
-    sign(shared, run, from, &peer.control.peer.roles, request).and_then(|signed| {
-        // After it was noted: whoever revokes at this moment sees what was issued, or is seen here.
-        match shared.endpoint.revocations().now_contains(peer.control.fingerprint) {
-            true => Err("its certificate was revoked".to_owned()),
-            false => Ok(signed),
+    let key = Invitation::key_of(request).map_err(|error| error.to_string())?;
+    let young = shared.options.certificate.renewed_at() / LOOKS;
+    let grants = &shared.renewal.grants;
+    let again = lock(grants).begin(from, &key, young, Instant::now())?;
+    let signed = match again {
+        Some(certificate) => certificate,
+        None => {
+            let signed = sign(shared, run, from, &peer.control.peer.roles, request);
+            lock(grants).done(from, signed.as_deref().ok());
+            signed?
         }
-    })
+    };
+    // Of a name that was revoked nothing is signed; this one may have been revoked alone.
+    match shared.endpoint.revocations().now_contains(peer.control.fingerprint) {
+        true => Err("its certificate was revoked".to_owned()),
+        false => Ok(signed),
+    }
 }
 
 fn sign(
@@ -222,5 +285,24 @@ mod tests {
         assert!(!is_due(1_000_000, week, 1_000_000 - 57 * 3600));
         assert!(is_due(1_000_000, week, 1_000_000 - 56 * 3600));
         assert!(is_due(1_000_000, week, 1_000_001));
+    }
+
+    #[test]
+    fn whoever_asks_again_and_again_is_signed_for_once_in_a_while() {
+        let (mut grants, start) = (Grants::default(), Instant::now());
+        let (name, young) = (NodeName::from("rollout-1"), Duration::from_secs(60));
+        assert_eq!(grants.begin(&name, "key", young, start), Ok(None));
+        // It is being signed.
+        assert!(grants.begin(&name, "key", young, start).is_err());
+        grants.done(&name, Some("certificate"));
+        // The answer was lost.
+        let soon = start + young / 2;
+        assert_eq!(grants.begin(&name, "key", young, soon), Ok(Some("certificate".to_owned())));
+        assert!(grants.begin(&name, "another", young, soon).is_err());
+        assert_eq!(grants.begin(&"rollout-2".into(), "key", young, soon), Ok(None));
+        assert_eq!(grants.begin(&name, "another", young, start + young), Ok(None));
+        // The disk was full.
+        grants.done(&name, None);
+        assert_eq!(grants.begin(&name, "another", young, start + young), Ok(None));
     }
 }

@@ -39,8 +39,18 @@ impl Backoff {
     #[must_use]
     pub fn wait(&self, failures: u32, jitter: f64) -> Duration {
         let doubled = self.min.saturating_mul(1 << failures.saturating_sub(1).min(20));
-        doubled.min(self.max).mul_f64(1.0 - 0.5 * jitter.clamp(0.0, 1.0))
+        jittered(doubled.min(self.max), jitter)
     }
+
+    /// The longest wait, whatever was before.
+    #[must_use]
+    pub fn longest(&self, jitter: f64) -> Duration {
+        jittered(self.max, jitter)
+    }
+}
+
+fn jittered(wait: Duration, jitter: f64) -> Duration {
+    wait.mul_f64(1.0 - 0.5 * jitter.clamp(0.0, 1.0))
 }
 
 /// What to do about a child that ended.
@@ -119,6 +129,13 @@ impl Restarts {
         Verdict::Restart { children: with.collect(), after }
     }
 
+    /// How long to wait before a child is tried again that has not failed itself: the longest wait, and
+    /// nothing is counted. `jitter` is in 0..1.
+    #[must_use]
+    pub fn uncounted(&self, jitter: f64) -> Duration {
+        self.backoff.longest(jitter)
+    }
+
     /// Restarts of a child within the window that ends at `now`.
     #[must_use]
     pub fn recent(&self, child: usize, now: Duration) -> usize {
@@ -165,6 +182,18 @@ mod tests {
         assert_eq!(group.failed(1, SECOND * 9, 0.5), Verdict::Escalate { child: 1, restarts: 3 });
         after(&group.failed(0, SECOND * 9, 0.5));
         after(&group.failed(1, SECOND * 10, 0.5));
+    }
+
+    #[test]
+    fn a_child_that_has_not_failed_itself_is_tried_for_ever_at_the_longest_wait() {
+        let mut group = restarts(Strategy::OneForOne);
+        after(&group.failed(1, SECOND, 0.0));
+        for _ in 0..20 {
+            assert_eq!(group.uncounted(0.0), SECOND);
+            assert_eq!(group.uncounted(1.0), SECOND / 2);
+        }
+        assert_eq!(group.recent(1, SECOND * 2), 1);
+        after(&group.failed(1, SECOND * 2, 0.0));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! RUN/nodes/NAME.N.lift  that its fault of the number N is over
 //! RUN/logs/NAME.log      what a node wrote
 //! RUN/run.sqlite         the run store
+//! RUN/run.sqlite.lock    held by whoever writes to it
 //! RUN/ledger-copies/     last good copies of it
 //! RUN/checkpoints/       the learner's
 //! RUN/events.jsonl       history

@@ -5,6 +5,7 @@
 //! renames the file, which only one taker can do; whoever took it may take it again with the same
 //! key, since the answer may have been lost.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io::Write as _;
@@ -92,14 +93,14 @@ pub enum NotTaken {
     Folder(String),
 }
 
-/// A token that could not be made.
+/// A token that could not be made, or taken back.
 #[derive(Debug, thiserror::Error)]
 pub enum MintError {
     /// The system's randomness.
     #[error(transparent)]
     Entropy(#[from] NoEntropy),
     /// A file.
-    #[error("cannot write {path}: {source}", path = .path.display())]
+    #[error("cannot write or remove {path}: {source}", path = .path.display())]
     File {
         /// Which.
         path: PathBuf,
@@ -327,6 +328,46 @@ impl Tokens {
         Ok(ticket)
     }
 
+    /// Takes back every token of a name, those that were taken included: nobody is let in with one. How many
+    /// there were.
+    ///
+    /// # Errors
+    /// [`MintError::File`]: the folder cannot be read, or one cannot be removed.
+    pub fn withdraw(&self, name: &NodeName) -> Result<usize, MintError> {
+        let ids = self.ids_of(name)?;
+        for id in &ids {
+            // In this order: whoever takes it at this moment makes the second of the first.
+            for suffix in ["json", "used", "by"] {
+                remove(&self.path(id, suffix))?;
+            }
+        }
+        Ok(ids.len())
+    }
+
+    /// Whether there are tokens of a name, used or not.
+    ///
+    /// # Errors
+    /// [`MintError::File`]: the folder cannot be read.
+    pub fn has(&self, name: &NodeName) -> Result<bool, MintError> {
+        Ok(!self.ids_of(name)?.is_empty())
+    }
+
+    fn ids_of(&self, name: &NodeName) -> Result<BTreeSet<String>, MintError> {
+        let folder = match fs::read_dir(&self.0) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(BTreeSet::new());
+            }
+            folder => folder,
+        };
+        let folder = folder.map_err(|source| MintError::File { path: self.0.clone(), source })?;
+        // What cannot be read lets nobody in.
+        let is_of = |path: &PathBuf| {
+            read(path).ok().flatten().is_some_and(|kept| kept.ticket.name == *name)
+        };
+        let paths = folder.flatten().map(|entry| entry.path()).filter(is_of);
+        Ok(paths.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect())
+    }
+
     /// Removes what nobody will ask for any more.
     fn forget(&self, now_s: i64) {
         for path in fs::read_dir(&self.0).into_iter().flatten().flatten().map(|entry| entry.path())
@@ -337,6 +378,15 @@ impl Tokens {
                 let _ = fs::remove_file(&path);
             }
         }
+    }
+}
+
+fn remove(path: &Path) -> Result<(), MintError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(MintError::File { path: path.to_owned(), source })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -420,5 +470,23 @@ mod tests {
             .mint(Ticket { good_until_s: later + 9, ..ticket() }, token.at, [0; 16], later)
             .expect("writable");
         assert_eq!(take(&id, &secret, "key", 6), Err(NotTaken::Unknown));
+    }
+
+    #[test]
+    fn a_token_that_was_taken_back_lets_nobody_in_whether_it_was_used_or_not() {
+        let (folder, tokens, used) = minted();
+        let unused = tokens.mint(ticket(), used.at.clone(), [3; 16], 0).expect("writable");
+        let another = Ticket { name: "other".into(), ..ticket() };
+        let another = tokens.mint(another, used.at.clone(), [3; 16], 0).expect("writable");
+        let take = |token: &Token| tokens.take(&token.id(), &token.secret(), "key", 5);
+        assert_eq!(take(&used), Ok(ticket()));
+        assert_eq!(tokens.withdraw(&"gpu-box".into()).expect("writable"), 2);
+        // The same key may ask again as long as the token is there.
+        assert_eq!(take(&used), Err(NotTaken::Unknown));
+        assert_eq!(take(&unused), Err(NotTaken::Unknown));
+        assert!(take(&another).is_ok(), "it is of another name");
+        assert_eq!(tokens.withdraw(&"gpu-box".into()).expect("writable"), 0);
+        let empty = Tokens::of(&folder.path().join("nothing"));
+        assert_eq!(empty.withdraw(&"gpu-box".into()).expect("no folder is no token"), 0);
     }
 }

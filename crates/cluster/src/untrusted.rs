@@ -158,6 +158,8 @@ pub fn requests() -> Vec<Vec<u8>> {
         Request::Subscribe,
         Request::StatusTimed,
         Request::SubscribeTimed,
+        Request::StatusFull,
+        Request::SubscribeFull,
         Request::Stop { reason: "enough".into() },
         Request::Release { task: TaskId::from("t") },
         Request::Inject { node: "learner".into(), injection },

@@ -42,6 +42,7 @@ fn main() -> ExitCode {
             }
         }
         ["node", "--run-dir", dir, "--name", name] => node(dir, name),
+        ["remote", "--run-dir", dir, "--name", name] => remote(&RunDir::new(dir), name),
         // A listing, as test runners ask for it.
         [.., "--list"] | ["--list", ..] => ExitCode::SUCCESS,
         _ => {
@@ -55,12 +56,13 @@ fn main() -> ExitCode {
     }
 }
 
-const TESTS: [(&str, fn()); 6] = [
+const TESTS: [(&str, fn()); 7] = [
     ("who_listens_on_every_address_is_reached_on_this_machine", on_every_address),
     ("a_killed_node_comes_back_and_down_leaves_nothing", a_killed_node_comes_back),
     ("nodes_die_with_a_host_that_is_killed", nodes_die_with_their_host),
     ("a_tied_host_goes_away_with_whoever_started_it", a_tied_host_goes_away),
     ("a_node_that_cannot_start_is_given_up_with_its_reason", a_broken_node_is_given_up),
+    ("a_node_whose_machine_is_away_is_tried_until_it_is_back", a_machine_is_away),
     ("a_port_in_use_is_said_before_anything_starts", a_port_in_use),
 ];
 
@@ -222,6 +224,68 @@ fn a_broken_node_is_given_up() {
     assert_eq!(why, "exit code 2; last line: there is no such model");
     assert_eq!(pids(&run).len(), 2, "the others go on");
     host::down(&run).expect("goes down");
+}
+
+/// More than the restarts a node is allowed.
+const TRIES: usize = 8;
+
+fn a_machine_is_away() {
+    let node = |name: &str, roles: &str, more: &str| {
+        format!("[[node]]\nname = \"{name}\"\nroles = [{roles}]\n{more}")
+    };
+    let more = node("coordinator", "\"coordinator\", \"parameter-server\"", "")
+        + &node("learner", "\"learner\"", "host = \"box\"\n")
+        + &node("never-there", "\"rollout\"", "host = \"nowhere\"\n");
+    let (_folder, run) = prepared(&more);
+    up(&run).expect("comes up");
+    let of = |name: &str| host::state(&run).ok()?.nodes.into_iter().find(|node| node.name == name);
+    until("more tries than restarts", &run, || (tries(&run, "learner") >= TRIES).then_some(()));
+    let away = until("a row that says so", &run, || {
+        let row = of("learner")?;
+        row.last_exit.as_ref().is_some_and(|exit| exit.contains("trying again")).then_some(row)
+    });
+    assert!(!away.given_up && away.restarts == 1, "{away:?}");
+    let says = away.last_exit.unwrap_or_default();
+    let parts = ["unreachable for ", "exit code 6", "last line: nobody answers"];
+    assert!(parts.iter().all(|part| says.contains(part)), "{says}");
+    // One that has never run there may be configured wrongly.
+    let never = until("the other is given up", &run, || of("never-there").filter(|n| n.given_up));
+    assert_eq!(never.restarts, 3);
+
+    std::fs::write(run.path().join("back"), b"").expect("can be written");
+    let back = until("the node again", &run, || {
+        of("learner").filter(|node| run.path().join("runs").exists() && node.pid.is_some())
+    });
+    assert!(!back.given_up && back.restarts == 1, "{back:?}");
+    host::down(&run).expect("goes down");
+}
+
+/// How often the machine of a node was dialled.
+fn tries(run: &RunDir, name: &str) -> usize {
+    std::fs::read(run.path().join(format!("{name}.tries"))).map_or(0, |tries| tries.len())
+}
+
+/// Holds a node elsewhere. The learner runs the first time, and again once its machine is back.
+fn remote(run: &RunDir, name: &str) -> ExitCode {
+    let before = tries(run, name);
+    std::fs::write(run.path().join(format!("{name}.tries")), vec![b'.'; before + 1])
+        .expect("can be written");
+    if name == "learner" && before == 0 {
+        // As the connection to a node that runs breaks.
+        let phase = r#"{"host": "box", "what": "running", "since_ms": 0, "ran": true}"#;
+        std::fs::create_dir_all(run.path().join("nodes")).expect("can be made");
+        std::fs::write(run.phase(name), phase).expect("can be written");
+        return ExitCode::FAILURE;
+    }
+    if name == "learner" && run.path().join("back").exists() {
+        std::fs::write(run.path().join("runs"), b"").expect("can be written");
+        // Until the host ends it.
+        loop {
+            std::thread::park();
+        }
+    }
+    eprintln!("nobody answers");
+    ExitCode::from(6)
 }
 
 fn on_every_address() {

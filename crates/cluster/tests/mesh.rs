@@ -1,11 +1,13 @@
 //! Meshes of several nodes in one process, on loopback.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crrl_cluster::token::Tokens;
 use crrl_cluster::{
     CastError, Inbound, Mesh, MeshError, MeshEvent, MeshOptions, Router, RunDir, StatusBoard,
     admission, host, invitation,
@@ -19,6 +21,10 @@ use crrl_types::{AdapterManifest, Digest, EpisodeId, NodeName, Sampling};
 use tokio::sync::{broadcast, mpsc};
 
 const DEADLINE: Duration = Duration::from_secs(20);
+/// Strangers that begin to ask at once: more than are served of one address.
+const SLOW: usize = 40;
+/// Handshakes that are begun at once and never ended: more than there are places.
+const FLOOD: usize = 120;
 
 /// Process groups are shared by every mesh of a process: each test has names of its own.
 static WORLDS: AtomicU32 = AtomicU32::new(0);
@@ -485,30 +491,126 @@ async fn the_door_is_narrow() {
     );
     let closed = within(door.quic.closed()).await.to_string();
     assert!(closed.contains("1048576 bytes where 8192 are allowed"), "{closed}");
-    // Whoever says nothing holds a place for a while; no more than a few may.
-    let mut silent = Vec::new();
-    loop {
-        let door = knock().await.expect("the right pin");
-        let patience = Duration::from_millis(300);
-        let Ok(closed) = tokio::time::timeout(patience, door.quic.closed()).await else {
-            silent.push(door);
-            assert!(silent.len() < 10, "there is no bound");
-            continue;
-        };
-        assert!(closed.to_string().contains("too many are asking at once"), "{closed}");
-        break;
+    // Whoever says nothing is not waited for.
+    let silent = knock().await.expect("the right pin");
+    let closed = within(silent.quic.closed()).await.to_string();
+    assert!(closed.contains("nothing was asked in time"), "{closed}");
+    // Whoever begins and does not end holds a place for a while; no more than some of an address may.
+    let mut slow = tokio::task::JoinSet::new();
+    for _ in 0..SLOW {
+        let (net, token) = (net.clone(), token.clone());
+        slow.spawn(async move {
+            let door = Door::knock_host(&net, &token.at, token.pin, DEADLINE).await;
+            let door = door.expect("the right pin");
+            // Whoever is turned away may have been so already.
+            let mut stream = door.quic.open_bi().await;
+            if let Ok((send, _)) = &mut stream {
+                let _ = send.write_all(&[0]).await;
+            }
+            door.quic.closed().await.to_string()
+        });
     }
+    let first = within(slow.join_next()).await.expect("somebody is turned away");
+    let first = first.expect("no panic");
+    assert!(first.contains("too many are asking at once"), "{first}");
     let theirs = RunDir::new(folder.path().join("elsewhere"));
     let key = pending(&theirs, "guest");
     let refused = admission::knock(&token, &key).await.expect_err("full").to_string();
     assert!(refused.contains("too many are asking at once"), "{refused}");
-    for door in silent {
-        door.close().await;
-    }
+    slow.shutdown().await;
     let late = std::time::Instant::now() + DEADLINE;
     while let Err(error) = admission::knock(&token, &key).await {
         assert!(std::time::Instant::now() < late, "{error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_was_revoked_gets_in_with_no_token_until_it_is_invited_again() {
+    let number = WORLDS.fetch_add(1, Ordering::Relaxed);
+    let (folder, run, _coordinator) = open_run(number).await;
+    let name = NodeName::from(format!("guest-{number}"));
+    let hour = Duration::from_secs(3600);
+    // As the host does for nodes it starts on other machines and in containers.
+    let minted = || admission::token(&run, &name, None, 1, hour);
+    let (used, unused) = (minted().expect("the run is up"), minted().expect("the run is up"));
+    let theirs = RunDir::new(folder.path().join("elsewhere"));
+    let key = pending(&theirs, name.as_str());
+    admission::knock(&used, &key).await.expect("is let in");
+    assert_eq!(crrl_transport::revoke_all(&run.tls(), &name, 0).expect("writable"), 1);
+    // Were its tokens not taken back with it, nothing would be signed for them all the same.
+    for token in [&used, &unused] {
+        let refused = admission::knock(token, &key).await.expect_err("was revoked").to_string();
+        assert!(refused.contains(&format!("{name} was revoked")), "{refused}");
+    }
+    let refused = minted().expect_err("was revoked").to_string();
+    assert!(refused.contains(&format!("crrl tls issue {name} --role ROLE")), "{refused}");
+    assert!(!Tokens::of(&run.tls()).has(&name).expect("readable"), "one was left");
+    // Whoever invites it lets it in again, with what it is invited with.
+    let invited = admission::invite(&run, &name, None, 1, hour).expect("the run is up");
+    let refused = admission::knock(&used, &key).await.expect_err("was taken back").to_string();
+    assert!(refused.contains("is not known here"), "{refused}");
+    admission::knock(&invited, &key).await.expect("is let in");
+    let list = crrl_transport::revoked(&run.tls()).expect("readable");
+    let issued = crrl_transport::issued(&run.tls(), &name, 0).expect("readable");
+    let good = issued.iter().filter(|print| !list.contains_key(&print.to_string())).count();
+    assert_eq!((issued.len(), good), (2, 1), "what it had before counts again");
+}
+
+/// First packets of handshakes with somebody who does not answer.
+async fn first_packets(count: usize) -> Vec<Vec<u8>> {
+    let caught = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    caught.set_read_timeout(Some(DEADLINE)).expect("a socket");
+    let at = caught.local_addr().expect("is bound");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("the provider has TLS 1.3")
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![format!("crrl/{} control", crrl_transport::codec::VERSION).into()];
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).expect("has TLS 1.3");
+    let nobody = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+    let config = quinn::ClientConfig::new(Arc::new(crypto));
+    let dial = |_| nobody.connect_with(config.clone(), at, "coordinator").expect("can be dialled");
+    let _dialling: Vec<_> = (0..count).map(dial).collect();
+    let catching = tokio::task::spawn_blocking(move || {
+        let mut packets = HashMap::new();
+        while packets.len() < count {
+            let mut packet = vec![0; 2048];
+            let len = caught.recv(&mut packet).expect("they are sent again and again");
+            packet.truncate(len);
+            // After a byte and the version comes the connection's id, its length first (RFC 9000, 17.2).
+            let id = packet[6..6 + usize::from(packet[5])].to_vec();
+            packets.entry(id).or_insert(packet);
+        }
+        packets.into_values().collect::<Vec<_>>()
+    });
+    catching.await.expect("no panic")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn first_packets_that_nobody_stands_behind_keep_no_node_out() {
+    let world = World::new();
+    let (mut coordinator, at) = world.coordinator().await;
+    let packets = first_packets(FLOOD).await;
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    // It sends and hears nothing, as from an address that is made up.
+    let flood = move || {
+        for packet in &packets {
+            let _ = socket.send_to(packet, at);
+        }
+    };
+    flood();
+    let flooding = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            flood();
+        }
+    });
+    let mut worker = world.worker("rollout", "rollout", 1, at).await;
+    assert_eq!(worker.is_up().await, (world.name("coordinator"), 1));
+    assert_eq!(coordinator.is_up().await, (world.name("rollout"), 1));
+    flooding.abort();
 }
 
 fn manifest(payload: &[u8]) -> AdapterManifest {

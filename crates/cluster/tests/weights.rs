@@ -17,6 +17,21 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Eight chunks of 256 KiB, the last one short.
 const BYTES: usize = 2_000_000;
 
+/// A run whose parameter server is called so.
+const FOLLOWED: &str = r#"
+[learner]
+micro_batch_tokens = 20000
+[[node]]
+name = "SERVER"
+roles = ["coordinator", "parameter-server"]
+[[node]]
+name = "learner"
+roles = ["learner"]
+[[node]]
+name = "rollout"
+roles = ["rollout"]
+"#;
+
 /// Process groups are shared by every mesh of a process: each test has names of its own.
 static WORLDS: AtomicU32 = AtomicU32::new(0);
 
@@ -279,5 +294,27 @@ async fn a_tool_follows_what_is_published() {
     assert_eq!(feed.fetch(&second).await.expect("is there"), bytes);
     server.stop("the run is over").await;
     assert!(feed.next().await.is_err(), "the end is not noticed");
+    feed.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_that_follows_and_is_revoked_is_cut_off() {
+    let world = World::new();
+    let (run, server) = (RunDir::new(world.folder.path()), world.server().await);
+    world.certified(OPERATOR, "operator");
+    let name = server.name();
+    let config = FOLLOWED.replace("SERVER", name.as_str());
+    std::fs::write(run.config_path(), config).expect("writable");
+    let addresses = format!(r#"{{"{name}": "{}"}}"#, server.local_addr().expect("is bound"));
+    std::fs::write(run.addresses_path(), addresses).expect("writable");
+    let (first, bytes) = adapter(1);
+    server.weights().depot().put(&first.whole, &bytes);
+    server.weights().depot().announce(first.clone());
+    let mut feed = AdapterFeed::connect(&run).await.expect("a run");
+    assert_eq!(feed.next().await.expect("is published"), first);
+    crrl_transport::revoke_all(&run.tls(), &OPERATOR.into(), 0).expect("writable");
+    // It opens nothing more: it only waits for what is published next.
+    let cut = tokio::time::timeout(2 * DEADLINE, feed.next()).await.expect("it is not cut off");
+    cut.expect_err("was revoked");
     feed.close().await;
 }

@@ -35,17 +35,20 @@ pub enum Target {
 }
 
 /// The scenarios by name, and what each does.
-pub const SCENARIOS: [(&str, &str); 35] = [
+pub const SCENARIOS: [(&str, &str); 38] = [
     ("kill-rollout", "kill -9 of a rollout node"),
     ("kill-learner", "kill -9 of the learner"),
     ("kill-coordinator", "kill -9 of the coordinator"),
+    ("kill-parameter-server", "kill -9 of the parameter server, if it is a node of its own"),
     ("pause-rollout", "a rollout node stands still (SIGSTOP) longer than its connection lives"),
     ("pause-learner", "the learner stands still longer than its connection lives"),
+    ("pause-parameter-server", "the parameter server stands still, if it is a node of its own"),
     ("partition-rollout", "a rollout node is cut off, both ways"),
     ("partition-rollout-in", "a rollout node hears nothing, and is heard"),
     ("partition-rollout-out", "a rollout node is not heard, and hears everything"),
     ("partition-learner", "the learner is cut off, both ways"),
     ("partition-coordinator", "the coordinator is cut off from everyone"),
+    ("partition-parameter-server", "the parameter server is cut off, if it is a node of its own"),
     ("loss-rollout", "a tenth of a rollout node's packets is lost, both ways"),
     ("loss-coordinator", "a tenth of the coordinator's packets is lost, both ways"),
     ("delay-coordinator", "the coordinator's packets leave 50 to 150 ms late, out of order"),
@@ -85,13 +88,16 @@ pub fn named(name: &str) -> Option<Scenario> {
         "kill-rollout" => (Rollout, Fault::Kill, 0.0),
         "kill-learner" => (Learner, Fault::Kill, 0.0),
         "kill-coordinator" => (Coordinator, Fault::Kill, 0.0),
+        "kill-parameter-server" => (ParameterServer, Fault::Kill, 0.0),
         "pause-rollout" => (Rollout, Fault::Pause, long),
         "pause-learner" => (Learner, Fault::Pause, long),
+        "pause-parameter-server" => (ParameterServer, Fault::Pause, long),
         "partition-rollout" => (Rollout, cut(Direction::Both), long),
         "partition-rollout-in" => (Rollout, cut(Direction::In), long),
         "partition-rollout-out" => (Rollout, cut(Direction::Out), long),
         "partition-learner" => (Learner, cut(Direction::Both), long),
         "partition-coordinator" => (Coordinator, cut(Direction::Both), long),
+        "partition-parameter-server" => (ParameterServer, cut(Direction::Both), long),
         "loss-rollout" => (Rollout, lossy, 10.0),
         "loss-coordinator" => (Coordinator, lossy, 10.0),
         "delay-coordinator" => (Coordinator, Fault::Delay { ms: 50, jitter_ms: 100 }, 10.0),

@@ -43,9 +43,11 @@ pub enum ConfigError {
         /// What is wrong with it.
         message: String,
     },
-    /// Values that do not go together.
-    #[error("{}", .problems.join("\n"))]
+    /// Values that cannot be, alone or together.
+    #[error("{}: {}", .path.display(), .problems.join("\n"))]
     Invalid {
+        /// The file; what overrides it may be at fault as well.
+        path: PathBuf,
         /// Every problem found.
         problems: Vec<String>,
     },
@@ -106,7 +108,8 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<ClusterConfig, ConfigE
     parse(&text, path, overrides)
 }
 
-/// As [`load`], from text; `path` is only named in errors.
+/// As [`load`], from text; `path` is only named in errors. A `~/` in front of a path of this machine is the
+/// home folder, as the environment's `HOME` says: no shell gets to see it in a file, or behind `--set KEY=`.
 ///
 /// # Errors
 /// [`ConfigError`].
@@ -120,8 +123,41 @@ pub fn parse(text: &str, path: &Path, overrides: &Overrides) -> Result<ClusterCo
                 .map_err(|message| ConfigError::Override { origin: origin.clone(), message })?;
         }
     }
-    let problems = validate(&config);
-    if problems.is_empty() { Ok(config) } else { Err(ConfigError::Invalid { problems }) }
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    let mut problems = expand(&mut config, home.as_deref());
+    problems.extend(validate(&config));
+    if problems.is_empty() {
+        Ok(config)
+    } else {
+        Err(ConfigError::Invalid { path: path.to_owned(), problems })
+    }
+}
+
+/// Puts the home folder in place of `~` wherever a path of this machine begins with it; gives what cannot
+/// be. Paths of another machine (`dir` and `model` of a `[[node]]`) are left to it.
+fn expand(config: &mut ClusterConfig, home: Option<&Path>) -> Vec<String> {
+    let mut paths = vec![
+        ("run.dir", &mut config.run.dir),
+        ("model.path", &mut config.model.path),
+        ("tasks.train", &mut config.tasks.train),
+        ("cluster.ssh_config", &mut config.cluster.ssh_config),
+    ];
+    paths.extend(config.model.adapter.as_mut().map(|path| ("model.adapter", path)));
+    paths.extend(config.tasks.held_out.as_mut().map(|path| ("tasks.held_out", path)));
+    let binaries = config.node.iter_mut().filter_map(|node| node.binary.as_mut());
+    paths.extend(binaries.map(|path| ("binary of a [[node]]", path)));
+    let mut problems = Vec::new();
+    for (key, path) in paths {
+        match (path.strip_prefix("~").map(Path::to_owned), home) {
+            (Err(_), _) => {}
+            (Ok(rest), Some(home)) => *path = home.join(rest),
+            (Ok(_), None) => problems.push(format!(
+                "{key} is {}, and HOME is not set: write the whole path",
+                path.display()
+            )),
+        }
+    }
+    problems
 }
 
 /// Sets one key and reads the whole again, so that a wrong key or type is blamed on it.
@@ -224,6 +260,38 @@ mod tests {
     fn a_wrong_flag_is_blamed_on_the_flag() {
         let error = read("", &["run.stepz=7"]).expect_err("must be refused").to_string();
         assert_eq!(error, "--set run.stepz=7: unknown key `stepz`; did you mean `steps`?");
+    }
+
+    #[test]
+    fn what_cannot_be_is_named_with_the_file() {
+        let error = read("[run]\nsteps = 0\n", &[]).expect_err("must be refused").to_string();
+        assert_eq!(error, "cluster.toml: run.steps is 0: it is at least 1");
+    }
+
+    #[test]
+    fn a_path_may_begin_in_the_home_folder() {
+        let mut config = ClusterConfig::default();
+        config.model.path = "~/models/x".into();
+        config.model.adapter = Some("~".into());
+        config.tasks.train = "~other/tasks.jsonl".into();
+        config.tasks.held_out = Some("there/~/held-out.jsonl".into());
+        let written = config.clone();
+        assert_eq!(expand(&mut config, Some(Path::new("/home/me"))), Vec::<String>::new());
+        assert_eq!(config.model.path, Path::new("/home/me/models/x"));
+        assert_eq!(config.model.adapter.as_deref(), Some(Path::new("/home/me")));
+        assert_eq!(config.tasks, written.tasks);
+
+        let mut config = written;
+        let problems = expand(&mut config, None);
+        let [model, _] = &problems[..] else { panic!("two keys: {problems:?}") };
+        assert!(model.contains("model.path is ~/models/x, and HOME is not set"), "{model}");
+    }
+
+    #[test]
+    fn a_flag_may_begin_in_the_home_folder() {
+        let Some(home) = std::env::var_os("HOME").filter(|home| !home.is_empty()) else { return };
+        let config = read("", &["model.path=~/models/x"]).expect("fits");
+        assert_eq!(config.model.path, Path::new(&home).join("models/x"));
     }
 
     #[test]

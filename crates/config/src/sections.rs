@@ -66,7 +66,8 @@ impl Default for RunSection {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSection {
-    /// Hugging Face folder: config.json, safetensors, tokenizer.json.
+    /// Hugging Face folder: config.json, safetensors, tokenizer.json. Empty names none, and nothing
+    /// that needs a model starts.
     pub path: PathBuf,
     /// Adapter to start from (PEFT folder); none starts from a zero adapter.
     pub adapter: Option<PathBuf>,
@@ -76,20 +77,27 @@ pub struct ModelSection {
 
 impl Default for ModelSection {
     fn default() -> Self {
-        Self { path: "models/small".into(), adapter: None, device: "cpu".into() }
+        Self { path: PathBuf::new(), adapter: None, device: "cpu".into() }
     }
 }
 
 /// The repair tasks.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TasksSection {
     /// JSONL file of the tasks to train on.
     pub train: PathBuf,
     /// JSONL file of held-out tasks, evaluated before and after training; none evaluates nothing.
     pub held_out: Option<PathBuf>,
-    /// Attempts at each held-out task an evaluation makes.
+    /// Attempts at each held-out task an evaluation makes, at least 1. Builds before this one wrote 0
+    /// for 1 into the folders of their runs.
     pub held_out_samples: u32,
+}
+
+impl Default for TasksSection {
+    fn default() -> Self {
+        Self { train: PathBuf::new(), held_out: None, held_out_samples: 1 }
+    }
 }
 
 /// The agent's scaffold and its limits.
@@ -132,9 +140,9 @@ impl Default for AgentSection {
 pub struct SandboxSection {
     /// Wall time of one command.
     pub command_time_max_s: f64,
-    /// CPU time of one command.
+    /// CPU time of one process.
     pub cpu_time_max_s: u64,
-    /// Address space of one process.
+    /// Address space of one process, and memory of all together.
     pub memory_mib: u64,
     /// Processes at once.
     pub processes_max: u64,

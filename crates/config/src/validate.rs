@@ -19,8 +19,32 @@ const MEMORY_MIN_MIB: u64 = 64;
 const LEDGER_COPIES_MAX: u32 = 64;
 /// Longest name of a node; a certificate's subject name allows 64.
 const NAME_CHARS_MAX: usize = 48;
+/// Longest time anything is told to take: a year. Clocks can be read that far ahead.
+const TIME_MAX_S: f64 = 365.0 * 86_400.0;
+/// Shortest time: what is less is rounded to none.
+const TIME_MIN_S: f64 = 0.001;
+/// Longest silence and wait in milliseconds: a day.
+const WAIT_MAX_MS: u64 = 86_400_000;
+/// Most memory and disk: a pebibyte, which still fits a number of bytes.
+const SIZE_MAX_MIB: u64 = 1 << 30;
+/// Most output of a command: a sandbox's answer holds no more.
+const OUTPUT_MAX_KIB: u64 = 64 << 10;
+/// Most processes: the most that Linux can number.
+const PROCESSES_MAX: u64 = 1 << 22;
+/// Most threads of one node.
+const THREADS_MAX: usize = 4_096;
+/// Most prompts an engine keeps.
+const PREFIXES_MAX: u64 = 1 << 20;
+/// Most passes over a batch, and pieces of a pass.
+const UPDATES_MAX: u64 = 10_000;
+/// Most versions an episode may lag.
+const STALENESS_MAX: u64 = 1_000_000;
+/// Tokens of the shortest transcript: no prompt fits under it.
+const TOKENS_MIN: u64 = 64;
+/// Characters of output under which tools would answer nothing.
+const OUTPUT_CHARS_MIN: u64 = 16;
 
-/// Every problem of a configuration, in file order; empty if it can be run.
+/// Every problem of a configuration; empty if it can be run.
 #[must_use]
 pub fn validate(config: &ClusterConfig) -> Vec<String> {
     let mut problems = Vec::new();
@@ -111,7 +135,6 @@ pub fn validate(config: &ClusterConfig) -> Vec<String> {
             agent.turn_tokens_max, agent.tokens_max
         ),
     );
-    check(agent.time_max_s > 0.0, "agent.time_max_s is not above 0".into());
 
     if let Err(error) = config.reward.validate() {
         check(false, format!("[reward]: {error}"));
@@ -120,7 +143,6 @@ pub fn validate(config: &ClusterConfig) -> Vec<String> {
         matches!(config.engine.on_swap.as_str(), "keep" | "recompute"),
         format!("engine.on_swap is {:?}: it is \"keep\" or \"recompute\"", config.engine.on_swap),
     );
-    check(config.engine.prefill_tokens_max >= 1, "engine.prefill_tokens_max is 0".into());
 
     let learner = &config.learner;
     check(
@@ -133,13 +155,6 @@ pub fn validate(config: &ClusterConfig) -> Vec<String> {
     check(
         learner.clip_low >= 0.0 && learner.clip_low < 1.0,
         format!("learner.clip_low is {}: it lies in [0, 1)", learner.clip_low),
-    );
-    check(
-        learner.epochs >= 1 && learner.minibatches >= 1,
-        format!(
-            "learner.epochs ({}) and learner.minibatches ({}) are at least 1",
-            learner.epochs, learner.minibatches
-        ),
     );
     check(learner.checkpoints_kept >= 1, "learner.checkpoints_kept is 0".into());
     check(
@@ -163,6 +178,19 @@ pub fn validate(config: &ClusterConfig) -> Vec<String> {
             format!("lora.targets names {target:?}: it may hold {}", known.join(", ")),
         );
     }
+    let distinct: BTreeSet<&String> = config.lora.targets.iter().collect();
+    check(
+        distinct.len() == config.lora.targets.len(),
+        format!("lora.targets is {:?}: each may stand in it once", config.lora.targets),
+    );
+    let scale = config.lora.alpha.abs();
+    check(
+        (f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX)).contains(&scale),
+        format!(
+            "lora.alpha is {}: it is a number of single precision, and not 0",
+            config.lora.alpha
+        ),
+    );
 
     check(
         matches!(config.model.device.as_str(), "cpu" | "cuda"),
@@ -187,7 +215,7 @@ pub fn validate(config: &ClusterConfig) -> Vec<String> {
     );
     check(cluster.bulk_mib_per_s >= 1, "cluster.bulk_mib_per_s is 0: nothing would arrive".into());
     check(
-        cluster.keep_alive_ms * 2 <= cluster.idle_timeout_ms,
+        cluster.keep_alive_ms.saturating_mul(2) <= cluster.idle_timeout_ms,
         format!(
             "cluster.idle_timeout_ms ({}) must be at least twice cluster.keep_alive_ms ({})",
             cluster.idle_timeout_ms, cluster.keep_alive_ms
@@ -239,8 +267,80 @@ pub fn validate(config: &ClusterConfig) -> Vec<String> {
         format!("cluster.disk_wait_s ({}) is not from 0 to {DISK_WAIT_MAX_S}", cluster.disk_wait_s),
     );
 
+    problems.extend(whole_numbers(config));
+    problems.extend(real_numbers(config));
     problems.extend(nodes(config));
     problems
+}
+
+/// What a person may no longer say, though folders of runs that an earlier build began do: they, and
+/// nodes of such a build, are still understood. None if it says nothing of the kind.
+#[must_use]
+pub fn outdated(config: &ClusterConfig) -> Option<String> {
+    (config.tasks.held_out_samples == 0).then(|| {
+        "tasks.held_out_samples is 0: it is at least 1; to evaluate nothing, leave tasks.held_out out"
+            .to_owned()
+    })
+}
+
+/// Whole numbers outside the range in which something can be done with them, whatever the others are.
+fn whole_numbers(config: &ClusterConfig) -> Vec<String> {
+    let ClusterConfig { run, agent, sandbox, rollout, engine, learner, cluster, .. } = config;
+    let (any, sizes, waits) = (u64::MAX, 1..=SIZE_MAX_MIB, 1..=WAIT_MAX_MS);
+    let ranges = [
+        ("run.steps", run.steps, 1..=any),
+        ("agent.tokens_max", agent.tokens_max.into(), TOKENS_MIN..=any),
+        ("agent.turn_tokens_max", agent.turn_tokens_max.into(), 1..=any),
+        ("agent.output_chars_max", agent.output_chars_max as u64, OUTPUT_CHARS_MIN..=any),
+        ("sandbox.cpu_time_max_s", sandbox.cpu_time_max_s, 1..=TIME_MAX_S as u64),
+        ("sandbox.memory_mib", sandbox.memory_mib, sizes.clone()),
+        ("sandbox.processes_max", sandbox.processes_max, 1..=PROCESSES_MAX),
+        ("sandbox.file_mib", sandbox.file_mib, sizes.clone()),
+        // A file system of size 0 has no bound at all.
+        ("sandbox.disk_mib", sandbox.disk_mib, sizes.clone()),
+        ("sandbox.output_kib", sandbox.output_kib as u64, 1..=OUTPUT_MAX_KIB),
+        ("rollout.staleness_max", rollout.staleness_max, 0..=STALENESS_MAX),
+        ("engine.prefill_tokens_max", engine.prefill_tokens_max as u64, 1..=any),
+        ("engine.prefixes_max", engine.prefixes_max as u64, 0..=PREFIXES_MAX),
+        ("engine.kv_mib_max", engine.kv_mib_max, sizes),
+        ("learner.epochs", learner.epochs.into(), 1..=UPDATES_MAX),
+        ("learner.minibatches", learner.minibatches.into(), 1..=UPDATES_MAX),
+        ("cluster.keep_alive_ms", cluster.keep_alive_ms, waits.clone()),
+        ("cluster.idle_timeout_ms", cluster.idle_timeout_ms, waits.clone()),
+        ("cluster.heartbeat_timeout_ms", cluster.heartbeat_timeout_ms, waits),
+        ("cluster.backoff_max_ms", cluster.backoff_max_ms, 0..=WAIT_MAX_MS),
+    ];
+    let wrong = ranges.into_iter().filter(|(_, value, range)| !range.contains(value));
+    wrong
+        .map(|(key, value, range)| match (range.start(), range.end()) {
+            (low, high) if *high == any => format!("{key} is {value}: it is at least {low}"),
+            (low, high) => format!("{key} is {value}: it lies from {low} to {high}"),
+        })
+        .collect()
+}
+
+/// The same for numbers with a fraction; what is no number, or not finite, lies in no range.
+fn real_numbers(config: &ClusterConfig) -> Vec<String> {
+    let ClusterConfig { agent, sandbox, rollout, learner, cluster, .. } = config;
+    let (any, times) = (f64::MAX, TIME_MIN_S..=TIME_MAX_S);
+    let ranges = [
+        ("agent.time_max_s", agent.time_max_s, times.clone()),
+        ("sandbox.command_time_max_s", sandbox.command_time_max_s, times.clone()),
+        ("rollout.lease_s", rollout.lease_s, times),
+        ("learner.weight_decay", learner.weight_decay, 0.0..=any),
+        ("learner.grad_norm_max", learner.grad_norm_max, 0.0..=any),
+        ("learner.clip_high", learner.clip_high, 0.0..=any),
+        ("learner.kl_beta", learner.kl_beta, 0.0..=any),
+        ("learner.importance_cap", learner.importance_cap, 0.0..=any),
+        ("cluster.restart_window_s", cluster.restart_window_s, 0.0..=TIME_MAX_S),
+    ];
+    let wrong = ranges.into_iter().filter(|(_, value, range)| !range.contains(value));
+    wrong
+        .map(|(key, value, range)| match (range.start(), range.end()) {
+            (low, high) if *high == any => format!("{key} is {value}: it is at least {low}"),
+            (low, high) => format!("{key} is {value}: it lies from {low} to {high}"),
+        })
+        .collect()
 }
 
 /// Whether a node may have this name: files and certificates are named after it.
@@ -322,7 +422,7 @@ fn nodes(config: &ClusterConfig) -> Vec<String> {
 
 /// What a node takes of its machine.
 fn resources(config: &ClusterConfig, node: &Node) -> Vec<String> {
-    let Node { name, device, gpu, memory_mib, relay, .. } = node;
+    let Node { name, threads, device, gpu, memory_mib, relay, .. } = node;
     let mut problems = Vec::new();
     let mut check = |is_good: bool, problem: String| {
         if !is_good {
@@ -338,11 +438,21 @@ fn resources(config: &ClusterConfig, node: &Node) -> Vec<String> {
         format!("node {name:?} has a gpu and computes on the CPU: say device = \"cuda\""),
     );
     check(
+        *threads <= THREADS_MAX,
+        format!(
+            "node {name:?} has threads = {threads}: it is at most {THREADS_MAX}; 0 takes one for each core"
+        ),
+    );
+    check(
         *memory_mib == 0 || *memory_mib >= MEMORY_MIN_MIB,
         format!(
             "node {name:?} has memory_mib = {memory_mib}: no node starts in less than \
              {MEMORY_MIN_MIB}; 0 sets no bound"
         ),
+    );
+    check(
+        *memory_mib <= SIZE_MAX_MIB,
+        format!("node {name:?} has memory_mib = {memory_mib}: it is at most {SIZE_MAX_MIB}"),
     );
     check(
         !node.external || (gpu.is_none() && *memory_mib == 0),
@@ -444,6 +554,59 @@ mod tests {
             assert_eq!(problems.is_empty(), is_good, "{after}: {problems:?}");
             assert!(is_good || problems[0].contains("rollout.quarantine_after"), "{problems:?}");
         }
+    }
+
+    #[test]
+    fn numbers_that_would_end_a_node_later_are_refused_by_their_key() {
+        type Change = fn(&mut ClusterConfig);
+        let cases: [(&str, Change); 28] = [
+            ("run.steps", |c| c.run.steps = 0),
+            ("agent.tokens_max", |c| (c.agent.tokens_max, c.agent.turn_tokens_max) = (63, 8)),
+            ("agent.turn_tokens_max", |c| c.agent.turn_tokens_max = 0),
+            ("agent.output_chars_max", |c| c.agent.output_chars_max = 15),
+            ("agent.time_max_s", |c| c.agent.time_max_s = 1e-5),
+            ("sandbox.command_time_max_s", |c| c.sandbox.command_time_max_s = -1.0),
+            ("sandbox.command_time_max_s", |c| c.sandbox.command_time_max_s = f64::NAN),
+            ("sandbox.command_time_max_s", |c| c.sandbox.command_time_max_s = f64::INFINITY),
+            ("sandbox.cpu_time_max_s", |c| c.sandbox.cpu_time_max_s = 0),
+            ("sandbox.memory_mib", |c| c.sandbox.memory_mib = 1 << 44),
+            ("sandbox.processes_max", |c| c.sandbox.processes_max = u64::MAX),
+            ("sandbox.file_mib", |c| c.sandbox.file_mib = 0),
+            ("sandbox.disk_mib", |c| c.sandbox.disk_mib = 0),
+            ("sandbox.output_kib", |c| c.sandbox.output_kib = 0),
+            ("rollout.lease_s", |c| c.rollout.lease_s = f64::INFINITY),
+            ("rollout.staleness_max", |c| c.rollout.staleness_max = u64::MAX),
+            ("engine.prefixes_max", |c| c.engine.prefixes_max = usize::MAX),
+            ("engine.kv_mib_max", |c| c.engine.kv_mib_max = 0),
+            ("learner.weight_decay", |c| c.learner.weight_decay = -0.1),
+            ("learner.grad_norm_max", |c| c.learner.grad_norm_max = f64::NAN),
+            ("learner.clip_high", |c| c.learner.clip_high = f64::INFINITY),
+            ("learner.kl_beta", |c| c.learner.kl_beta = -1.0),
+            ("learner.importance_cap", |c| c.learner.importance_cap = f64::INFINITY),
+            ("learner.epochs", |c| c.learner.epochs = u32::MAX),
+            ("lora.alpha", |c| c.lora.alpha = 0.0),
+            ("lora.targets", |c| c.lora.targets = vec!["q".into(), "q".into()]),
+            ("cluster.heartbeat_timeout_ms", |c| c.cluster.heartbeat_timeout_ms = 0),
+            ("cluster.restart_window_s", |c| c.cluster.restart_window_s = f64::INFINITY),
+        ];
+        for (key, change) in cases {
+            let mut config = ClusterConfig::default();
+            change(&mut config);
+            let problems = validate(&config);
+            let [problem] = &problems[..] else { panic!("{key}: {problems:?}") };
+            assert!(problem.starts_with(&format!("{key} is ")), "{key}: {problem}");
+        }
+    }
+
+    #[test]
+    fn no_attempt_at_a_held_out_task_is_refused_of_people_alone() {
+        let mut config = ClusterConfig::default();
+        assert_eq!(outdated(&config), None);
+        config.tasks.held_out_samples = 0;
+        let problem = outdated(&config).expect("a person is told");
+        assert!(problem.starts_with("tasks.held_out_samples is 0"), "{problem}");
+        // As it stands in the folder of a run that an earlier build began.
+        assert_eq!(validate(&config), Vec::<String>::new());
     }
 
     #[test]

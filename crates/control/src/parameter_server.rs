@@ -519,6 +519,10 @@ impl ParameterServer {
             (None, None) => return,
         };
         let (target, bytes) = (serving_of(manifest), manifest.bytes);
+        // Most inputs change nothing for anybody: the tree is not planned for them.
+        if !self.engines.values().any(|engine| engine.wants(target)) {
+            return;
+        }
         let members: Vec<Member> =
             self.engines.iter().map(|(name, engine)| engine.member(name, target, now)).collect();
         let at_once = members.iter().filter(|m| m.state != tree::State::Has).count();
@@ -548,14 +552,21 @@ impl Engine {
         }
     }
 
+    /// Whether it is to be told of that adapter now.
+    fn wants(&self, target: Serving) -> bool {
+        self.serves != Some(target) && matches!(self.delivery, Delivery::Idle)
+    }
+
     fn member(&self, name: &NodeName, target: Serving, now: Duration) -> Member {
         let state = match self.delivery {
             _ if self.serves == Some(target) => tree::State::Has,
+            _ if self.wants(target) => tree::State::Wants,
             Delivery::Offered { serving, .. } if serving == target => {
                 tree::State::Fetching(self.route.as_ref().and_then(|(_, from)| from.clone()))
             }
-            Delivery::Idle => tree::State::Wants,
-            Delivery::Offered { .. } | Delivery::Backoff { .. } => tree::State::Aside,
+            Delivery::Idle | Delivery::Offered { .. } | Delivery::Backoff { .. } => {
+                tree::State::Aside
+            }
         };
         let relay = self.relay.filter(|_| self.rests_until <= now);
         Member { name: name.clone(), host: self.host, relay, state }

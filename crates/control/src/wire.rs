@@ -226,7 +226,8 @@ pub enum Wire {
     /// Sent again on every (re)join. To engines: what they were offered may be served.
     Published { version: AdapterVersion, digest: Digest },
     /// Parameter server to learner: this adapter was not taken. `newest` is the newest version
-    /// published; a version must be greater.
+    /// published; a version must be greater. Where it is less than `version`, that is to be sent again: its
+    /// bytes were damaged, on the way or on the disk.
     AdapterRefused { version: AdapterVersion, newest: AdapterVersion, reason: String },
 
     /// Rollout node to coordinator: what has happened in an episode, from entry `first` (0-based)

@@ -3,7 +3,7 @@
 #[allow(dead_code, reason = "the simulation uses the rest")]
 mod world;
 
-use crrl_control::audit::{Facts, Invariant, Verdict, audit};
+use crrl_control::audit::{CheckpointFact, CheckpointFacts, Facts, Invariant, Verdict, audit};
 use crrl_control::ledger::State;
 use crrl_control::plan::{Evaluate, Phase, Plan, StalePolicy, Train};
 use crrl_control::restore::Restored;
@@ -32,13 +32,20 @@ fn sound() -> Facts {
         sampling: Sampling::default(),
     });
     let plan = Plan::new(1, vec![train, after]);
-    let mut world = World::new(1, plan, 5, Faults { loss: 0.0, crash: 0.0, poison: None });
+    let mut world = World::new(1, plan, 5, Faults::default());
     world.run_until_over(20_000);
     let facts = world.facts();
     let verdict = audit(&facts);
     assert!(verdict.ok, "{verdict:#?}");
     assert!(verdict.notes.is_empty(), "{:?}", verdict.notes);
     facts
+}
+
+fn checkpoints(facts: &mut Facts) -> &mut Vec<CheckpointFact> {
+    match &mut facts.setting.checkpoints {
+        CheckpointFacts::Here(checkpoints) => checkpoints,
+        CheckpointFacts::Elsewhere(node) => panic!("they are with {node}"),
+    }
 }
 
 /// Exactly this invariant is broken, and what is told of it has these words.
@@ -143,7 +150,7 @@ fn an_episode_in_two_steps() {
 fn a_step_made_from_what_was_not_in_its_batch() {
     let verdict = spoil(|facts| {
         let id = measured(facts);
-        let held = facts.setting.checkpoints[0].holds.as_mut().expect("loads");
+        let held = checkpoints(facts)[0].holds.as_mut().expect("loads");
         held.consumed.push(id);
     });
     broken(&verdict, Invariant::I2, "whose batch does not name it");
@@ -261,7 +268,7 @@ fn numbers_that_were_left_out_when_the_ledger_was_restored_are_not_missing_and_o
 #[test]
 fn of_a_step_only_its_checkpoint_knows_nothing_may_count_again() {
     let forget = |facts: &mut Facts| {
-        let held = facts.setting.checkpoints[0].holds.as_ref().expect("loads").clone();
+        let held = checkpoints(facts)[0].holds.as_ref().expect("loads").clone();
         let mut batches = facts.setting.batches.iter_mut();
         let batch = batches.find(|batch| batch.step == held.step).expect("its batch");
         let gone = std::mem::take(&mut batch.episodes);
@@ -285,7 +292,7 @@ fn of_a_step_only_its_checkpoint_knows_nothing_may_count_again() {
     let verdict = spoil(|facts| {
         forget(facts);
         let again = trained(facts);
-        let held = facts.setting.checkpoints[0].holds.as_mut().expect("loads");
+        let held = checkpoints(facts)[0].holds.as_mut().expect("loads");
         held.consumed.push(again);
     });
     broken(&verdict, Invariant::I2, "whose batch does not name it");
@@ -294,17 +301,17 @@ fn of_a_step_only_its_checkpoint_knows_nothing_may_count_again() {
 #[test]
 fn checkpoints_that_do_not_load() {
     let damage = |facts: &mut Facts| {
-        facts.setting.checkpoints[0].holds = Err("moments.safetensors is torn".into());
+        checkpoints(facts)[0].holds = Err("moments.safetensors is torn".into());
     };
     broken(&spoil(damage), Invariant::I6, "no checkpoint loads");
     // With an older one left, nothing is lost: the batches are there to make the steps again.
     let verdict = spoil(|facts| {
-        let mut older = facts.setting.checkpoints[0].clone();
+        let mut older = checkpoints(facts)[0].clone();
         let held = older.holds.as_mut().expect("loads");
         held.step.0 -= 1;
         held.consumed.clear();
         damage(facts);
-        facts.setting.checkpoints.insert(0, older);
+        checkpoints(facts).insert(0, older);
     });
     assert!(verdict.ok, "{verdict:#?}");
     assert!(verdict.notes.iter().any(|note| note.contains("would go on from step")));
@@ -313,11 +320,26 @@ fn checkpoints_that_do_not_load() {
 #[test]
 fn a_checkpoint_that_is_older_than_what_was_committed() {
     let verdict = spoil(|facts| {
-        let held = facts.setting.checkpoints[0].holds.as_mut().expect("loads");
+        let held = checkpoints(facts)[0].holds.as_mut().expect("loads");
         held.step.0 -= 1;
         held.consumed.clear();
     });
     broken(&verdict, Invariant::I6, "the newest checkpoint is of");
+}
+
+#[test]
+fn checkpoints_that_are_with_the_learners_node_are_not_judged_and_hold_nothing_against_the_run() {
+    let verdict = spoil(|facts| {
+        facts.setting.checkpoints = CheckpointFacts::Elsewhere("trainer".into());
+    });
+    assert!(verdict.ok, "{verdict:#?}");
+    let found = verdict.of(Invariant::I6).expect("told");
+    assert_eq!((found.held, found.judged, found.violations), (true, false, 0));
+    assert_eq!(found.looked_at, "the checkpoints are with trainer");
+    let judged = verdict.findings.iter().filter(|finding| finding.judged).count();
+    assert_eq!(judged, Invariant::ALL.len() - 1, "{verdict:#?}");
+    // A folder that is here and empty is another matter.
+    broken(&spoil(|facts| checkpoints(facts).clear()), Invariant::I6, "no checkpoint loads");
 }
 
 #[test]
@@ -332,7 +354,7 @@ fn a_batch_of_stale_tokens() {
 #[test]
 fn values_that_are_not_finite() {
     let verdict =
-        spoil(|facts| facts.setting.checkpoints[0].holds.as_mut().expect("loads").finite = false);
+        spoil(|facts| checkpoints(facts)[0].holds.as_mut().expect("loads").finite = false);
     broken(&verdict, Invariant::I13, "not finite");
     let verdict = spoil(|facts| facts.transcripts[0].finite = false);
     broken(&verdict, Invariant::I13, "log-probability");

@@ -3,7 +3,7 @@
 
 mod world;
 
-use crrl_control::plan::{Evaluate, Phase, Plan, StalePolicy, Train};
+use crrl_control::plan::{Evaluate, Limits, Phase, Plan, StalePolicy, Train};
 use crrl_types::{Late, OnLoss, Sampling, Staleness, Stragglers};
 use world::{Faults, World};
 
@@ -17,8 +17,8 @@ fn evaluate(label: &str) -> Phase {
     })
 }
 
-fn train(steps: u64, sync: bool, stale: StalePolicy, stragglers: Stragglers) -> Phase {
-    Phase::Train(Train {
+fn train(steps: u64, sync: bool, stale: StalePolicy, stragglers: Stragglers) -> Train {
+    Train {
         tasks: "train".into(),
         steps,
         group_size: 4,
@@ -30,7 +30,16 @@ fn train(steps: u64, sync: bool, stale: StalePolicy, stragglers: Stragglers) -> 
         skip_equal_groups: true,
         staleness: Staleness::Bounded,
         stragglers,
-    })
+    }
+}
+
+/// How old what is trained on may be: most runs bound it.
+fn staleness(seed: u64) -> Staleness {
+    match seed % 8 {
+        3 => Staleness::Strict,
+        6 => Staleness::Corrected,
+        _ => Staleness::Bounded,
+    }
 }
 
 fn plan(seed: u64, steps: u64) -> Plan {
@@ -42,6 +51,7 @@ fn plan(seed: u64, steps: u64) -> Plan {
         duplicate_after: if seed % 7 < 3 { 1.5 } else { 0.0 },
     };
     let train = train(steps, seed.is_multiple_of(3), stale, stragglers);
+    let train = Phase::Train(Train { staleness: staleness(seed), ..train });
     let mut plan = Plan::new(seed, vec![evaluate("before"), train, evaluate("after")]);
     plan.limits.lease_ms = 3_000;
     plan.limits.attempts_max = 50;
@@ -51,8 +61,8 @@ fn plan(seed: u64, steps: u64) -> Plan {
     plan
 }
 
-const CALM: Faults = Faults { loss: 0.0, crash: 0.0, poison: None };
-const STORM: Faults = Faults { loss: 0.05, crash: 0.02, poison: None };
+const CALM: Faults = Faults { loss: 0.0, crash: 0.0, poison: None, leave: 0.0, stall: 0.0 };
+const STORM: Faults = Faults { loss: 0.05, crash: 0.02, ..CALM };
 
 fn all_accounted_for(world: &World) {
     let (seed, totals) = (world.seed, world.coordinator.status().totals);
@@ -114,6 +124,34 @@ fn storms_lose_nothing_and_train_nothing_twice() {
     assert!(resumed > 100, "only {resumed} episodes were gone on with");
     assert!(duplicated > 20, "only {duplicated} episodes were handed to a second node");
     assert!(crashes > 20, "the coordinator crashed only {crashes} times");
+}
+
+#[test]
+fn nodes_that_leave_or_stand_still_together_cost_no_task_and_no_attempt() {
+    let (mut leaves, mut stalls) = (0, 0);
+    for seed in 0..20 {
+        println!("seed {seed}");
+        let shipped = Limits::default();
+        let mut plan = plan(seed, 12);
+        plan.limits.attempts_max = shipped.attempts_max;
+        plan.limits.kills_max = shipped.kills_max;
+        // A second node for a slow attempt is a lease of its own: there are five.
+        for phase in &mut plan.phases {
+            if let Phase::Train(train) = phase {
+                train.stragglers.duplicate_after = 0.0;
+            }
+        }
+        let faults = Faults { leave: 0.002, stall: 0.002, ..CALM };
+        let mut world = World::new(seed, plan, 10, faults);
+        world.run_until_over(60_000);
+        assert_eq!(world.over, Some(None), "seed {seed}");
+        all_accounted_for(&world);
+        let status = world.coordinator.status();
+        assert_eq!((status.quarantined, status.totals.failed), (0, 0), "seed {seed}: {status:#?}");
+        leaves += world.leaves;
+        stalls += world.stalls;
+    }
+    assert!(leaves > 20 && stalls > 10, "{leaves} leaves, {stalls} stalls");
 }
 
 #[test]

@@ -121,7 +121,8 @@ impl Run {
         let wal = PathBuf::from(format!("{}-wal", store.display()));
         let results = self.dir.path().join(crrl_control::results::RESULTS_FILE);
         let mut hasher = blake3::Hasher::new();
-        for path in [&store, &wal, &results, &self.dir.events(), &self.dir.host_state()] {
+        let (events, orders, host) = (self.dir.events(), self.dir.orders(), self.dir.host_state());
+        for path in [&store, &wal, &results, &events, &orders, &host] {
             let meta = std::fs::metadata(path).ok();
             let len = meta.as_ref().map_or(u64::MAX, std::fs::Metadata::len);
             let at = meta.and_then(|meta| meta.modified().ok()?.duration_since(UNIX_EPOCH).ok());

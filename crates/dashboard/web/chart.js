@@ -2,7 +2,8 @@
 // charts of a view, so that the same step is read off everywhere.
 
 import { h, s, fill, say } from "/dom.js";
-import { inUnit, moment, value } from "/format.js";
+import { duration, inUnit, moment, value } from "/format.js";
+import { short } from "/text.js";
 
 const PAD = { left: 52, right: 14, top: 10, bottom: 26 };
 const HEIGHT = 196;
@@ -44,7 +45,7 @@ export class Cursor {
 
 /**
  * A chart. `draw(data)` takes `{ title, about, unit, x_name, series: [{ label, line, raw, band }] }`
- * and an axis `{ kind: "step" | "time", of(x), range: [low, high] }`.
+ * and an axis `{ kind: "step" | "time", of(x), range: [low, high], marks: [{ from, to, says }] }`.
  */
 export class Chart {
   constructor(cursor, { row = true } = {}) {
@@ -121,6 +122,7 @@ export class Chart {
     this.svg.setAttribute("aria-label", this.#words());
     this.line = s("line", { class: "cursor", y1: PAD.top, y2: HEIGHT - PAD.bottom, visibility: "hidden" });
     this.dots = s("g", {});
+    const marks = (axis.marks ?? []).filter((mark) => mark.from !== null && mark.from <= x1 && mark.to >= x0);
     fill(this.svg,
       upward.map((t) => [
         s("line", { class: t === 0 ? "axis" : "grid", x1: PAD.left, x2: right, y1: f(Y(t)), y2: f(Y(t)) }),
@@ -128,6 +130,7 @@ export class Chart {
       ]),
       across.map((t) => s("text", { class: "tick", x: f(X(t)), y: HEIGHT - PAD.bottom + 18, "text-anchor": X(t) > right - 14 ? "end" : "middle" },
         axis.kind === "time" ? moment(t) : t.toLocaleString("en"))),
+      marks.map((mark) => injected(X(Math.max(x0, mark.from)), X(Math.min(x1, mark.to)), HEIGHT, mark.says)),
       banded.map((one) => s("path", { class: `band c${one.colour}`, d: band(one.band) })),
       series.map((one) => s("path", { class: `raw c${one.colour}`, d: one.raw.map((p) => `M${f(X(p.x))} ${f(Y(p.y))}h0`).join("") })),
       [...series].reverse().map((one) => one.line.length === 1
@@ -143,7 +146,8 @@ export class Chart {
       const [first, last] = [one.line[0], one.line[one.line.length - 1]];
       return `${one.label}: from ${inUnit(first.y, this.data.unit)} at step ${first.x} to ${inUnit(last.y, this.data.unit)} at step ${last.x}`;
     });
-    return `${this.data.title}. ${told.join(". ")}. Arrow keys read it off.`;
+    const marks = this.axis.marks?.length ? ` Injected faults and orders that are marked: ${this.axis.marks.length}.` : "";
+    return `${this.data.title}. ${told.join(". ")}.${marks} Arrow keys read it off.`;
   }
 
   /** What stands above the chart: the last values, or those at the cursor. */
@@ -215,10 +219,27 @@ function nearest(line, x) {
   return best;
 }
 
-/** Bars on top of each other over time or over steps, with marks of what happened. */
-export function bars(stack, marks, width, { height = 150, time = true } = {}) {
+/** The span of an injected fault, or the moment of an order, and its mark. */
+function injected(from, to, height, says) {
+  const f = (n) => n.toFixed(1);
+  return s("g", { class: "injected" },
+    s("rect", { x: f(from), y: PAD.top, width: f(Math.max(1.5, to - from)), height: height - PAD.bottom - PAD.top }),
+    s("path", { class: "fault-mark", d: `M${f(from)} ${PAD.top + 4}l-4 -8h8z` }), s("title", {}, says));
+}
+
+/** Faults that were injected and orders that were given, as a chart marks them: those that were refused did nothing. */
+export function deedMarks(deeds, of = (x) => x) {
+  return deeds.filter((deed) => deed.is_done).map((deed) => ({
+    from: of(deed.at_s),
+    to: of(deed.at_s + (deed.lasts_s ?? 0)),
+    says: `${moment(deed.at_s)}: ${short(deed.target, 40)}: ${short(deed.what, 120)}${deed.lasts_s === null ? "" : ` for ${duration(deed.lasts_s * 1000)}`}, by ${short(deed.who, 40)}`,
+  }));
+}
+
+/** Bars on top of each other over time or over steps, with marks of what happened and of what was injected. */
+export function bars(stack, marks, width, { height = 150, time = true, deeds = [] } = {}) {
   const right = width - PAD.right;
-  const end = Math.max(stack.bars.at(-1)?.to ?? 1, ...marks.map((m) => m.at_s), 1);
+  const end = Math.max(stack.bars.at(-1)?.to ?? 1, ...marks.map((m) => m.at_s), ...deeds.map((deed) => deed.from), 1);
   const high = Math.max(1e-9, ...stack.bars.map((b) => b.parts.reduce((a, c) => a + c, 0)));
   const X = (v) => PAD.left + (v / end) * (right - PAD.left);
   const Y = (v) => height - PAD.bottom - (v / high) * (height - PAD.bottom - PAD.top);
@@ -226,7 +247,7 @@ export function bars(stack, marks, width, { height = 150, time = true } = {}) {
   const most = Math.max(2, Math.floor((right - PAD.left) / 70));
   const where = (t) => (time ? moment(t) : t.toLocaleString("en"));
   const f = (n) => n.toFixed(1);
-  return s("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${stack.title}, with ${marks.length} marks of faults` },
+  return s("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${stack.title}, with ${marks.length} marks of faults and ${deeds.length} of what was injected or ordered` },
     up.list.map((t) => [
       s("line", { class: t === 0 ? "axis" : "grid", x1: PAD.left, x2: right, y1: f(Y(t)), y2: f(Y(t)) }),
       s("text", { class: "tick", x: PAD.left - 8, y: f(Y(t) + 4), "text-anchor": "end" }, label(t, up.step, "plain")),
@@ -243,6 +264,7 @@ export function bars(stack, marks, width, { height = 150, time = true } = {}) {
           s("title", {}, `${where(bar.from)} to ${where(bar.to)}: ${stack.names[at]} ${inUnit(part, stack.unit)}`));
       });
     }),
+    deeds.map((deed) => injected(X(deed.from), X(Math.min(end, deed.to)), height, deed.says)),
     marks.map((m) => [
       s("line", { class: "fault-line", x1: f(X(m.at_s)), x2: f(X(m.at_s)), y1: PAD.top - 4, y2: height - PAD.bottom }),
       s("path", { class: "fault-mark", d: `M${f(X(m.at_s))} ${PAD.top + 4}l-4 -8h8z` }, s("title", {}, `${moment(m.at_s)}: ${m.name} ${m.node}`)),

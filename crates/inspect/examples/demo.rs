@@ -38,6 +38,7 @@ fn main() -> Result<(), InspectError> {
     let mut folded = FIRST_S;
     while !screen.must_leave() {
         let now = FIRST_S + began.elapsed().as_secs();
+        app.tick(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
         if !app.paused {
             (folded..now).for_each(|s| fold(&mut world, s));
             folded = folded.max(now);

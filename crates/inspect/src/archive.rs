@@ -160,8 +160,8 @@ impl Shelf {
         let Some(trajectory) = reader.trajectory(id)? else { return Ok(None) };
         let group = EpisodeQuery { group: Some(trajectory.group.0), ..EpisodeQuery::default() };
         let group = reader.page(&group, 0, GROUP_MAX)?.rows;
-        let step = reader.episode(id)?.and_then(|row| row.step);
-        let trained_at = match step {
+        let row = reader.episode(id)?;
+        let trained_at = match row.as_ref().and_then(|row| row.step) {
             Some(step) => reader.batch_version(step)?,
             None => None,
         };
@@ -172,6 +172,7 @@ impl Shelf {
             advantage: self.advantage(&group, id),
             scored: group.iter().filter(|row| row.reward.is_some()).count(),
             trained_at: trained_at.map(|version| version.0),
+            is_final: row.is_none_or(|row| is_final(&row.state)),
             tokens,
             trajectory,
         }))
@@ -197,6 +198,12 @@ impl Shelf {
     ) -> Result<Page, StoreError> {
         journal(reader, id, (held, entries), ENTRIES_MAX, || self.tokenizer())
     }
+}
+
+/// Whether an episode in this state was trained on, or let go of: before, what it earned against its group and
+/// when it was trained on may still come.
+pub(crate) fn is_final(state: &str) -> bool {
+    !matches!(state, "finished" | "batched")
 }
 
 /// What is new in the journal of an episode under way, beyond the entries that a lease is known to have

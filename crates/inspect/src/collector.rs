@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crrl_cluster::RunDir;
 use crrl_store::EpisodeRow;
 
-use crate::archive::{Answer, Ask, Page, Store};
+use crate::archive::{Answer, Ask, Page, Store, is_final};
 use crate::error::InspectError;
 use crate::feed::now_ms;
 use crate::frame::Frame;
@@ -306,7 +306,7 @@ impl Collector {
         }
         for row in rows.iter().filter(|row| row.reward.is_some()) {
             // What it earned against its group, and when it was trained on, is known later.
-            let is_final = !matches!(row.state.as_str(), "finished" | "batched");
+            let is_final = is_final(&row.state);
             let asked = self.asked.get(&row.episode.0).copied();
             let is_new = asked.is_none() || (is_final && asked == Some(false));
             if is_new && self.may_ask(Part::Transcript(row.episode.0), now) {

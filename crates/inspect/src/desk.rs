@@ -8,7 +8,7 @@ use crrl_cluster::operator::Trace;
 use crrl_cluster::{OperatorClient, RunDir};
 use crrl_types::actor::SnapshotAnswer;
 use crrl_types::{Order, OrderAnswer, Target, TraceEnd, TraceRequest, TraceStop, Traced};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
 use crate::error::InspectError;
@@ -20,6 +20,9 @@ const ASKED_MAX: usize = 16;
 const HEARD_MAX: usize = 256;
 /// How long the coordinator is dialled.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long what was asked for last may take once nobody asks any more: an order that was just given is sent,
+/// and nobody who leaves waits for a cluster that is lost.
+const LAST_WORD_MAX: Duration = Duration::from_millis(250);
 
 /// What came back.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,6 +65,7 @@ enum Ask {
 pub struct Desk {
     asks: Option<mpsc::Sender<Ask>>,
     heard: mpsc::Receiver<Heard>,
+    stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -74,12 +78,13 @@ impl Desk {
     pub fn open(run: &RunDir, who: Option<&str>) -> Result<Self, InspectError> {
         let (asks, asked) = mpsc::channel(ASKED_MAX);
         let (say, heard) = mpsc::channel(HEARD_MAX);
+        let (stop, stopped) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let dial = Dial { run: run.clone(), who: who.map(str::to_owned) };
         let thread = std::thread::Builder::new().name("inspect-desk".into()).spawn(move || {
-            runtime.block_on(work(&dial, asked, &say));
+            runtime.block_on(serve(&dial, asked, &say, stopped));
         })?;
-        Ok(Self { asks: Some(asks), heard, thread: Some(thread) })
+        Ok(Self { asks: Some(asks), heard, stop, thread: Some(thread) })
     }
 
     /// Has something done; `false` where too much waits already.
@@ -116,6 +121,7 @@ impl Drop for Desk {
     fn drop(&mut self) {
         self.asks = None;
         self.heard.close();
+        let _ = self.stop.send(true);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -128,7 +134,23 @@ struct Dial {
     who: Option<String>,
 }
 
-/// Until whoever asks has gone.
+/// Until whoever asks has gone; what is being asked then is cut short.
+async fn serve(
+    dial: &Dial,
+    asked: mpsc::Receiver<Ask>,
+    say: &mpsc::Sender<Heard>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let working = work(dial, asked, say);
+    tokio::pin!(working);
+    tokio::select! {
+        () = &mut working => return,
+        _ = stopped.changed() => {}
+    }
+    let _ = tokio::time::timeout(LAST_WORD_MAX, working).await;
+}
+
+/// Answers until nothing more is asked.
 async fn work(dial: &Dial, mut asked: mpsc::Receiver<Ask>, say: &mpsc::Sender<Heard>) {
     let mut line: Option<OperatorClient> = None;
     let mut trace = Following(None);

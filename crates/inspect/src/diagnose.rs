@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crrl_types::actor::ActorState;
+use crrl_types::actor::{ActorEvent, ActorState, Fate, STOPPED_BY_ORDER};
 use serde::Serialize;
 
 use crate::state::actors::{ActorRow, SLOW_MS, THREAD_FIRST_MS};
 use crate::state::episodes::LiveRow;
 use crate::state::nodes::{NodeRow, Standing};
 use crate::state::world::World;
+use crate::text::plain;
 use crate::units::{age, grouped};
 
 /// A learner, or the run, that waits for longer than this waits long, milliseconds.
@@ -19,6 +20,12 @@ pub const NOTHING_BACK_MS: u64 = 120_000;
 const NO_SPACE: &str = "no space left";
 /// How the words of an episode begin that has not got what it needs yet.
 const WAITING_FOR: &str = "waiting for ";
+/// The same, of one that waits for a sandbox.
+const WAITING_FOR_SANDBOX: &str = "waiting for a sandbox";
+/// Actors that are started again more than once within this crash, milliseconds.
+pub const CRASHES_MS: u64 = 60_000;
+/// What stands in the reason of whatever a person had done to an actor.
+const BY_ORDER: &str = "by an order of";
 /// What stands in the phase of a run before what that waits for.
 const RUN_WAITS_FOR: &str = ", waiting for ";
 /// Findings that are told; more of the same say nothing new.
@@ -36,7 +43,7 @@ pub enum Rule {
     NodeSilent,
     /// A node waits for room on its disk.
     NoSpace,
-    /// An actor failed.
+    /// An actor failed, or fails again and again.
     ActorFailed,
     /// A thread has been at one thing for far longer than its work usually takes.
     ThreadHangs,
@@ -56,13 +63,15 @@ pub enum Rule {
     FaultActive,
     /// Somebody has suspended a node or an actor.
     Suspended,
+    /// Somebody has stopped an actor.
+    ActorStopped,
 }
 
 impl Rule {
     /// Whether somebody meant it so: it is known at once, and what it leads to shows later.
     #[must_use]
     pub fn is_meant(self) -> bool {
-        matches!(self, Self::FaultActive | Self::Suspended)
+        matches!(self, Self::FaultActive | Self::Suspended | Self::ActorStopped)
     }
 }
 
@@ -112,6 +121,7 @@ pub fn diagnose(world: &World) -> Verdict {
     answer(world, &mut findings);
     world.nodes().iter().for_each(|node| judge_node(node, world, &mut findings));
     world.actors().iter().for_each(|actor| judge_actor(actor, world, &mut findings));
+    crashes(world, &mut findings);
     episodes(world, &mut findings);
     run(world, &mut findings);
     for fault in world.faults().iter().filter(|fault| fault.active) {
@@ -167,6 +177,15 @@ fn judge_node(node: &NodeRow, world: &World, out: &mut Vec<Finding>) {
     if let Some(says) = says {
         return out.push(finding(Rule::NodeDown, &node.name, None, node.activity_ms, says));
     }
+    if node.is_unheard() {
+        let says = format!(
+            "node {0} has said nothing since its process was started, {1} ago: it hangs before it joins, or \
+             does not reach the coordinator; crrl cluster logs {0}",
+            node.name,
+            age(node.activity_ms)
+        );
+        out.push(finding(Rule::NodeSilent, &node.name, None, node.activity_ms, says));
+    }
     if node.is_stale() {
         let silent = node.age_ms.unwrap_or(0);
         let says = format!(
@@ -215,11 +234,23 @@ fn judge_actor(actor: &ActorRow, world: &World, out: &mut Vec<Finding>) {
         );
         return out.push(finding(Rule::Suspended, node, Some(name), 0, says));
     }
+    let by_order = |why: &&str| why.starts_with(STOPPED_BY_ORDER);
+    if actor.state == ActorState::Stopped
+        && let Some(why) = actor.last_failure.as_deref().filter(by_order)
+    {
+        let says =
+            format!("actor {name} in {node} was {why}; crrl inspect do restart {node}/{name}");
+        return out.push(finding(Rule::ActorStopped, node, Some(name), 0, says));
+    }
     if actor.is_thread() {
         return judge_thread(actor, world, out);
     }
+    if actor.starts_long() {
+        let says = format!("actor {name} in {node} has been starting for {}", age(actor.up_ms));
+        return out.push(finding(Rule::ActorBusy, node, Some(name), actor.up_ms, says));
+    }
     match &actor.handling {
-        Some((message, ms)) if *ms > SLOW_MS => {
+        Some((message, ms)) if *ms > actor.patience_ms() => {
             let says = format!(
                 "actor {name} in {node} has been at one message, {message}, for {}; {} wait for it",
                 age(*ms),
@@ -289,8 +320,14 @@ fn episodes(world: &World, out: &mut Vec<Finding>) {
             1 => "; 1 more waits too long".to_owned(),
             more => format!("; {more} more wait too long"),
         };
+        let taken = match pool_of(node, world) {
+            Some((holder, ms)) if oldest.doing.starts_with(WAITING_FOR_SANDBOX) => {
+                format!("; the oldest has been taken for {} by {holder}", age(*ms))
+            }
+            _ => String::new(),
+        };
         let says = format!(
-            "episode {} in {node} has been {}, for {} ({}){more}",
+            "episode {} in {node} has been {}, for {} ({}){taken}{more}",
             oldest.episode,
             oldest.doing,
             age(oldest.idle_ms),
@@ -300,15 +337,49 @@ fn episodes(world: &World, out: &mut Vec<Finding>) {
     }
 }
 
-/// How long no episode has come back, counted from when one could; `None` where that is not known.
-fn none_back_ms(world: &World) -> Option<u64> {
-    world.history.none_back_since_ms().map(|since| world.now_ms().saturating_sub(since))
+/// Who has had a sandbox of a node for longest, and for how long, milliseconds.
+fn pool_of<'a>(node: &str, world: &'a World) -> Option<&'a (String, u64)> {
+    let pool = world.actors().iter().find(|actor| actor.node == node && actor.is_pool())?;
+    pool.handling.as_ref()
 }
 
-/// Whether episodes are out, and come back as far as is known.
+/// Actors that were started again several times within [`CRASHES_MS`], and not because somebody had it done.
+fn crashes(world: &World, out: &mut Vec<Finding>) {
+    let Some(frame) = world.frame() else { return };
+    let ago = |event: &ActorEvent| world.now_ms().saturating_sub(event.at_ms);
+    let by_order =
+        |event: &ActorEvent| event.why.as_ref().is_some_and(|why| why.contains(BY_ORDER));
+    let mut crashed: BTreeMap<(&str, &str), Vec<&ActorEvent>> = BTreeMap::new();
+    for event in &frame.snapshot.actor_events {
+        if event.fate == Fate::Restarted && ago(event) <= CRASHES_MS && !by_order(event) {
+            crashed.entry((event.node.as_str(), event.actor.as_str())).or_default().push(event);
+        }
+    }
+    for ((node, actor), events) in crashed {
+        let [first, .., last] = events[..] else { continue };
+        let (node, actor) = (plain(node, 64), plain(actor, 64));
+        let says = format!(
+            "actor {actor} in {node} was started again {} times within {}: {}",
+            events.len(),
+            age(ago(first)),
+            plain(last.why.as_deref().unwrap_or("no reason known"), 200)
+        );
+        out.push(finding(Rule::ActorFailed, &node, Some(&actor), ago(first), says));
+    }
+}
+
+/// How long no episode has come back, counted from when one could: by the coordinator, or by the run's
+/// history where that does not tell; `None` where neither does.
+fn none_back_ms(world: &World) -> Option<u64> {
+    let told = world.frame().and_then(|frame| frame.snapshot.none_back_since_ms);
+    let since = told.or_else(|| world.history.none_back_since_ms())?;
+    Some(world.now_ms().saturating_sub(since))
+}
+
+/// Whether episodes are out, and are known to come back.
 fn come_back(world: &World) -> bool {
     let in_flight = world.progress().map_or(0, |progress| progress.episodes.in_flight);
-    in_flight > 0 && none_back_ms(world).is_none_or(|ms| ms <= NOTHING_BACK_MS)
+    in_flight > 0 && none_back_ms(world).is_some_and(|ms| ms <= NOTHING_BACK_MS)
 }
 
 /// Whether it is right that the learner waits: the policy is measured, the run is over, or a batch is on its
@@ -321,14 +392,14 @@ fn needs_no_batch(world: &World) -> bool {
 fn run(world: &World, out: &mut Vec<Finding>) {
     let Some(progress) = world.progress() else { return };
     if progress.phase.starts_with("failed") {
-        let says = format!("the run {}", crate::text::plain(&progress.phase, 300));
+        let says = format!("the run {}", plain(&progress.phase, 300));
         out.push(finding(Rule::RunFailed, "", None, world.phase_ms(), says));
     }
     // A node that loads its model may take as long as its thread may.
     let loads = world.nodes().iter().any(|node| node.state == Standing::Starting);
     let patience_ms = if loads { THREAD_FIRST_MS } else { WAITS_MS };
     if progress.phase.contains(RUN_WAITS_FOR) && world.phase_ms() > patience_ms {
-        let phase = crate::text::plain(&progress.phase, 120);
+        let phase = plain(&progress.phase, 120);
         let says = format!("the run has been {phase} for {}", age(world.phase_ms()));
         out.push(finding(Rule::Waits, "", None, world.phase_ms(), says));
     }

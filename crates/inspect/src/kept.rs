@@ -84,7 +84,8 @@ impl Transcript {
     /// For keeping; long texts are cut.
     #[must_use]
     pub fn of(left: Left) -> Self {
-        let Left { mut trajectory, tokens, advantage, scored, trained_at } = left;
+        // A recording tells it again once it is final.
+        let Left { mut trajectory, tokens, advantage, scored, trained_at, is_final: _ } = left;
         let generated = std::mem::take(&mut trajectory.generated);
         let logprobs = std::mem::take(&mut trajectory.logprobs);
         let mut stretches = Vec::new();
@@ -122,7 +123,7 @@ impl Transcript {
             false => 0.0,
         };
         trajectory.logprobs = trajectory.generated.iter().map(logprob).collect();
-        Left { trajectory, tokens, advantage, scored, trained_at }
+        Left { trajectory, tokens, advantage, scored, trained_at, is_final: true }
     }
 }
 

@@ -120,7 +120,7 @@ impl Source {
             Self::Replay { player, .. } => {
                 app.is_replay = true;
                 if let Some(says) = player.left_out() {
-                    app.say(says, player.now_ms());
+                    app.say(says);
                 }
                 player.link()
             }
@@ -200,7 +200,7 @@ impl Source {
         if let Self::Live { desk, .. } = self
             && !desk.order(order.clone())
         {
-            app.order_answered(order, Err(TOO_MUCH.to_owned()), now_ms());
+            app.order_answered(order, Err(TOO_MUCH.to_owned()));
         }
     }
 
@@ -225,7 +225,7 @@ impl Source {
 fn hear(desk: &mut Desk, app: &mut App) {
     for heard in desk.take() {
         match heard {
-            Heard::Order { order, answer } => app.order_answered(&order, answer, now_ms()),
+            Heard::Order { order, answer } => app.order_answered(&order, answer),
             Heard::Trace { request, answer } => app.trace_answered(&request, answer, now_ms()),
             Heard::Traced(traced) => app.traced(traced, now_ms()),
             // Asked by whoever has a desk for it.
@@ -288,7 +288,9 @@ impl Shelf {
                 let (episode, journal) = (opened.episode, &opened.journal);
                 let is_live = world.live().iter().any(|row| row.episode == episode);
                 match &opened.left {
-                    Some(Ok(Some(_))) => None,
+                    Some(Ok(Some(left))) if left.is_final => None,
+                    // The others of its group come back later, and then it is trained on.
+                    Some(Ok(Some(_))) => Some((Ask::Transcript(episode), ASK_EVERY)),
                     _ if is_live => {
                         let (attempt, entries) = (journal.attempt, journal.entries);
                         Some((Ask::Journal { episode, attempt, entries }, JOURNAL_EVERY))
@@ -315,7 +317,11 @@ fn take(answer: Answer, app: &mut App) {
         }
         Answer::Transcript(episode, found) => {
             if let Some(opened) = app.opened.as_mut().filter(|o| o.episode == episode) {
-                opened.left = Some(found);
+                // What was read stays where it cannot be read once more.
+                let is_held = matches!(opened.left, Some(Ok(Some(_))));
+                if found.is_ok() || !is_held {
+                    opened.left = Some(found);
+                }
             }
             return;
         }

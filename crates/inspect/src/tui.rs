@@ -92,8 +92,10 @@ fn show(
     let mut link = source.begin(run, &mut world, &mut app);
     let palette = Palette::new(colour);
     let mut screen = Tty::open()?;
+    let began = Instant::now();
     let mut drawn: Option<Instant> = None;
     while !screen.must_leave() {
+        app.tick(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
         source.pump(&mut world, &mut app, &mut link)?;
         let every = if app.is_lively() { REFRESH_MS_MIN } else { app.refresh_ms };
         if drawn.is_none_or(|at| at.elapsed() >= Duration::from_millis(every)) {
@@ -136,7 +138,7 @@ fn carry_out(
                 Ok(path) => format!("written to {}", path.display()),
                 Err(error) => format!("cannot be written: {error}"),
             };
-            app.say(says, world.now_ms());
+            app.say(says);
         }
         Effect::Seek(by_ms) => source.seek(by_ms, world)?,
         Effect::Halt => source.halt(world),

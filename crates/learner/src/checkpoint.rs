@@ -1,8 +1,10 @@
 //! Checkpoints: folders that appear whole or not at all, and are checked before they are used.
 //!
-//! `step-00000042/` holds the weights (`adapter/` as a PEFT folder, or `model/`), the optimizer's
-//! moments (`moments.safetensors`), and `manifest.json`, written last, with a hash of every other
-//! file. Everything random in a run is drawn from the seed and a counter kept here.
+//! `step-00000042-00000043/`, of 42 updates and step 43, holds the weights (`adapter/` as a PEFT folder, or
+//! `model/`), the optimizer's moments (`moments.safetensors`), and `manifest.json`, written last, with a
+//! hash of every other file. A step whose update was left out has a folder of its own all the same: it
+//! takes no other's place. Builds before wrote `step-00000042/`. Everything random in a run is drawn from
+//! the seed and a counter kept here.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -99,7 +101,7 @@ impl Checkpoints {
         self.list().is_ok_and(|list| !list.is_empty())
     }
 
-    /// Writes one; returns its folder. One of the same number of updates is replaced.
+    /// Writes one; returns its folder. One of the same number of updates and the same step is replaced.
     ///
     /// # Errors
     /// When a file cannot be written; earlier checkpoints are untouched then.
@@ -111,7 +113,8 @@ impl Checkpoints {
     fn save_now(&self, learner: &Learner, progress: &Progress) -> Result<PathBuf, LearnerError> {
         disk::before_write()
             .map_err(|source| LearnerError::Io { path: self.dir.clone(), source })?;
-        let name = format!("step-{:08}", learner.updates());
+        // In this order: builds before counted updates alone, and names are sorted.
+        let name = format!("step-{:08}-{:08}", learner.updates(), progress.step);
         let (part, target) = (self.dir.join(format!(".{name}.part")), self.dir.join(&name));
         let io = |path: &Path| {
             let path = path.to_owned();

@@ -1,6 +1,10 @@
 //! What can go wrong when training.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
+
+use crrl_model::ModelDirError;
+use crrl_model::peft::PeftError;
 
 /// A learner that cannot be made, or a step that cannot be taken.
 #[derive(Debug, thiserror::Error)]
@@ -20,13 +24,13 @@ pub enum LearnerError {
     Objective(#[from] crrl_rl::objective::ObjectiveError),
     /// The model folder.
     #[error(transparent)]
-    Model(#[from] crrl_model::ModelDirError),
+    Model(#[from] ModelDirError),
     /// An adapter to start from.
     #[error(transparent)]
     Adapter(#[from] crrl_model::AdapterError),
     /// A PEFT folder.
     #[error(transparent)]
-    Peft(#[from] crrl_model::peft::PeftError),
+    Peft(#[from] PeftError),
     /// An example the model cannot read.
     #[error("example {index}: {problem}")]
     Example {
@@ -69,4 +73,31 @@ pub enum LearnerError {
     /// An adapter was asked of a learner that trains all weights.
     #[error("this learner trains every weight: it has no adapter to publish")]
     NoAdapter,
+    /// Somebody wanted it to stop.
+    #[error("it was told to stop")]
+    Stopped,
+}
+
+impl LearnerError {
+    /// Whether the same may work when it is tried again. Options, shapes, a sequence that finds no memory and
+    /// a checkpoint of another run stay what they are, and a file that is not there does not come by itself;
+    /// what else the system says of a file may pass.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Io { .. } | Self::Stopped => true,
+            Self::Model(ModelDirError::Io { source, .. })
+            | Self::Peft(PeftError::Io { source, .. }) => source.kind() != ErrorKind::NotFound,
+            Self::Model(_)
+            | Self::Peft(_)
+            | Self::Option { .. }
+            | Self::Objective(_)
+            | Self::Adapter(_)
+            | Self::Example { .. }
+            | Self::Device(_)
+            | Self::Pass { .. }
+            | Self::Checkpoint { .. }
+            | Self::NoAdapter => false,
+        }
+    }
 }

@@ -13,7 +13,7 @@ use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::LearnerError;
-use crate::example::{Episode, Example, check, targets};
+use crate::example::{Episode, Example, check, targets, unlike};
 use crate::network::{Learnt, Network, Reading, Slope};
 use crate::optimizer;
 use crate::options::{Options, Trainable};
@@ -22,6 +22,7 @@ use crate::passes::{Pass, Sequence};
 use crate::phase::{Listener, Phase};
 use crate::publish::{self, Published};
 use crate::report::{Accuracy, Report};
+use crate::stop::Stop;
 
 /// A network on one of the backends.
 enum Inner {
@@ -51,6 +52,8 @@ pub struct Learner {
     /// Whether the next update is to fail.
     spoilt: bool,
     listener: Listener,
+    /// Heard between two passes.
+    pub(crate) stop: Stop,
 }
 
 impl std::fmt::Debug for Learner {
@@ -116,12 +119,19 @@ impl Learner {
             updates: 0,
             spoilt: false,
             listener: Listener::default(),
+            stop: Stop::default(),
         }
     }
 
     /// Tells `listener` of every phase a step comes into, on the thread that steps. It must not block.
     pub fn tell_phases(&mut self, listener: impl Fn(Phase) + Send + Sync + 'static) {
         self.listener = Listener::new(listener);
+    }
+
+    /// Ends a step between two passes once `stop` is wanted, with [`LearnerError::Stopped`]: nothing is
+    /// updated by passes that were cut short.
+    pub fn heed(&mut self, stop: Stop) {
+        self.stop = stop;
     }
 
     /// Shape of the model.
@@ -199,6 +209,12 @@ impl Learner {
     ) -> Result<Published, LearnerError> {
         let weights = self.adapter().ok_or(LearnerError::NoAdapter)?;
         publish::pack(&weights, dtype, version, self.base_digest())
+    }
+
+    /// Bytes of what is trained, as an adapter packed in `dtype`: a little more than it takes.
+    #[must_use]
+    pub fn adapter_bytes(&self, dtype: FileDtype) -> u64 {
+        publish::bytes_of(self.parameters(), dtype)
     }
 
     /// Writes the model's weights and `config.json` into a folder.
@@ -360,16 +376,10 @@ impl Learner {
         let fault = |index, problem: String| Err(LearnerError::Example { index, problem });
         let temperature = episodes.first().map_or(1.0, |e| e.temperature);
         for (index, episode) in episodes.iter().enumerate() {
-            check(index, &episode.tokens, &episode.generated, self.model().vocab_size)?;
-            if episode.sampled.len() != episode.tokens.len() {
-                return fault(index, "log-probabilities and tokens differ in number".into());
-            }
-            // Log-probabilities under greedy sampling are 0: there is nothing to weigh.
-            if episode.temperature <= 0.0 || episode.temperature != temperature {
-                let problem = format!(
-                    "sampled at temperature {}; a batch has one, above 0 ({temperature})",
-                    episode.temperature
-                );
+            let problem = episode
+                .problem(self.model().vocab_size)
+                .or_else(|| unlike(episode.temperature, temperature));
+            if let Some(problem) = problem {
                 return fault(index, problem);
             }
         }

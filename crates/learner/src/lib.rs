@@ -7,7 +7,7 @@
 //! - [`example`]: what a step is given
 //! - [`network`]: a decoder on a device, its graph, and its gradients
 //! - [`learner`]: one step of supervised or reinforcement learning; [`report`]: what it says
-//! - [`phase`]: what a step is at, for whoever watches it
+//! - [`phase`]: what a step is at, for whoever watches it; [`stop`]: the wish that it ends
 //! - [`checkpoint`]: atomic folders of everything a resumed run needs
 //! - [`publish`]: the adapter as it is sent
 //! - [`feed`]: examples made by a producer thread
@@ -29,6 +29,7 @@ pub mod phase;
 pub mod publish;
 pub mod report;
 pub mod schedule;
+pub mod stop;
 
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use error::LearnerError;
@@ -38,3 +39,4 @@ pub use learner::Learner;
 pub use options::{AdamW, Options, Schedule, Trainable};
 pub use phase::Phase;
 pub use report::{Accuracy, Report};
+pub use stop::Stop;

@@ -48,7 +48,7 @@ impl<'a> Sequence<'a> {
 impl Learner {
     /// Runs `pass` over micro-batches, longest sequences first, and `fold` over what comes of them,
     /// always in the same order. A micro-batch that fails (memory, most of the time) is halved, and
-    /// so is the budget of later ones.
+    /// so is the budget of later ones. Between two waves a wish to stop is heard.
     pub(crate) fn passes<T: Send>(
         &mut self,
         sequences: &[Sequence<'_>],
@@ -71,6 +71,7 @@ impl Learner {
             !bin.is_empty()
         });
         while !bins.is_empty() {
+            self.stop.check()?;
             let wave: Vec<Vec<usize>> = bins.drain(..lanes.min(bins.len())).collect();
             let this = &*self;
             let attempt = |bin: &Vec<usize>| {

@@ -4,6 +4,12 @@ use crrl_model::{AdapterError, AdapterWeights, FileDtype};
 use crrl_types::{AdapterManifest, AdapterVersion, Digest};
 
 use crate::error::LearnerError;
+use crate::parameters::Parameters;
+
+/// What a header has beside the names of its tensors, at most: the shape of the adapter in its metadata.
+const HEADER_BYTES: u64 = 1024;
+/// What it says of a tensor beside its name, at most.
+const ENTRY_BYTES: u64 = 160;
 
 /// Bytes of an adapter and what they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +18,12 @@ pub struct Published {
     pub manifest: AdapterManifest,
     /// One safetensors file.
     pub bytes: Vec<u8>,
+}
+
+/// Bytes of an adapter of these factors once packed in `dtype`, a little more than it takes.
+pub(crate) fn bytes_of(factors: &Parameters, dtype: FileDtype) -> u64 {
+    let names: u64 = factors.list.iter().map(|f| f.name.len() as u64 + ENTRY_BYTES).sum();
+    factors.len() as u64 * dtype.size() as u64 + names + HEADER_BYTES
 }
 
 /// Packs an adapter, rounded to `dtype`.

@@ -3,7 +3,7 @@
 mod world;
 
 use crrl_learner::checkpoint::Progress;
-use crrl_learner::{Checkpoints, Learner, LearnerError, Options};
+use crrl_learner::{Checkpoints, Learner, LearnerError, Options, Stop};
 use crrl_model::{AdapterWeights, Architecture, FileDtype, peft};
 use crrl_rl::objective::Objective;
 use crrl_types::AdapterVersion;
@@ -210,6 +210,32 @@ fn a_damaged_checkpoint_is_passed_over() {
 }
 
 #[test]
+fn a_step_that_changed_nothing_leaves_the_checkpoint_before_it_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Checkpoints::new(dir.path(), 3);
+    let mut run = warmed(lora(7));
+    let first = store.save(&run, &Progress { step: 1, ..Progress::default() }).expect("saves");
+    // As a build before named it.
+    let older = dir.path().join(format!("step-{:08}", run.updates()));
+    std::fs::rename(&first, &older).expect("writable");
+    let mut broken = episodes(4, 1, 23);
+    broken.iter_mut().for_each(|episode| episode.sampled.fill(f32::NAN));
+    let updates = run.updates();
+    for step in 2..4 {
+        run.reinforce(&broken).expect("no error of ours");
+        assert_eq!(run.updates(), updates, "it was left out");
+        let folder = store.save(&run, &Progress { step, ..Progress::default() }).expect("saves");
+        assert!(older.is_dir(), "it took the place of another");
+        let found = store.newest().expect("reads").checkpoint.expect("just saved");
+        assert_eq!((found.path(), found.progress().step), (folder.as_path(), step));
+    }
+    // Each is there to fall back to.
+    let all = store.examine().expect("reads").into_iter();
+    let steps: Vec<u64> = all.map(|(_, examined)| examined.expect("whole").progress.step).collect();
+    assert_eq!(steps, [1, 2, 3]);
+}
+
+#[test]
 fn a_run_that_begins_again_below_damaged_checkpoints_keeps_its_own() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Checkpoints::new(dir.path(), 2);
@@ -295,6 +321,43 @@ fn a_value_that_bf16_would_make_infinite_is_not_published_in_it() {
     run.publish(AdapterVersion(1), FileDtype::F32).expect("finite");
     let error = run.publish(AdapterVersion(1), FileDtype::Bf16).expect_err("infinite").to_string();
     assert!(error.contains(&great.tensors[2].name) && error.contains("BF16"), "{error}");
+}
+
+#[test]
+fn a_step_that_is_told_to_stop_ends_between_two_passes_and_changes_nothing() {
+    let mut run = warmed(lora(14));
+    let before = run.parameters().clone();
+    let stop = Stop::default();
+    run.heed(stop.clone());
+    run.imitate(&copying(4, 9, 23)).expect("nobody wants it to stop");
+    assert_ne!(run.parameters(), &before);
+    let before = run.parameters().clone();
+    stop.want();
+    let error = run.reinforce(&episodes(4, 1, 23)).expect_err("it is to stop");
+    assert!(matches!(error, LearnerError::Stopped) && error.may_pass(), "{error}");
+    assert_eq!(run.parameters(), &before);
+}
+
+#[test]
+fn what_starting_again_would_not_mend_is_told_from_what_it_may() {
+    let mut run = learner(lora(15));
+    let mut batch = copying(3, 1, 23);
+    batch[1].tokens[2] = 23;
+    assert!(!run.imitate(&batch).expect_err("token 23 of 23").may_pass());
+    assert!(!Learner::load("nowhere".as_ref(), "cpu", lora(1)).expect_err("no model").may_pass());
+    let source = std::io::ErrorKind::StorageFull.into();
+    assert!(LearnerError::Io { path: "a".into(), source }.may_pass());
+}
+
+#[test]
+fn what_an_adapter_takes_is_known_before_it_is_packed() {
+    let run = learner(lora(16));
+    for dtype in [FileDtype::F32, FileDtype::Bf16] {
+        let packed = run.publish(AdapterVersion(1), dtype).expect("finite").bytes.len() as u64;
+        let values = run.parameters().len() as u64 * dtype.size() as u64;
+        let told = run.adapter_bytes(dtype);
+        assert!(values < packed && packed <= told, "{values} {packed} {told}");
+    }
 }
 
 #[test]

@@ -60,6 +60,11 @@ fn a_whole_run_has_every_section_and_needs_nothing_else() {
         "coordinator restarted",
         "learner rolled back",
         "lease lost (3 times)",
+        "Injected faults and orders",
+        "<td>stands still</td><td>rollout-0</td><td>anna</td><td>done</td>",
+        "<td>drain</td><td>rollout-0</td><td>anna</td><td>denied</td>",
+        "Faults injected and orders given: 1.",
+        "class=\"injected\"",
         "12 steps of 4 groups of 4",
         "kl_beta = 0.0",
         "signal 9",
@@ -131,11 +136,13 @@ fn what_cannot_be_read_is_said() {
         bytes.extend(b"{\"no\": \xff\n");
         std::fs::write(&path, bytes).expect("writable");
     }
+    std::fs::write(folder.path().join("orders.1.jsonl"), "{}\n").expect("writable");
     std::fs::write(folder.path().join("host.json"), "[").expect("writable");
     std::fs::remove_file(folder.path().join("train.jsonl")).expect("it was there");
     let notes = read(folder.path()).expect("a run").notes.join("; ");
     for part in [
         "events.jsonl that cannot be read: 1",
+        "orders.jsonl that cannot be read: 1",
         "held-out.jsonl that are no tasks: 1",
         "host.json",
         "(train.jsonl) are not in",
@@ -245,6 +252,8 @@ fn curves_tell_what_was_stored() {
     let first = &spent["bars"][0]["parts"];
     let (generating, tools) = (first[0].as_f64().expect("s"), first[1].as_f64().expect("s"));
     assert!((0.47..0.58).contains(&generating) && (tools - 0.065).abs() < 1e-9, "{first}");
+    let deed = &run["timeline"]["deeds"][0][1];
+    assert_eq!((&deed["lasts_ms"], &deed["what"]), (&7_000.into(), &"stands still".into()));
     assert_eq!(run["kinds"]["compared"].as_array().expect("kinds").len(), 4);
     let change = &run["summary"]["compared"][0]["comparison"]["rows"][1]["change"];
     assert!(change["low"].as_f64() <= change["value"].as_f64());

@@ -26,6 +26,16 @@ pub enum DiffError {
     /// Too much was changed.
     #[error("the diff is larger than {0} bytes")]
     TooLarge(usize),
+    /// A file is so deep in folders, or a link leads so far, that it cannot be laid out here.
+    #[error("a path has too many bytes")]
+    LongPath,
+}
+
+impl DiffError {
+    /// Whether the policy's changes are what cannot be compared.
+    pub(crate) fn is_too_much(&self) -> bool {
+        matches!(self, Self::TooLarge(_) | Self::LongPath)
+    }
 }
 
 /// The diff of what came back, blocking.
@@ -52,7 +62,10 @@ pub(crate) fn canonical(
         sides.1.push((path.as_str(), *kind, content.clone()));
     }
     put(&a, &sides.0)?;
-    put(&b, &sides.1)?;
+    put(&b, &sides.1).map_err(|error| match error.raw_os_error() {
+        Some(libc::ENAMETOOLONG) => DiffError::LongPath,
+        _ => DiffError::Io(error),
+    })?;
     git_diff(scratch.path(), bytes_max)
 }
 

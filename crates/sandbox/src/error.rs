@@ -66,9 +66,13 @@ pub enum OpenError {
     Sandbox(#[from] SandboxError),
 }
 
-/// A sandbox failed. The policy's own failures are results, not errors.
+/// A sandbox failed. The policy's own failures are results, not errors, but for one:
+/// [`Self::TooMuch`].
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
+    /// The policy changed more than is read back or compared. Its own doing: the sandbox is sound.
+    #[error("too much was changed: {0}")]
+    TooMuch(String),
     /// Its process has ended.
     #[error("the sandbox has ended")]
     Gone,

@@ -10,6 +10,8 @@ use crate::options::Limits;
 
 /// Bytes of a head: names, a command line, two texts of a patch.
 const HEAD_BYTES_MAX: usize = 1 << 20;
+/// Bytes of what a policy may say in one request. JSON takes at most six for one of them.
+pub(crate) const SAID_BYTES_MAX: usize = HEAD_BYTES_MAX / 8;
 /// Bytes of a body: an export with its names.
 const BODY_BYTES_MAX: usize = 64 << 20;
 /// Bytes in front of a frame: two lengths.
@@ -76,6 +78,10 @@ pub(crate) enum Answer {
         deleted: Vec<String>,
         skipped: Vec<String>,
     },
+    /// More was changed than is read back.
+    TooMuch {
+        reason: String,
+    },
     /// The call was wrong.
     Rejected {
         reason: String,
@@ -117,6 +123,10 @@ pub enum PatchOutcome {
     Outside,
     /// The file is, or would become, too large.
     TooLarge,
+    /// The file, or a folder on the way to it, may not be read or written.
+    NotAllowed,
+    /// There is no room for it; the file is as it was.
+    NoRoom,
 }
 
 /// One frame as bytes.

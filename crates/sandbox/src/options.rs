@@ -13,8 +13,8 @@ pub struct Limits {
     pub command_time_max: Duration,
     /// CPU time of one process, in seconds.
     pub cpu_time_max_s: u64,
-    /// Address space of one process, and resident memory of all of them together, in bytes. The
-    /// sum is looked at every 20 ms while a command runs.
+    /// Address space of one process, and memory of all of them together, swapped pages and page
+    /// tables too, in bytes. The sum is looked at every 20 ms while a command runs.
     pub memory_bytes: u64,
     /// Processes and threads at once.
     pub processes_max: u64,

@@ -17,7 +17,9 @@ use tokio::time::timeout;
 
 use crate::diff;
 use crate::error::SandboxError;
-use crate::frame::{self, Answer, Ask, Ended, PatchOutcome, Ran, Request, Response};
+use crate::frame::{
+    self, Answer, Ask, Ended, PatchOutcome, Ran, Request, Response, SAID_BYTES_MAX,
+};
 use crate::image::{self, Kind};
 use crate::options::Limits;
 use crate::template::Template;
@@ -113,6 +115,9 @@ impl Sandbox {
     /// # Errors
     /// When the sandbox failed; a failing command is a result.
     pub async fn exec(&mut self, cmd: &str) -> Result<ExecOutput, SandboxError> {
+        if cmd.len() > SAID_BYTES_MAX {
+            return Ok(unsaid());
+        }
         let time = self.limits.command_time_max + ANSWER_TIME_MAX;
         match self.ask(Ask::Exec { cmd: cmd.to_owned() }, &[], time).await? {
             (Answer::Ran(ran), body) => Ok(told(&ran, &body, &self.limits)),
@@ -130,16 +135,19 @@ impl Sandbox {
         old: &str,
         new: &str,
     ) -> Result<Applied, SandboxError> {
+        let said = path.len() + old.len() + new.len();
         let (path, old, new) = (path.to_owned(), old.to_owned(), new.to_owned());
         let shown = path.clone();
-        match self.ask(Ask::Patch { path, old, new }, &[], ANSWER_TIME_MAX).await? {
-            (Answer::Patched(outcome), _) => Ok(Applied {
-                output: in_words(&outcome, &shown),
-                ok: outcome == PatchOutcome::Applied,
-                outcome,
-            }),
-            (other, _) => Err(unexpected(&other)),
-        }
+        let outcome = if said > SAID_BYTES_MAX {
+            PatchOutcome::TooLarge
+        } else {
+            match self.ask(Ask::Patch { path, old, new }, &[], ANSWER_TIME_MAX).await? {
+                (Answer::Patched(outcome), _) => outcome,
+                (other, _) => return Err(unexpected(&other)),
+            }
+        };
+        let ok = outcome == PatchOutcome::Applied;
+        Ok(Applied { output: in_words(&outcome, &shown), ok, outcome })
     }
 
     /// A file of the repository, of at most `bytes_max` bytes.
@@ -172,7 +180,8 @@ impl Sandbox {
     /// The files that differ from the base.
     ///
     /// # Errors
-    /// When there are too many, or the sandbox failed.
+    /// [`SandboxError::TooMuch`] when there are too many, they are too large or too deep in folders;
+    /// any other when the sandbox failed.
     pub async fn export(&mut self) -> Result<Export, SandboxError> {
         let (answer, body) = self.ask(Ask::Export, &[], ANSWER_TIME_MAX).await?;
         let Answer::Exported { mut deleted, mut skipped } = answer else {
@@ -196,13 +205,17 @@ impl Sandbox {
     /// was.
     ///
     /// # Errors
-    /// When it is too large, or the sandbox or git failed.
+    /// [`SandboxError::TooMuch`] as [`Self::export`], or when it is too large; any other when the
+    /// sandbox or git failed.
     pub async fn diff(&mut self) -> Result<String, SandboxError> {
         let export = self.export().await?;
         let (template, bytes_max) = (Arc::clone(&self.template), self.limits.diff_bytes);
         let work = move || diff::canonical(&template, &export, bytes_max);
         let done = tokio::task::spawn_blocking(work).await;
-        Ok(done.map_err(|panic| SandboxError::Failed(panic.to_string()))??)
+        match done.map_err(|panic| SandboxError::Failed(panic.to_string()))? {
+            Err(error) if error.is_too_much() => Err(SandboxError::TooMuch(error.to_string())),
+            other => Ok(other?),
+        }
     }
 
     /// Ends the sandbox: everything in it is killed and removed when this returns.
@@ -226,6 +239,7 @@ impl Sandbox {
         self.sent.extend_from_slice(&frame::encode(&Request { id, ask }, body)?);
         let answer = timeout(time, self.answer(id)).await;
         match answer.map_err(|_| SandboxError::Timeout(time))?? {
+            (Answer::TooMuch { reason }, _) => Err(SandboxError::TooMuch(reason)),
             (Answer::Rejected { reason }, _) => Err(SandboxError::Failed(reason)),
             other => Ok(other),
         }
@@ -265,6 +279,12 @@ fn unexpected(answer: &Answer) -> SandboxError {
     let mut shown = format!("{answer:?}");
     shown.truncate(shown.floor_char_boundary(200));
     SandboxError::Protocol(shown)
+}
+
+/// What comes of a command line too long for any program's argument, as a shell has it.
+fn unsaid() -> ExecOutput {
+    let output = format!("the command line is over {SAID_BYTES_MAX} bytes\n[exit status 126]");
+    ExecOutput { output, ok: false, status: 126, timed_out: false, cut_bytes: 0 }
 }
 
 /// A command's output as text: bytes that are no text replaced, control characters other than tab
@@ -312,5 +332,7 @@ fn in_words(outcome: &PatchOutcome, path: &str) -> String {
         }
         PatchOutcome::Outside => format!("{path} is not a file of the repository"),
         PatchOutcome::TooLarge => format!("{path} is too large"),
+        PatchOutcome::NotAllowed => format!("{path} may not be read or written: permission denied"),
+        PatchOutcome::NoRoom => format!("there is no room left for {path}"),
     }
 }

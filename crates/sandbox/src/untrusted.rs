@@ -63,6 +63,7 @@ pub fn examples() -> Examples {
         written(Answer::Patched(PatchOutcome::ManyMatches(3)), b""),
         written(exported, b"image"),
         written(Answer::Rejected { reason: "no such file".into() }, b""),
+        written(Answer::TooMuch { reason: "more than 256 files were changed".into() }, b""),
     ];
     let asked = |ask, body: &[u8]| frame::encode(&Request { id: 9, ask }, body).expect("is small");
     let patch = Ask::Patch { path: "a.py".into(), old: "x".into(), new: "y".into() };

@@ -108,11 +108,11 @@ async fn files_are_written_and_read_inside() {
 
 #[tokio::test]
 async fn a_command_ends_when_its_time_is_up_and_the_sandbox_goes_on() {
-    let limits = Limits { command_time_max: Duration::from_millis(200), ..Limits::default() };
+    let limits = Limits { command_time_max: Duration::from_secs(2), ..Limits::default() };
     let Some(mut sandbox) = open_with(limits).await else { return };
     let ran = sandbox.exec("echo before; sleep 60").await.expect("lives");
     assert!(ran.timed_out && !ran.ok, "{ran:?}");
-    assert_eq!(ran.output, "before\n[killed after 0.2 s]");
+    assert_eq!(ran.output, "before\n[killed after 2 s]");
     assert_eq!(says(&mut sandbox, "echo on").await, "on\n");
     sandbox.close().await;
 }
@@ -124,7 +124,7 @@ async fn an_abandoned_command_does_not_hold_up_the_next() {
     assert!(tokio::time::timeout(soon, sandbox.exec("sleep 60")).await.is_err());
     let started = Instant::now();
     assert_eq!(says(&mut sandbox, "echo on").await, "on\n");
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(started.elapsed() < Duration::from_secs(30));
     sandbox.close().await;
 }
 

@@ -387,7 +387,7 @@ pub fn install(draft: &Path, store: &Path, aside: &Path) -> Result<(), StoreErro
 }
 
 /// A file's name with something behind it.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

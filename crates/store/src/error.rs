@@ -31,8 +31,8 @@ pub enum StoreError {
     /// The file is no run store.
     #[error("{path} is an SQLite database, but not a run store of this program", path = .path.display())]
     Foreign { path: PathBuf },
-    /// Another process writes to it.
-    #[error("{path} is in use by another process: is a coordinator of this run still alive?", path = .path.display())]
+    /// Somebody else writes to it.
+    #[error("{path} is written by somebody else: is a coordinator of this run still alive?", path = .path.display())]
     Busy { path: PathBuf },
     /// It cannot be opened.
     #[error("cannot open {path}: {detail}", path = .path.display())]

@@ -43,4 +43,4 @@ pub use read::{Reader, StateCount};
 pub use row::{BatchRow, EpisodeRow, Op, StepRow};
 pub use stop::Stop;
 pub use timing::{AttemptTiming, OutcomeRow};
-pub use writer::{Hand, Options, Work, Writer, WriterClosed};
+pub use writer::{Hand, Options, Work, Writer, WriterClosed, settled};

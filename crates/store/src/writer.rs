@@ -2,8 +2,9 @@
 //!
 //! Whoever must not speak before its words are durable submits changes together with what it
 //! wants to say; the thread commits (with an fsync) and hands the words on, in order. Changes that
-//! queue up meanwhile share one commit. After an error nothing more is written or said. A
-//! simulation, which has no threads, lends a [`Hand`] instead.
+//! queue up meanwhile share one commit. After an error nothing more is written or said. As long as the
+//! thread lives it holds a lock beside the store: whoever writes next waits for its last commit, also in the
+//! same process. A simulation, which has no threads, lends a [`Hand`] instead, and takes no lock.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,12 +15,17 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crrl_machine::disk;
+use crrl_machine::lock::Lock;
 use rusqlite::Connection;
 
+use crate::copies::beside;
 use crate::error::StoreError;
 use crate::row::Op;
 use crate::schema;
 use crate::write;
+
+/// How long a store that somebody else writes to is waited for, as a file and as a database.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
 
 /// How a store is written.
 #[derive(Debug, Clone)]
@@ -79,8 +85,9 @@ enum Way<T> {
 }
 
 impl<T: Send + 'static> Writer<T> {
-    /// Opens or makes the store, and starts the thread. `said` gets, in order, the words of every
-    /// submission that is durable; or, once and last, the error that ended the thread.
+    /// Opens or makes the store, and starts the thread; waits a few seconds for another that still
+    /// writes. `said` gets, in order, the words of every submission that is durable; or, once and last,
+    /// the error that ended the thread.
     ///
     /// # Errors
     /// [`StoreError`]: not a store, damaged, of a later build, in use, no space.
@@ -89,10 +96,11 @@ impl<T: Send + 'static> Writer<T> {
         options: Options,
         said: impl FnMut(Result<T, StoreError>) + Send + 'static,
     ) -> Result<Self, StoreError> {
-        let connection = open(path, &options)?;
         let hand = options.hand.clone();
+        let lock = matches!(hand, Hand::Own).then(|| alone(path)).transpose()?;
+        let connection = open(path, &options)?;
         let (path, said) = (path.to_owned(), Box::new(said));
-        let pen = Pen { connection, path: path.clone(), said };
+        let pen = Pen { connection, path: path.clone(), said, _lock: lock };
         if let Hand::Lent(_) = hand {
             let desk = Desk { pen: Some(pen), waiting: VecDeque::new(), options };
             return Ok(Self(Way::Lent { desk: Arc::new(Mutex::new(desk)), hand }));
@@ -202,6 +210,8 @@ struct Pen<T> {
     connection: Connection,
     path: PathBuf,
     said: Box<dyn FnMut(Result<T, StoreError>) + Send>,
+    /// The last to go: nobody else writes to the store, or says what is durable, before.
+    _lock: Option<Lock>,
 }
 
 impl<T> Pen<T> {
@@ -225,13 +235,34 @@ impl<T> Pen<T> {
     }
 }
 
+/// Makes the store's folder, and waits until nobody else writes in it.
+fn alone(path: &Path) -> Result<Lock, StoreError> {
+    make_folder(path)?;
+    let lock = beside(path, ".lock");
+    Lock::wait(&lock, BUSY_WAIT)
+        .map_err(|error| StoreError::of_file(&lock, &error))?
+        .map_err(|_| StoreError::Busy { path: path.to_owned() })
+}
+
+/// Waits a few seconds until nobody writes to a store any more, nor says what is durable. Whoever reads
+/// what was said before [`Writer::start`], which waits as well, reads all of it.
+///
+/// # Errors
+/// [`StoreError::Busy`]: somebody still does; or the lock beside the store cannot be made.
+pub fn settled(path: &Path, options: &Options) -> Result<(), StoreError> {
+    if matches!(options.hand, Hand::Own) { alone(path).map(drop) } else { Ok(()) }
+}
+
+fn make_folder(path: &Path) -> Result<(), StoreError> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    std::fs::create_dir_all(folder).map_err(|error| StoreError::of_file(folder, &error))
+}
+
 fn open(path: &Path, options: &Options) -> Result<Connection, StoreError> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(|error| StoreError::of_file(folder, &error))?;
-    }
+    make_folder(path)?;
     let wrap = |error: rusqlite::Error| StoreError::of(path, &error);
     let connection = Connection::open(path).map_err(wrap)?;
-    connection.busy_timeout(Duration::from_secs(5)).map_err(wrap)?;
+    connection.busy_timeout(BUSY_WAIT).map_err(wrap)?;
     // WAL lets readers look while we write; FULL puts every commit through an fsync.
     let mode: String =
         connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(wrap)?;

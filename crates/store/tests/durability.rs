@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use crrl_store::{
-    BatchRow, EpisodeRow, EventLog, Op, Options, Reader, StepRow, StoreError, Writer,
+    BatchRow, EpisodeRow, EventLog, Op, Options, Reader, StepRow, StoreError, Writer, settled,
 };
 use crrl_types::{
     AdapterVersion, Digest, EpisodeId, Event, EventKind, Finish, GroupId, Reward, Step, TimedWork,
@@ -124,6 +124,37 @@ fn a_store_gives_back_what_was_put_in() {
     assert_eq!(reader.meta("phase").expect("rows").as_deref(), Some("1"));
     assert_eq!(reader.quarantined().expect("rows").len(), 1);
     assert_eq!(reader.published().expect("rows"), [(AdapterVersion(4), Digest::of(b"b"))]);
+}
+
+#[test]
+fn whoever_writes_next_waits_for_the_last_commit_of_whoever_wrote_before() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("run.sqlite");
+    let ((say, said), (go_on, held)) = (channel(), channel::<()>());
+    let writer = Writer::start(&path, Options::default(), move |words| {
+        drop(say.send(words));
+        // Until the other end is dropped.
+        let _ = held.recv();
+    })
+    .expect("a new store");
+    let note = |name: &str| vec![Op::Meta(name.into(), "written".into())];
+    writer.submit(note("first"), 1).expect("open");
+    next(&said).expect("durable");
+    // It is held up, as by a slow disk, with this still to be written.
+    writer.submit(note("second"), 2).expect("open");
+    let error = start(&path, Options::default()).expect_err("two at once");
+    assert!(matches!(error, StoreError::Busy { .. }), "{error}");
+    let busy = settled(&path, &Options::default()).expect_err("it is written to");
+    assert!(matches!(busy, StoreError::Busy { .. }), "{busy}");
+    std::thread::scope(|threads| {
+        let waits = threads.spawn(|| start(&path, Options::default()));
+        drop(go_on);
+        drop(writer);
+        let (next_life, _) = waits.join().expect("no panic").expect("nobody else writes");
+        let reader = Reader::open(&path).expect("a store");
+        assert_eq!(reader.meta("second").expect("readable").as_deref(), Some("written"));
+        drop(next_life);
+    });
 }
 
 /// Not a test of its own: what the killed process does.

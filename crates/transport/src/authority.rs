@@ -20,7 +20,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::entropy::random_bytes;
 use crate::identity::{Facts, Identity, ROLE_PREFIX};
-use crate::revocation::note_issued;
+use crate::revocation::{is_revoked, note_issued, readmit_alone};
 use crate::stranger::{Pin, pin};
 
 /// Bytes of a member's seed, from which the keys of its endpoint are derived.
@@ -82,6 +82,13 @@ pub enum AuthorityError {
         /// Why.
         source: rcgen::Error,
     },
+    /// Nobody signs for it any more.
+    #[error(
+        "{0} was revoked, and nothing is signed for it: `crrl cluster invite {0}` lets it in again, \
+         `crrl tls issue {0} --role ROLE` a node that the cluster starts on another machine or in a \
+         container"
+    )]
+    Revoked(NodeName),
 }
 
 /// The authority, ready to issue.
@@ -159,7 +166,7 @@ impl Authority {
         self.make(name, roles, validity)
     }
 
-    /// Issues a new key and certificate, whatever `name` had before.
+    /// Issues a new key and certificate, whatever `name` had before. One that was revoked is let in again.
     ///
     /// # Errors
     /// [`AuthorityError`], naming the file.
@@ -186,6 +193,8 @@ impl Authority {
             .and_then(|params| params.signed_by(&key, &self.issuer))
             .map_err(wrap)?;
         note_issued(&self.dir, name, &Facts::from_der(cert.der()).map_err(odd(name))?)?;
+        // What is made here was asked for by whoever owns the authority.
+        readmit_alone(&self.dir, name)?;
         let seed = random_bytes::<SEED_BYTES>().map_err(|error| AuthorityError::File {
             path: path("seed"),
             source: std::io::Error::other(error),
@@ -228,7 +237,7 @@ impl Authority {
     /// its owner is, is for the caller to know. Gives the certificate, in PEM.
     ///
     /// # Errors
-    /// [`AuthorityError`]: it is no request, or its owner has not got the key.
+    /// [`AuthorityError`]: it is no request, its owner has not got the key, or `name` was revoked.
     pub fn sign(
         &self,
         request: &str,
@@ -238,6 +247,11 @@ impl Authority {
     ) -> Result<String, AuthorityError> {
         let wrap = |source| AuthorityError::Certificate { what: name.to_string(), source };
         let asked = CertificateSigningRequestParams::from_pem(request).map_err(wrap)?;
+        // Whoever revokes holds it too: either it sees what is noted below, or its list is seen here.
+        let _alone = alone(&self.dir)?;
+        if is_revoked(&self.dir, name)? {
+            return Err(AuthorityError::Revoked(name.clone()));
+        }
         let cert = member_params(name, roles, validity)
             .and_then(|params| params.signed_by(&asked.public_key, &self.issuer))
             .map_err(wrap)?;
@@ -292,10 +306,10 @@ fn set_validity(params: &mut CertificateParams, validity: Validity) {
     params.not_after = now + validity.0;
 }
 
-/// Waits until no other process makes certificates in this folder, and keeps others from it until what
+/// Waits until nobody else makes or revokes certificates in this folder, and keeps others from it until what
 /// is given is dropped: key, certificate and seed of a name belong together. `None` where this process
 /// may write nothing here.
-fn alone(dir: &Path) -> Result<Option<Lock>, AuthorityError> {
+pub(crate) fn alone(dir: &Path) -> Result<Option<Lock>, AuthorityError> {
     use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, TimedOut};
     let path = dir.join("lock");
     match Lock::wait(&path, ALONE_WAIT) {

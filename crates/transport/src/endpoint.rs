@@ -409,6 +409,30 @@ pub struct Handshake {
 }
 
 impl Handshake {
+    /// Where it comes from, as its packets say.
+    #[must_use]
+    pub fn remote_address(&self) -> SocketAddr {
+        self.incoming.remote_address()
+    }
+
+    /// Whether whoever dials has shown that it receives what is sent to its address.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.incoming.remote_address_validated()
+    }
+
+    /// Asks whoever dials to show that its address is its own: it comes again, a round trip later.
+    /// Nothing is kept of it here.
+    pub fn ask_proof(self) {
+        // One that has shown it cannot be asked, and is refused.
+        let _ = self.incoming.retry();
+    }
+
+    /// Turns it away; whoever dials is told at once.
+    pub fn refuse(self) {
+        self.incoming.refuse();
+    }
+
     /// Finishes the handshake of a member.
     ///
     /// # Errors
@@ -509,6 +533,9 @@ fn verified(
     })
 }
 
+/// What [`why`] says before the cause that a peer gave as it closed the connection.
+pub const CLOSED_BY_PEER: &str = "it closed the connection: ";
+
 /// Why a connection did not come about or ended, in a few words. TLS says it in numbers (RFC 8446,
 /// section 6).
 #[must_use]
@@ -524,7 +551,7 @@ pub fn why(error: &quinn::ConnectionError) -> String {
         LocallyClosed => return "closed by this node".into(),
         ApplicationClosed(close) => {
             let reason = String::from_utf8_lossy(&close.reason);
-            return format!("it closed the connection: {reason}");
+            return format!("{CLOSED_BY_PEER}{reason}");
         }
         other => return other.to_string(),
     };

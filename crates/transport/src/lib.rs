@@ -46,7 +46,9 @@ pub use authority::{Authority, AuthorityError, Validity};
 pub use blob::{BlobError, BlobReceipt, ReceivedBlob, receive_blob, send_blob};
 pub use codec::{DecodeError, EncodeError, decode, encode, encode_as};
 pub use crrl_types::HostName;
-pub use endpoint::{Arrival, BindError, Connection, DialError, Endpoint, Handshake, Purpose, why};
+pub use endpoint::{
+    Arrival, BindError, CLOSED_BY_PEER, Connection, DialError, Endpoint, Handshake, Purpose, why,
+};
 pub use entropy::{NoEntropy, random_bytes};
 pub use faults::Faults;
 pub use frame::{FrameError, read_frame, write_frame};
@@ -58,6 +60,8 @@ pub use pacing::Pacing;
 pub use partials::Partials;
 pub use protocol::Protocols;
 pub use request::Pending;
-pub use revocation::{Revocations, Revoked, RevokedList, issued, revoke, revoke_all, revoked};
+pub use revocation::{
+    Revocations, Revoked, RevokedList, is_revoked, issued, readmit, revoke, revoke_all, revoked,
+};
 pub use stranger::{Door, KnockError, Pin, Stranger, pin};
 pub use stream::QuicStream;

@@ -1,7 +1,10 @@
 //! Certificates that count no more: `revoked.json` in the folder of certificates.
 //!
 //! Whoever may write there revokes; every endpoint of the folder looks at the file again and again
-//! and lets nobody in, or stay, whose certificate is named.
+//! and lets nobody in, or stay, whose certificate is named. Beside it, `revoked_names.json` names those
+//! for whom nothing is signed either, until somebody lets them in again ([`readmit`], or a new key made in
+//! the folder). Whoever changes one of the two files, or signs, holds the folder's lock: nobody slips
+//! through in between.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,18 +15,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crrl_types::{Digest, NodeName};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::authority::{AuthorityError, write_secret};
+use crate::authority::{AuthorityError, alone, write_secret};
 use crate::identity::Facts;
 
 const FILE: &str = "revoked.json";
+/// Names nothing is signed for. No earlier build knows it.
+const NAMES: &str = "revoked_names.json";
 /// Every certificate that was issued, a line each: what a name has to lose when it is revoked.
 const ISSUED: &str = "issued.jsonl";
-/// Looks for certificates that were issued while others of their name were revoked.
-const REVOKED_AGAIN_MAX: usize = 8;
 /// Time between two looks at the file.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Time between two looks at whether the certificate of an open connection was revoked.
+const CUT_EVERY: Duration = Duration::from_secs(1);
 
 /// A revoked certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,34 +43,83 @@ pub struct Revoked {
 /// BLAKE3 of the certificate, to what is known of its revocation.
 pub type RevokedList = BTreeMap<String, Revoked>;
 
+/// Names that were revoked, to when, in milliseconds since the Unix epoch.
+type Names = BTreeMap<NodeName, u64>;
+
 /// Reads the list of a folder; empty where nothing was ever revoked.
 ///
 /// # Errors
 /// A file that is there and cannot be read.
 pub fn revoked(dir: &Path) -> Result<RevokedList, AuthorityError> {
-    let path = dir.join(FILE);
+    read(dir.join(FILE))
+}
+
+/// Whether nothing is signed for a name.
+///
+/// # Errors
+/// A file that is there and cannot be read.
+pub fn is_revoked(dir: &Path, name: &NodeName) -> Result<bool, AuthorityError> {
+    Ok(names(dir)?.contains_key(name))
+}
+
+fn names(dir: &Path) -> Result<Names, AuthorityError> {
+    read(dir.join(NAMES))
+}
+
+fn read<T: Default + DeserializeOwned>(path: PathBuf) -> Result<T, AuthorityError> {
     match fs::read(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(RevokedList::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(T::default()),
         Err(source) => Err(AuthorityError::File { path, source }),
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map_err(|error| AuthorityError::File { path, source: std::io::Error::other(error) }),
     }
 }
 
-/// Revokes a certificate.
+fn write<T: Serialize>(path: PathBuf, content: &T) -> Result<(), AuthorityError> {
+    let written = serde_json::to_vec_pretty(content).map_err(std::io::Error::other);
+    let written = written.and_then(|json| write_secret(&path, &json));
+    written.map_err(|source| AuthorityError::File { path, source })
+}
+
+/// Revokes a certificate. Its owner may be given another.
 ///
 /// # Errors
 /// The list cannot be read or written.
 pub fn revoke(dir: &Path, fingerprint: Digest, name: &NodeName) -> Result<(), AuthorityError> {
+    let _alone = alone(dir)?;
+    add(dir, &[fingerprint], name).map(drop)
+}
+
+/// Adds certificates of a name to the list, by whoever holds the lock; how many were not there yet.
+fn add(dir: &Path, fingerprints: &[Digest], name: &NodeName) -> Result<usize, AuthorityError> {
     let mut list = revoked(dir)?;
-    let at_ms = crrl_machine::clock::unix_ms();
-    list.entry(fingerprint.to_string()).or_insert(Revoked { name: name.clone(), at_ms });
-    let path = dir.join(FILE);
-    let json = serde_json::to_vec_pretty(&list).map_err(|error| AuthorityError::File {
-        path: path.clone(),
-        source: std::io::Error::other(error),
-    })?;
-    write_secret(&path, &json).map_err(|source| AuthorityError::File { path, source })
+    let (before, at_ms) = (list.len(), crrl_machine::clock::unix_ms());
+    for fingerprint in fingerprints {
+        list.entry(fingerprint.to_string()).or_insert(Revoked { name: name.clone(), at_ms });
+    }
+    let count = list.len() - before;
+    if count > 0 {
+        write(dir.join(FILE), &list)?;
+    }
+    Ok(count)
+}
+
+/// Lets a name that was revoked be signed for again. Certificates it had count no more all the same.
+///
+/// # Errors
+/// The list cannot be read or written.
+pub fn readmit(dir: &Path, name: &NodeName) -> Result<(), AuthorityError> {
+    let _alone = alone(dir)?;
+    readmit_alone(dir, name)
+}
+
+/// As [`readmit`], by whoever holds the lock.
+pub(crate) fn readmit_alone(dir: &Path, name: &NodeName) -> Result<(), AuthorityError> {
+    let mut names = names(dir)?;
+    match names.remove(name) {
+        Some(_) => write(dir.join(NAMES), &names),
+        None => Ok(()),
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -111,31 +166,21 @@ pub fn issued(dir: &Path, name: &NodeName, now_s: i64) -> Result<Vec<Digest>, Au
     Ok(valid.filter_map(|line| line.fingerprint.parse().ok()).collect())
 }
 
-/// Revokes every certificate of a name that has not expired: the one in the folder, and those it had
-/// before or was given meanwhile. How many.
+/// Revokes a name: every certificate of it that has not expired, the one in the folder and those it had
+/// before, and whatever it may ask for until it is let in again. How many certificates.
 ///
 /// # Errors
 /// A list cannot be read or written.
 pub fn revoke_all(dir: &Path, name: &NodeName, now_s: i64) -> Result<usize, AuthorityError> {
-    let mut count = 0;
-    // Again until nothing new is there: one may be renewed at this moment. Whoever renews looks at
-    // the revoked after it has noted what it issued, so one of the two sees the other.
-    for _ in 0..REVOKED_AGAIN_MAX {
-        let list = revoked(dir)?;
-        let mut all = issued(dir, name, now_s)?;
-        let held = fs::read(dir.join(format!("{name}.pem"))).ok();
-        let held = held.and_then(|pem| Facts::from_pem(&pem).ok()).map(|facts| facts.fingerprint);
-        all.extend(held.filter(|held| !all.contains(held)));
-        all.retain(|fingerprint| !list.contains_key(&fingerprint.to_string()));
-        if all.is_empty() {
-            break;
-        }
-        for fingerprint in all {
-            revoke(dir, fingerprint, name)?;
-            count += 1;
-        }
-    }
-    Ok(count)
+    let _alone = alone(dir)?;
+    let mut names = names(dir)?;
+    names.entry(name.clone()).or_insert_with(crrl_machine::clock::unix_ms);
+    write(dir.join(NAMES), &names)?;
+    let mut all = issued(dir, name, now_s)?;
+    let held = fs::read(dir.join(format!("{name}.pem"))).ok();
+    let held = held.and_then(|pem| Facts::from_pem(&pem).ok()).map(|facts| facts.fingerprint);
+    all.extend(held);
+    add(dir, &all, name)
 }
 
 /// The list of a folder as it is now, read again when it changes. Cloning gives another handle.
@@ -169,6 +214,13 @@ impl Revocations {
         self.look(fingerprint, Duration::ZERO)
     }
 
+    /// Resolves once a certificate counts no more, within two seconds. For connections that are open.
+    pub async fn until_revoked(&self, fingerprint: Digest) {
+        while !self.contains(fingerprint) {
+            tokio::time::sleep(CUT_EVERY).await;
+        }
+    }
+
     fn look(&self, fingerprint: Digest, every: Duration) -> bool {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if held.looked.is_none_or(|at| at.elapsed() >= every) {
@@ -186,4 +238,33 @@ impl Revocations {
 fn say_once(error: &AuthorityError) {
     static SAID: std::sync::Once = std::sync::Once::new();
     SAID.call_once(|| tracing::warn!(%error, "revoked certificates cannot be looked up"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Threads that revoke at once, and how many names each.
+    const AT_ONCE: usize = 8;
+    const NAMES_EACH: usize = 5;
+
+    #[test]
+    fn of_many_that_are_revoked_at_once_none_is_forgotten() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::thread::scope(|scope| {
+            for thread in 0..AT_ONCE {
+                let dir = folder.path();
+                scope.spawn(move || {
+                    for n in 0..NAMES_EACH {
+                        let name = NodeName::from(format!("node-{thread}-{n}"));
+                        let fingerprint = Digest::of(name.as_str().as_bytes());
+                        revoke(dir, fingerprint, &name).expect("writable");
+                        revoke_all(dir, &name, 0).expect("writable");
+                    }
+                });
+            }
+        });
+        assert_eq!(revoked(folder.path()).expect("readable").len(), AT_ONCE * NAMES_EACH);
+        assert_eq!(names(folder.path()).expect("readable").len(), AT_ONCE * NAMES_EACH);
+    }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crrl_transport::codec::{OLDEST, VERSION};
 use crrl_transport::{
@@ -10,6 +11,9 @@ use crrl_transport::{
     NetThread, Options, Pending, Pin, Protocols, Purpose, Validity, pin,
 };
 use crrl_types::NodeName;
+
+/// Certificates that are signed before and while a name is revoked.
+const SIGNED_MAX: usize = 20;
 
 fn issue(dir: &Path, name: &str, roles: &[&str]) -> Credentials {
     let name = NodeName::from(name);
@@ -338,6 +342,67 @@ async fn new_credentials_are_taken_up_and_old_connections_go_on() {
     let list = crrl_transport::revoked(folder.path()).expect("readable");
     assert!(list.contains_key(&before.fingerprint.to_string()));
     assert!(list.contains_key(&after.fingerprint.to_string()));
+}
+
+#[test]
+fn a_name_that_was_revoked_is_signed_for_once_it_is_let_in_again() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let authority = Authority::open_or_create(folder.path()).expect("can be made");
+    let (name, roles) = (NodeName::from("worker"), ["rollout".to_owned()]);
+    let theirs = tempfile::tempdir().expect("a temporary folder");
+    let pending = Pending::open(theirs.path(), &name).expect("can be made");
+    let sign = || authority.sign(pending.request(), &name, &roles, Validity::hours(1));
+    let revoke = || crrl_transport::revoke_all(folder.path(), &name, 0).expect("writable");
+    sign().expect("is a request");
+    assert_eq!(revoke(), 1);
+    let refused = sign().expect_err("was revoked").to_string();
+    assert!(refused.contains("crrl cluster invite worker"), "{refused}");
+    assert!(refused.contains("crrl tls issue worker --role ROLE"), "{refused}");
+    crrl_transport::readmit(folder.path(), &name).expect("writable");
+    sign().expect("was let in again");
+    assert_eq!(revoke(), 1, "what it had before is revoked already");
+    authority.issue_anew(&name, &roles, Validity::hours(1)).expect("can be issued");
+    sign().expect("was let in again");
+}
+
+#[test]
+fn nothing_that_is_signed_while_its_name_is_revoked_slips_through() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let theirs = tempfile::tempdir().expect("a temporary folder");
+    let (name, roles) = (NodeName::from("worker"), ["rollout".to_owned()]);
+    let pending = Pending::open(theirs.path(), &name).expect("can be made");
+    let is_revoked = AtomicBool::new(false);
+    let issued = || crrl_transport::issued(folder.path(), &name, 0).expect("readable");
+    let ended = std::thread::scope(|scope| {
+        let signs = scope.spawn(|| {
+            let authority = Authority::open_or_create(folder.path()).expect("can be made");
+            let mut count = 0;
+            loop {
+                let late = is_revoked.load(Ordering::SeqCst);
+                // Whoever revokes has to come to it between two.
+                if count == SIGNED_MAX && !late {
+                    std::thread::yield_now();
+                    continue;
+                }
+                let signed = authority.sign(pending.request(), &name, &roles, Validity::hours(1));
+                match signed {
+                    Err(error) => return Some(error.to_string()),
+                    Ok(_) if late => return None,
+                    Ok(_) => count += 1,
+                }
+            }
+        });
+        while issued().is_empty() && !signs.is_finished() {
+            std::thread::yield_now();
+        }
+        crrl_transport::revoke_all(folder.path(), &name, 0).expect("writable");
+        is_revoked.store(true, Ordering::SeqCst);
+        signs.join().expect("no panic")
+    });
+    let refused = ended.expect("it was signed for after it was revoked");
+    assert!(refused.contains("worker was revoked"), "{refused}");
+    let list = crrl_transport::revoked(folder.path()).expect("readable");
+    assert!(issued().iter().all(|fingerprint| list.contains_key(&fingerprint.to_string())));
 }
 
 #[tokio::test]

@@ -2,11 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AdapterVersion, EpisodeId, GroupId, TaskId};
+use crate::id::{AdapterVersion, EpisodeId, GroupId, NodeName, TaskId};
 use crate::order::{OrderAnswer, Outcome};
 
 /// Most bytes of an actor's snapshot; what does not fit is cut, and that is said.
 pub const SNAPSHOT_BYTES_MAX: usize = 8 << 10;
+
+/// How the reason of an actor begins that a person had stopped, [`ActorReport::last_failure`].
+pub const STOPPED_BY_ORDER: &str = "stopped by an order";
 
 /// An actor, as its node sees it. Read off counters, never asked of the actor itself: one that hangs
 /// is seen hanging.
@@ -34,7 +37,7 @@ pub struct ActorReport {
     pub handling: Option<(String, u64)>,
     /// How often it was started again.
     pub restarts: u32,
-    /// Why it failed last.
+    /// Why it failed last, or was ended by an order.
     pub last_failure: Option<String>,
     /// Since it was started (again).
     pub up_ms: u64,
@@ -53,12 +56,39 @@ pub enum ActorState {
     Idle,
     /// It is at a message.
     Busy,
-    /// It ended by itself.
+    /// It ended by itself, or was stopped by an order.
     Stopped,
     /// It failed, and is started again, or its supervisor gave up.
     Failed,
     /// It takes no message until it is told to.
     Suspended,
+}
+
+/// Something that became of an actor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ActorEvent {
+    /// When its node told of it, milliseconds since the Unix epoch, on the clock of whoever looks.
+    pub at_ms: u64,
+    /// Its node.
+    pub node: NodeName,
+    /// Its name there.
+    pub actor: String,
+    /// What became of it.
+    pub fate: Fate,
+    /// Why, as far as that is known.
+    pub why: Option<String>,
+}
+
+/// What became of an actor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// It failed.
+    Failed,
+    /// It was started again, after a failure or by an order.
+    Restarted,
+    /// It ended, and is not started again by itself.
+    Stopped,
 }
 
 /// State an actor has published of itself: counts, names and ages; no tokens, prompts or keys.

@@ -190,6 +190,34 @@ impl Injection {
     pub fn lifts(&self) -> bool {
         self.duration_ms == 0 && self.fault.can_be_lifted()
     }
+
+    /// Reads what an injection is in words: what goes on, and for how long.
+    #[must_use]
+    pub fn lasting(words: &str) -> Option<(&str, u64)> {
+        let (what, ms) = words.strip_suffix(MS)?.rsplit_once(FOR)?;
+        Some((what, ms.parse().ok()?))
+    }
+
+    /// Reads which fault was lifted, in words.
+    #[must_use]
+    pub fn lifted_of(words: &str) -> Option<&str> {
+        words.strip_suffix(LIFTED)
+    }
+}
+
+const FOR: &str = " for ";
+const MS: &str = " ms";
+const LIFTED: &str = ": lifted";
+
+impl fmt::Display for Injection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { fault, duration_ms, .. } = self;
+        if self.lifts() {
+            write!(f, "{fault}{LIFTED}")
+        } else {
+            write!(f, "{fault}{FOR}{duration_ms}{MS}")
+        }
+    }
 }
 
 /// What a node says of a fault it was given.

@@ -18,6 +18,7 @@
 //! - [`pacing`]: what is done about attempts that are old, slow or lost
 //! - [`journal`]: what has happened in an episode that is under way
 //! - [`order`]: what an operator may ask of nodes and actors, and what is answered
+//! - [`deed`]: what people had done to a run, folded from its log of orders
 //! - [`trace`]: what is seen of single messages
 //! - [`timing`]: when an attempt did what
 //! - [`event`]: one line of a run's append-only history
@@ -28,6 +29,7 @@
 pub mod actor;
 pub mod adapter;
 pub mod chat;
+pub mod deed;
 pub mod event;
 pub mod fault;
 pub mod host;
@@ -45,6 +47,7 @@ pub mod vitals;
 
 pub use adapter::{AdapterManifest, TensorEntry};
 pub use chat::{Message, Role, ToolCall};
+pub use deed::Deed;
 pub use event::{Event, EventKind};
 pub use host::{Host, HostName, HostPort, ParseHostError};
 pub use id::{AdapterVersion, Digest, EpisodeId, GroupId, NodeName, Step, TaskId};

@@ -32,7 +32,7 @@ pub struct Trajectory {
     pub turns: Vec<Turn>,
     /// How it ended.
     pub finish: Finish,
-    /// Canonical diff of what the agent changed.
+    /// Canonical diff of what the agent changed; where that is too much, a line that says so.
     pub diff: String,
     /// What it earned.
     pub reward: Reward,

@@ -6,7 +6,7 @@
 //! resort and is not listed.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -122,13 +122,15 @@ impl<'a> Growing<'a> {
                 *children.entry(from.as_ref()).or_default() += 1;
             }
         }
+        let by_name: HashMap<&NodeName, &Member> =
+            members.iter().map(|member| (&member.name, member)).collect();
         let depth_of = |member: &Member| {
             let mut depth = 1;
             let mut at = member;
             // Bounded: a chain cannot be longer than there are members.
             for _ in members {
                 let State::Fetching(Some(from)) = &at.state else { break };
-                let Some(parent) = members.iter().find(|m| m.name == *from) else { break };
+                let Some(&parent) = by_name.get(from) else { break };
                 (depth, at) = (depth + 1, parent);
             }
             depth

@@ -21,7 +21,7 @@ use serde::Serialize;
 use super::level::{Level, Pair, judge};
 use super::scenario::sign;
 use super::targets::{Live, fitting, is_awaited, is_up};
-use crate::commands::failure::{Coded, INTERRUPTED, UNREACHABLE};
+use crate::commands::failure::{Coded, DENIED, INTERRUPTED, UNREACHABLE};
 use crate::interrupt::Interrupt;
 
 /// Name and role of the certificate faults are injected under.
@@ -253,7 +253,7 @@ impl Campaign {
         self.runtime.block_on(async {
             let client = OperatorClient::connect_as(&self.run, CHAOS)
                 .await
-                .map_err(|error| unreachable(error.to_string()))?;
+                .map_err(|error| unanswered(&error))?;
             let sent = client.inject(node, injection).await;
             // One that is cut off or dead by now cannot be told goodbye.
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, client.close()).await;
@@ -262,7 +262,7 @@ impl Campaign {
                 Err(OperatorError::Unreachable(_)) if roles.contains(&NodeRole::Coordinator) => {
                     Ok(())
                 }
-                Err(error) => Err(unreachable(error.to_string())),
+                Err(error) => Err(unanswered(&error)),
                 Ok(()) => Ok(()),
             }
         })
@@ -514,6 +514,12 @@ fn unreachable(message: String) -> anyhow::Error {
     Coded { code: UNREACHABLE, message }.into()
 }
 
+/// A cluster that did not do what it was asked: it refused, or did not answer.
+fn unanswered(error: &OperatorError) -> anyhow::Error {
+    let code = if matches!(error, OperatorError::Refused(_)) { DENIED } else { UNREACHABLE };
+    Coded { code, message: error.to_string() }.into()
+}
+
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -526,6 +532,15 @@ mod tests {
     use nix::unistd::Pid;
 
     use super::*;
+
+    #[test]
+    fn a_refusal_is_told_from_silence() {
+        let code =
+            |error: OperatorError| unanswered(&error).downcast::<Coded>().map(|coded| coded.code);
+        let refused = code(OperatorError::Refused("no such node".into())).expect("has a code");
+        let silent = code(OperatorError::Unreachable("gone".into())).expect("has a code");
+        assert_eq!((refused, silent), (DENIED, UNREACHABLE));
+    }
 
     #[test]
     fn a_process_that_stands_still_is_told_from_one_that_goes_on_or_is_no_more() {

@@ -85,6 +85,7 @@ mod tests {
             roles: vec![role.into()],
             host: None,
             pid: Some(1),
+            started_ms: None,
             restarts: 0,
             given_up: false,
             retired: false,

@@ -67,7 +67,7 @@ fn print_token(
     good_for: Duration,
 ) -> anyhow::Result<ExitCode> {
     let token =
-        admission::token(run, name, address, hours, good_for).map_err(|error| refused(&error))?;
+        admission::invite(run, name, address, hours, good_for).map_err(|error| refused(&error))?;
     writeln!(std::io::stdout(), "{token}")?;
     eprintln!(
         "lets {name} in once, at {} (UDP), within {} minutes. On the other machine:\n  crrl node \

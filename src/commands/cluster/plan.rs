@@ -7,15 +7,25 @@ use crrl_cluster::changes::{Action, Change, Changes, Observed, plan};
 use crrl_cluster::{RunDir, host};
 use crrl_config::{ClusterConfig, Role};
 
-use super::run_dir;
-use crate::run::absolute;
+use super::{run_dir, up};
+use crate::run::spell_out;
 
 /// Exit code of a plan that has changes.
 const CHANGES: u8 = 3;
 
 pub(super) fn run(config: &ClusterConfig, json: bool) -> anyhow::Result<ExitCode> {
     let run = run_dir(config);
-    let changes = of(&run, config)?;
+    let mut changes = of(&run, config)?;
+    if host::host_pid(&run)?.is_none() {
+        let mut config = config.clone();
+        make_absolute(&mut config, &run);
+        // What `up` refuses is refused here.
+        up::planned(&run, config)?;
+        if up::is_complete(&run)? {
+            up::say_complete(&run);
+            changes.nodes.clear();
+        }
+    }
     let mut out = std::io::stdout().lock();
     if json {
         let value = serde_json::json!({
@@ -62,11 +72,12 @@ pub(super) fn print(out: &mut impl std::io::Write, changes: &Changes) -> std::io
             Action::Start => "start",
             Action::Stop => "stop",
             Action::Restart => "restart",
+            Action::Blocked => "blocked",
         };
         writeln!(out, "{word:<8} {name:<16} {:<28} threads {threads}{rest}", role_names(roles))?;
     }
     if let Some(obstacle) = &changes.obstacle {
-        writeln!(out, "not while the cluster is up: {obstacle}")?;
+        writeln!(out, "not while the cluster is up ({obstacle}): take it down first")?;
     }
     Ok(())
 }
@@ -75,10 +86,7 @@ pub(super) fn print(out: &mut impl std::io::Write, changes: &Changes) -> std::io
 pub(super) fn of(run: &RunDir, config: &ClusterConfig) -> anyhow::Result<Changes> {
     let mut wanted = config.clone();
     make_absolute(&mut wanted, run);
-    let held = run.config().ok().map(|mut held| {
-        make_absolute(&mut held, run);
-        held
-    });
+    let held = held(run);
     // A host that has only just begun has not written anything down yet.
     let host = host::host_pid(run)?.map(|_| host::state(run).unwrap_or_default());
     // What is left of a run that is not up is no obstacle.
@@ -86,11 +94,17 @@ pub(super) fn of(run: &RunDir, config: &ClusterConfig) -> anyhow::Result<Changes
     Ok(plan(&wanted, &Observed { held, host }))
 }
 
+/// The configuration in the run's folder.
+pub(super) fn held(run: &RunDir) -> Option<ClusterConfig> {
+    let mut held = run.config().ok()?;
+    make_absolute(&mut held, run);
+    Some(held)
+}
+
 /// Two configurations are compared with their paths spelled out.
 fn make_absolute(config: &mut ClusterConfig, run: &RunDir) {
+    spell_out(config);
     run.path().clone_into(&mut config.run.dir);
-    config.model.path = absolute(&config.model.path);
-    config.model.adapter = config.model.adapter.as_deref().map(absolute);
 }
 
 fn role_names(roles: &[Role]) -> String {

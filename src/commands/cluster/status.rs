@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::UNHEALTHY;
 use crate::commands::failure::UNREACHABLE;
+use crate::run::given_up;
 
 /// What `status` says of one node.
 #[derive(Debug, Serialize)]
@@ -27,7 +28,7 @@ pub(super) struct Line {
     adapter_version: u64,
     adapter_digest: Option<String>,
     pub(super) incarnation: Option<u64>,
-    restarts: u32,
+    pub(super) restarts: u32,
     tokens_per_s: f32,
     pub(super) episodes: u32,
     rss_bytes: u64,
@@ -157,7 +158,36 @@ fn add_phases(run: &RunDir, lines: &mut [Line]) {
     }
 }
 
+/// The state of a node that is not started again.
+const GIVEN_UP: &str = "given-up";
+/// The state of a node that has ended with an error, and is started again before long.
+const FAILED: &str = "failed";
+
 impl Line {
+    pub(super) fn is_ready(&self) -> bool {
+        self.state == "ready"
+    }
+
+    /// Whether it is not started again.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.state == GIVEN_UP
+    }
+
+    /// Where it is on its way: its state, for one on another machine how far it has come there and what
+    /// went wrong last, and for one of this machine that has failed how.
+    pub(super) fn standing(&self) -> String {
+        let state = if self.is_given_up() { given_up(self.restarts) } else { self.state.clone() };
+        if let Some(phase) = self.phase.as_ref().filter(|_| !self.is_ready()) {
+            let Phase { host, what, last_error, .. } = phase;
+            let error = last_error.as_ref().map(|error| format!("; {error}")).unwrap_or_default();
+            return format!("{state} on {host}: {what}{error}");
+        }
+        match &self.last_exit {
+            Some(exit) if self.is_given_up() || self.state == FAILED => format!("{state}: {exit}"),
+            _ => state,
+        }
+    }
+
     /// What keeps a node on another machine from being ready: where it is on its way, for how long,
     /// and what went wrong last.
     fn phase(&self) -> Option<String> {
@@ -254,12 +284,35 @@ fn state_word(state: NodeState) -> &'static str {
 
 fn state_of(node: &NodeProcess, pid: Option<u32>, report: Option<&NodeReport>) -> String {
     match (pid, report) {
-        _ if node.given_up => "given-up",
+        _ if node.given_up => GIVEN_UP,
         (None, _) if node.last_exit.as_deref() == Some("exit code 0") => "stopped",
-        (None, _) if node.last_exit.is_some() => "failed",
+        (None, _) if node.last_exit.is_some() => FAILED,
         (None, _) => "stopped",
         (Some(_), None) => "starting",
         (Some(_), Some(report)) => state_word(report.state),
     }
     .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_of_this_machine_that_failed_is_shown_with_how() {
+        let node = |given_up: bool, last_exit: Option<&str>| {
+            let value = serde_json::json!({
+                "name": "learner", "roles": ["learner"], "pid": null, "restarts": 2,
+                "given_up": given_up, "last_exit": last_exit,
+            });
+            let node: NodeProcess = serde_json::from_value(value).expect("a node");
+            let state = HostState { nodes: vec![node], ..HostState::default() };
+            merge(&state, None, true)[0].standing()
+        };
+        let exit = "exit code 1: no space left";
+        assert_eq!(node(false, Some(exit)), format!("failed: {exit}"));
+        assert_eq!(node(true, Some(exit)), format!("was given up after 2 restarts: {exit}"));
+        assert_eq!(node(false, Some("exit code 0")), "stopped");
+        assert_eq!(node(false, None), "stopped");
+    }
 }

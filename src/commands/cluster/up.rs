@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use crrl_cluster::host::{self, Alone, Up};
-use crrl_cluster::remote::Phase;
 use crrl_cluster::run_dir::write_atomic;
 use crrl_cluster::{RunDir, changes::Changes};
 use crrl_config::ClusterConfig;
@@ -15,9 +14,10 @@ use crrl_control::plan::{PLAN_FILE, Plan};
 
 use super::status::{Line, Seen};
 use super::{How, LOOK_EVERY, UNHEALTHY, plan, run_dir};
-use crate::commands::failure::{Coded, describe, host_error};
-use crate::meter::Meter;
-use crate::run::{Run, absolute, plan_of};
+use crate::commands::failure::{Coded, FAILED, PARTIAL, describe, host_error};
+use crate::meter::{Meter, Quiet};
+use crate::requirements;
+use crate::run::{Run, given_up, plan_again, plan_of, results_of, spell_out};
 
 /// What was done, in the word `--json` has for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -29,6 +29,8 @@ pub(super) enum Did {
     Changed,
     /// All was as it should be.
     Nothing,
+    /// The run is over: there is nothing left to start nodes for.
+    Complete,
 }
 
 pub(super) fn run(
@@ -36,10 +38,7 @@ pub(super) fn run(
     id: Option<&str>,
     how: How,
 ) -> anyhow::Result<ExitCode> {
-    // The same paths must mean the same files in every process, whatever folder it is started in.
-    config.run.dir = absolute(&config.run.dir);
-    config.model.path = absolute(&config.model.path);
-    config.model.adapter = config.model.adapter.as_deref().map(absolute);
+    spell_out(&mut config);
     let run = run_dir(&config);
     // What is planned is what is done: nobody changes it in between.
     let alone = host::alone(&run).map_err(host_error)?;
@@ -54,26 +53,21 @@ pub(super) fn run(
         )));
     }
     let did = match host::host_pid(&run)? {
-        None => start(&run, config, &alone)?,
+        None => start(&run, config, &alone, how.quiet)?,
         Some(pid) => apply(&run, &config, &changes, pid, &alone)?,
     };
     drop(alone);
     finish(&run, did, &changes, how)
 }
 
-fn start(run: &RunDir, config: ClusterConfig, alone: &Alone) -> anyhow::Result<Did> {
-    let plan_path = run.path().join(PLAN_FILE);
-    let held = std::fs::read_to_string(&plan_path).ok();
-    let plan = match &held {
-        Some(text) => Plan::parse(text)
-            .with_context(|| format!("{} cannot be resumed", plan_path.display()))?,
-        None => plan_of(&config, 0),
-    };
-    let dir = config.run.dir.clone();
-    let title = "cluster up".to_owned();
-    let resume = format!("crrl cluster up -f {}", run.config_path().display());
-    let planned = Run { title, dir, config, plan, resume };
-    planned.prepare(held.is_some(), alone)?;
+fn start(run: &RunDir, config: ClusterConfig, alone: &Alone, quiet: Quiet) -> anyhow::Result<Did> {
+    let (planned, is_held) = planned(run, config)?;
+    if is_complete(run)? {
+        say_complete(run);
+        return Ok(Did::Complete);
+    }
+    requirements::check(&planned, quiet)?;
+    planned.prepare(is_held, alone)?;
     planned.forget_error(alone)?;
     Ok(match host::up(run, alone).map_err(host_error)? {
         Up::Already { pid } => {
@@ -85,6 +79,39 @@ fn start(run: &RunDir, config: ClusterConfig, alone: &Alone) -> anyhow::Result<D
             Did::Started
         }
     })
+}
+
+/// The run as it would be started, and whether its folder holds one to go on with.
+///
+/// # Errors
+/// It was begun with another plan, or its own cannot be read.
+pub(super) fn planned(run: &RunDir, config: ClusterConfig) -> anyhow::Result<(Run, bool)> {
+    let plan_path = run.path().join(PLAN_FILE);
+    let held = std::fs::read_to_string(&plan_path).ok();
+    let plan = match &held {
+        Some(text) => {
+            let held = Plan::parse(text)
+                .with_context(|| format!("{} cannot be resumed", plan_path.display()))?;
+            plan_again(&held, plan::held(run).as_ref(), &config)
+        }
+        None => plan_of(&config, 0),
+    };
+    let dir = config.run.dir.clone();
+    let title = "cluster up".to_owned();
+    let resume = format!("crrl cluster up -f {}", run.config_path().display());
+    let planned = Run { title, dir, config, plan, resume };
+    planned.fits(held.is_some())?;
+    Ok((planned, held.is_some()))
+}
+
+pub(super) fn say_complete(run: &RunDir) {
+    let path = run.path().display();
+    eprintln!("the run in {path} is complete, nothing is started; crrl report {path}");
+}
+
+/// Whether every phase of the run has ended.
+pub(super) fn is_complete(run: &RunDir) -> anyhow::Result<bool> {
+    Ok(results_of(run.path())?.is_some_and(|results| results.complete))
 }
 
 /// Starts and stops nodes of a cluster that is up.
@@ -116,17 +143,6 @@ pub(super) fn apply(
     Err(anyhow::anyhow!("the cluster ended meanwhile; start it: crrl cluster up"))
 }
 
-/// Where a node is on its way: its state, and for one on another machine how far it has come there and
-/// what went wrong last.
-fn standing(line: &Line) -> String {
-    let Some(phase) = line.phase.as_ref().filter(|_| line.state != "ready") else {
-        return line.state.clone();
-    };
-    let Phase { host, what, last_error, .. } = phase;
-    let error = last_error.as_ref().map(|error| format!("; {error}")).unwrap_or_default();
-    format!("{} on {host}: {what}{error}", line.state)
-}
-
 /// How a wait for nodes ended: what was seen last, and what kept them from being ready.
 struct Waited {
     seen: Seen,
@@ -140,7 +156,7 @@ pub(super) fn finish(
     changes: &Changes,
     how: How,
 ) -> anyhow::Result<ExitCode> {
-    if how.wait.is_zero() {
+    if how.wait.is_zero() || did == Did::Complete {
         if how.json {
             let (seen, error) = at_once(run, did);
             tell(run, did, changes, &seen, error)?;
@@ -194,7 +210,7 @@ fn until_ready(run: &RunDir, how: How) -> anyhow::Result<Waited> {
     loop {
         let seen = Seen::now(run)?;
         for line in &seen.lines {
-            let now = standing(line);
+            let now = line.standing();
             if said.insert(line.name.clone(), now.clone()).as_ref() != Some(&now) {
                 let seconds = started.elapsed().as_secs();
                 meter.note(&format!("{:<16} {seconds:>4} s  {now}", line.name));
@@ -202,20 +218,23 @@ fn until_ready(run: &RunDir, how: How) -> anyhow::Result<Waited> {
         }
         let own = || seen.lines.iter().filter(|line| !line.guest);
         count.of(own().count() as u64);
-        count.at(own().filter(|line| line.state == "ready").count() as u64);
-        let trouble = if let Some(line) = own().find(|line| line.state == "given-up") {
-            anyhow::anyhow!(
-                "{} failed too often: {}\n  its log: {}",
-                line.name,
-                line.last_exit.as_deref().unwrap_or("no reason known"),
-                run.log(&line.name).display()
-            )
+        count.at(own().filter(|line| line.is_ready()).count() as u64);
+        let late = Instant::now() > deadline;
+        // The others come up whatever became of one of them, as long as there is a host.
+        let settled = own().all(|line| line.is_ready() || line.is_given_up());
+        let is_over = settled || late || seen.host_pid.is_none();
+        let lost = own().find(|line| line.is_given_up()).filter(|_| is_over);
+        let trouble = if let Some(line) = lost {
+            without(run, line, seen.host_pid.is_some() && own().any(Line::is_ready))
         } else if seen.ready {
             return Ok(Waited { seen, trouble: None });
         } else if seen.host_pid.is_none() {
+            if is_complete(run)? {
+                return Ok(Waited { seen, trouble: None });
+            }
             let message = format!("every node has ended; crrl cluster status --run {path}");
             anyhow::Error::from(Coded { code: UNHEALTHY, message })
-        } else if Instant::now() > deadline {
+        } else if late {
             anyhow::anyhow!(
                 "not every node was ready after {} s; they go on starting: crrl cluster status \
                  --run {path}",
@@ -227,6 +246,19 @@ fn until_ready(run: &RunDir, how: How) -> anyhow::Result<Waited> {
         };
         return Ok(Waited { seen, trouble: Some(trouble) });
     }
+}
+
+/// Tells of a node that was given up. `others` of them are ready: it was done in part.
+fn without(run: &RunDir, line: &Line, others: bool) -> anyhow::Error {
+    let message = format!(
+        "{} {}: {}\n  its log: {}",
+        line.name,
+        given_up(line.restarts),
+        line.last_exit.as_deref().unwrap_or("no reason known"),
+        run.log(&line.name).display()
+    );
+    let code = if others { PARTIAL } else { FAILED };
+    Coded { code, message }.into()
 }
 
 #[cfg(test)]
@@ -243,7 +275,7 @@ mod tests {
             assert!(seen.lines.is_empty() && error.is_some(), "{did:?}: {error:?}");
         }
         let changes = Changes { id: "none".into(), nodes: Vec::new(), obstacle: None };
-        let quiet = crate::meter::Quiet { quiet: true };
+        let quiet = Quiet { quiet: true };
         let how = How { wait: std::time::Duration::ZERO, quiet, json: false };
         finish(&run, Did::Started, &changes, how).expect("it was not asked for");
     }

@@ -6,45 +6,96 @@ use std::path::Path;
 use crrl_cluster::{RunDir, host};
 use crrl_config::{ClusterConfig, Node, Role};
 use crrl_model::ModelDir;
+use crrl_tasks::TaskSet;
 use crrl_transport::{Facts, revoked};
 
 use super::Check;
+use crate::requirements::{self, Opening, Problem, Prompts};
 use crate::run::absolute;
 
 /// Memory the learner takes beyond the weights, in their multiples: gradients, moments, activations.
 const LEARNER_WEIGHTS: u64 = 4;
 
+/// The options that name task files, and the checks of what is in them.
+const TRAIN: &str = "tasks.train";
+const HELD_OUT: &str = "tasks.held_out";
+const SPLIT: &str = "held-out side";
+const PROMPT: &str = "opening prompt";
+
+/// `is_own` says that somebody wrote the configuration: the quickstart makes its own tasks.
 /// `free_memory` is in bytes; none where the system does not say.
-pub(super) fn checks(config: &ClusterConfig, free_memory: Option<u64>) -> Vec<Check> {
+pub(super) fn checks(config: &ClusterConfig, is_own: bool, free_memory: Option<u64>) -> Vec<Check> {
     let run = RunDir::new(absolute(&config.run.dir));
-    let mut checks = model(config, free_memory);
-    checks.extend(
-        [
-            ("tasks.train", Some(&config.tasks.train)),
-            ("tasks.held_out", config.tasks.held_out.as_ref()),
-        ]
-        .into_iter()
-        .filter_map(|(name, file)| Some((name, file.filter(|f| !f.as_os_str().is_empty())?)))
-        .map(|(name, file)| tasks(name, file)),
-    );
+    let (mut checks, model) = model(config, free_memory);
+    if is_own {
+        checks.extend(work(config, model.as_ref()));
+    }
     checks.push(port(config, &run));
     checks.extend(certificates(&run));
     checks
 }
 
-fn model(config: &ClusterConfig, free_memory: Option<u64>) -> Vec<Check> {
+/// The model, and the memory it takes.
+fn model(config: &ClusterConfig, free_memory: Option<u64>) -> (Vec<Check>, Option<ModelDir>) {
     const NAME: &str = "model";
     let path = &config.model.path;
-    let fix = "model.path names a Hugging Face folder: config.json, *.safetensors, tokenizer.json";
-    match ModelDir::open(path) {
-        Err(error) => vec![Check::bad(NAME, error.to_string(), fix)],
-        Ok(_) => {
+    match requirements::model(path) {
+        Err(problem) => (vec![bad(NAME, problem)], None),
+        Ok(model) => {
             let bytes = weights_bytes(path);
             let mib = bytes >> 20;
-            vec![
+            let checks = vec![
                 Check::good(NAME, format!("{}, {mib} MiB of weights", path.display())),
                 memory(config, &local(config), bytes, free_memory),
-            ]
+            ];
+            (checks, Some(model))
+        }
+    }
+}
+
+fn bad(name: &str, Problem { found, fix }: Problem) -> Check {
+    Check::bad(name, found, fix)
+}
+
+fn warning(name: &str, Problem { found, fix }: Problem) -> Check {
+    Check::warning(name, found, fix)
+}
+
+/// The task files, by themselves, beside each other, and with the model.
+fn work(config: &ClusterConfig, model: Option<&ModelDir>) -> Vec<Check> {
+    let (mut checks, mut sets) = (Vec::new(), Vec::new());
+    let files = [(TRAIN, Some(&config.tasks.train)), (HELD_OUT, config.tasks.held_out.as_ref())];
+    for (name, file) in files.into_iter().filter_map(|(name, file)| Some((name, file?))) {
+        match requirements::tasks(name, file, &|| ()) {
+            Err(problem) => checks.push(bad(name, problem)),
+            Ok(set) => {
+                let found = format!("{} tasks in {}", set.tasks.len(), file.display());
+                checks.push(Check::good(name, found));
+                sets.push((name, file, set));
+            }
+        }
+    }
+    let of = |wanted: &str| sets.iter().find(|(name, ..)| *name == wanted);
+    let (train, held_out) = (of(TRAIN), of(HELD_OUT));
+    if let (Some((_, _, train)), Some((_, _, held_out))) = (train, held_out) {
+        checks.extend(requirements::apart(train, held_out).err().map(|found| bad(SPLIT, found)));
+    }
+    let strays = train.and_then(|(_, file, train)| requirements::strays(file, train));
+    checks.extend(strays.map(|found| warning(SPLIT, found)));
+    let Some(model) = model else { return checks };
+    match Prompts::of(config, model) {
+        Err(problem) => checks.push(bad(PROMPT, problem)),
+        Ok(prompts) => checks.extend(sets.iter().map(|(_, _, set)| opening(&prompts, set))),
+    }
+    checks
+}
+
+fn opening(prompts: &Prompts, set: &TaskSet) -> Check {
+    match prompts.opening(set) {
+        Err(problem) => bad(PROMPT, problem),
+        Ok(Opening { tight: Some(problem), .. }) => warning(PROMPT, problem),
+        Ok(Opening { tokens, tight: None }) => {
+            Check::good(PROMPT, format!("{tokens} tokens at most, room for {}", prompts.room()))
         }
     }
 }
@@ -88,18 +139,6 @@ pub(super) fn memory(
     }
     let fix = "fewer rollout nodes, learner.checkpoint_activations = true, a smaller model";
     Check::warning(NAME, found, fix)
-}
-
-fn tasks(name: &'static str, file: &Path) -> Check {
-    match crrl_tasks::TaskSet::load(file) {
-        Ok(set) if set.tasks.is_empty() => {
-            Check::bad(name, format!("{} holds no task", file.display()), "make some: crrl tasks")
-        }
-        Ok(set) => Check::good(name, format!("{} tasks in {}", set.tasks.len(), file.display())),
-        Err(error) => {
-            Check::bad(name, error.to_string(), "crrl tasks mutate PATH -o FILE makes some")
-        }
-    }
 }
 
 fn port(config: &ClusterConfig, run: &RunDir) -> Check {

@@ -28,7 +28,7 @@ use crate::host::prepare;
 use crate::host::state::{HostState, NodeProcess};
 use crate::host::{self, HostError, LOOK_EVERY, NODE_SUBCOMMAND, describe_exit, system};
 use crate::peer::lock;
-use crate::remote::REMOTE_SUBCOMMAND;
+use crate::remote::{REMOTE_SUBCOMMAND, phase};
 use crate::restart::{Backoff, Intensity, Restarts, Strategy, Verdict};
 use crate::run_dir::RunDir;
 
@@ -46,6 +46,8 @@ pub const RESTART_SIGNAL: Signal = Signal::SIGUSR1;
 pub const LIFT_SIGNAL: Signal = Signal::SIGCONT;
 /// Exit codes that starting again cannot help: usage or configuration, failed preflight.
 const HOPELESS: [i32; 2] = [2, 4];
+/// Exit code of a process that did not reach the machine of its node.
+const UNREACHABLE: i32 = 6;
 /// Longest line of a log.
 const LINE_BYTES_MAX: usize = 64 << 10;
 
@@ -98,6 +100,31 @@ enum Event {
     },
 }
 
+/// What is done about a process that ended by itself.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// Nothing: it was to end.
+    Rest,
+    /// It is not started again.
+    GiveUp,
+    /// It is started again, as often as is allowed.
+    Restart,
+    /// Its node's machine is away: nothing has failed, and it is tried until the machine is back.
+    TryAgain,
+}
+
+impl Next {
+    /// By its exit code; `ran` says whether its node has run on another machine.
+    fn of(code: Option<i32>, ran: bool) -> Self {
+        match code {
+            Some(0) => Self::Rest,
+            Some(UNREACHABLE) if ran => Self::TryAgain,
+            Some(code) if HOPELESS.contains(&code) => Self::GiveUp,
+            _ => Self::Restart,
+        }
+    }
+}
+
 struct Host {
     run: RunDir,
     executable: PathBuf,
@@ -106,6 +133,8 @@ struct Host {
     restarts: Restarts,
     state: HostState,
     waiting: Vec<bool>,
+    /// Since when the machine of a node that has run is not reached.
+    away: Vec<Option<Instant>>,
     started: Instant,
     /// While it is stopping: what is sent to every node that is left, and when.
     next_signal: Option<(Instant, Signal)>,
@@ -124,6 +153,8 @@ impl Host {
             let log = NodeLog::open(&path, LOG_BYTES_MAX)
                 .map_err(system(format!("open {}", path.display())))?;
             logs.push(Arc::new(Mutex::new(log)));
+            // How far it came under an earlier host says nothing.
+            let _ = std::fs::remove_file(run.phase(&node.name));
         }
         let cluster = &config.cluster;
         let intensity = Intensity {
@@ -146,6 +177,7 @@ impl Host {
         Ok(Self {
             restarts: Restarts::new(Strategy::OneForOne, intensity, backoff, nodes.len()),
             waiting: vec![false; nodes.len()],
+            away: vec![None; nodes.len()],
             started: Instant::now(),
             next_signal: None,
             rng: StdRng::from_seed(random_bytes().unwrap_or_default()),
@@ -222,6 +254,7 @@ impl Host {
         match child::spawn(&self.executable, &arguments, bounds) {
             Ok(process) => {
                 self.state.nodes[node].pid = process.id();
+                self.state.nodes[node].started_ms = Some(crrl_machine::clock::unix_ms());
                 self.note(node, &format!("started, pid {}", process.id().unwrap_or_default()));
                 self.attend(node, process);
             }
@@ -343,6 +376,7 @@ impl Host {
         self.state.nodes.push(NodeProcess::of(&node));
         self.nodes.push(node);
         self.waiting.push(false);
+        self.away.push(None);
         self.restarts.add_child();
         self.start(self.nodes.len() - 1);
     }
@@ -379,6 +413,9 @@ impl Host {
         }
         self.note(node, &how);
         self.state.nodes[node].last_exit = Some(how.clone());
+        if code != Some(UNREACHABLE) {
+            self.away[node] = None;
+        }
         if std::mem::take(&mut self.waiting[node]) && !self.state.stopping {
             // It was wanted again while it was leaving.
             return self.start(node);
@@ -387,32 +424,51 @@ impl Host {
             // It told the others to leave; whoever was not there to hear it is told by signal.
             self.stop_after(LEAVE_TIMEOUT);
         }
-        if self.state.stopping || self.state.nodes[node].retired || code == Some(0) {
+        if self.state.stopping || self.state.nodes[node].retired {
             return;
         }
-        if code.is_some_and(|code| HOPELESS.contains(&code)) {
-            return self.give_up(node);
+        match Next::of(code, self.has_run_elsewhere(node)) {
+            Next::Rest => {}
+            Next::GiveUp => self.give_up(node),
+            Next::Restart => self.failed(node, &how),
+            Next::TryAgain => self.try_again(node, &how),
         }
-        self.failed(node, &how);
+    }
+
+    /// Whether a node has run on another machine, or in a container, since this host was started.
+    fn has_run_elsewhere(&self, node: usize) -> bool {
+        let node = &self.nodes[node];
+        node.host.is_some() && phase(&self.run, &node.name).is_some_and(|phase| phase.ran)
+    }
+
+    fn try_again(&mut self, node: usize, how: &str) {
+        let since = *self.away[node].get_or_insert_with(Instant::now);
+        let seconds = since.elapsed().as_secs();
+        let told = format!("unreachable for {seconds} s, trying again; {how}");
+        self.state.nodes[node].last_exit = Some(told);
+        let after = self.restarts.uncounted(self.rng.random());
+        self.start_after(node, after);
     }
 
     fn failed(&mut self, node: usize, how: &str) {
         self.state.nodes[node].last_exit = Some(how.to_owned());
         let jitter = self.rng.random();
         match self.restarts.failed(node, self.started.elapsed(), jitter) {
-            Verdict::Restart { after, .. } => {
-                self.waiting[node] = true;
-                let sender = self.sender.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(after).await;
-                    let _ = sender.send(Event::RestartDue { node }).await;
-                });
-            }
+            Verdict::Restart { after, .. } => self.start_after(node, after),
             Verdict::Escalate { restarts, .. } => {
                 self.note(node, &format!("given up after {restarts} restarts"));
                 self.give_up(node);
             }
         }
+    }
+
+    fn start_after(&mut self, node: usize, after: Duration) {
+        self.waiting[node] = true;
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            let _ = sender.send(Event::RestartDue { node }).await;
+        });
     }
 
     /// A cluster can do without a rollout node for a while, never without the others.
@@ -427,7 +483,10 @@ impl Host {
     fn restart(&mut self, node: usize) {
         self.waiting[node] = false;
         if !self.state.stopping && !self.state.nodes[node].retired {
-            self.state.nodes[node].restarts += 1;
+            // Its node is started no sooner than its machine is reached.
+            if self.away[node].is_none() {
+                self.state.nodes[node].restarts += 1;
+            }
             self.start(node);
         }
     }
@@ -520,5 +579,23 @@ async fn copy_lines(stream: Box<dyn AsyncRead + Unpin + Send>, log: Arc<Mutex<No
     }
     if !line.is_empty() {
         let _ = lock(&log).line(&line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_is_away_is_no_failure_of_a_node_that_has_run_there() {
+        assert_eq!(Next::of(Some(UNREACHABLE), true), Next::TryAgain);
+        // One that never ran may be configured wrongly.
+        assert_eq!(Next::of(Some(UNREACHABLE), false), Next::Restart);
+        for ran in [false, true] {
+            assert_eq!(Next::of(Some(0), ran), Next::Rest);
+            assert_eq!(Next::of(Some(1), ran), Next::Restart);
+            assert_eq!(Next::of(None, ran), Next::Restart, "a signal");
+            assert!(HOPELESS.iter().all(|code| Next::of(Some(*code), ran) == Next::GiveUp));
+        }
     }
 }

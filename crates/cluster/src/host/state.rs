@@ -35,6 +35,10 @@ pub struct NodeProcess {
     /// Its process on this machine, which for a node elsewhere holds the connection; none while it is
     /// not running.
     pub pid: Option<u32>,
+    /// When that was started last, milliseconds since the Unix epoch; none before it was, and from a host of
+    /// a build that does not tell.
+    #[serde(default)]
+    pub started_ms: Option<u64>,
     /// How often it was started again.
     pub restarts: u32,
     /// Whether it failed too often to be started again.
@@ -82,6 +86,7 @@ impl NodeProcess {
             roles: role_texts(node),
             host: node.host.clone(),
             pid: None,
+            started_ms: None,
             restarts: 0,
             given_up: false,
             retired: false,

@@ -109,7 +109,8 @@ impl OperatorClient {
     /// # Errors
     /// [`OperatorError`].
     pub async fn status(&self) -> Result<Snapshot, OperatorError> {
-        let (mut recv, form) = self.look(&Request::StatusTimed, &Request::Status).await?;
+        let asked = [Request::StatusFull, Request::StatusTimed, Request::Status];
+        let (mut recv, form) = self.look(&asked).await?;
         let mut picture = Picture::default();
         read_whole(&mut recv, &mut picture, form).await?;
         Ok(picture.snapshot())
@@ -120,7 +121,8 @@ impl OperatorClient {
     /// # Errors
     /// [`OperatorError`].
     pub async fn subscribe(&self) -> Result<Subscription, OperatorError> {
-        let (mut recv, form) = self.look(&Request::SubscribeTimed, &Request::Subscribe).await?;
+        let asked = [Request::SubscribeFull, Request::SubscribeTimed, Request::Subscribe];
+        let (mut recv, form) = self.look(&asked).await?;
         let mut picture = Picture::default();
         read_whole(&mut recv, &mut picture, form).await?;
         Ok(Subscription { recv, form, picture, is_fresh: true })
@@ -227,21 +229,21 @@ impl OperatorClient {
         self.endpoint.close("done").await;
     }
 
-    /// Asks for the board; a coordinator of the build before is asked in the words it knows.
-    async fn look(
-        &self,
-        timed: &Request,
-        plain: &Request,
-    ) -> Result<(RecvStream, Form), OperatorError> {
-        let mut recv = self.request(timed).await?;
-        match expect_board(&mut recv).await {
-            Ok(()) => return Ok((recv, Form::Timed)),
-            Err(OperatorError::Refused(says)) if says.starts_with(UNKNOWN) => {}
-            Err(error) => return Err(error),
+    /// Asks for the board; a coordinator of an earlier build is asked in the words it knows, the last of them
+    /// those that every build does.
+    async fn look(&self, asked: &[Request; 3]) -> Result<(RecvStream, Form), OperatorError> {
+        let [newer @ .., plain] = asked;
+        for request in newer {
+            let mut recv = self.request(request).await?;
+            match expect_board(&mut recv).await {
+                Ok(()) => return Ok((recv, request.form())),
+                Err(OperatorError::Refused(says)) if says.starts_with(UNKNOWN) => {}
+                Err(error) => return Err(error),
+            }
         }
         let mut recv = self.request(plain).await?;
         expect_board(&mut recv).await?;
-        Ok((recv, Form::Plain))
+        Ok((recv, plain.form()))
     }
 
     async fn request(&self, request: &Request) -> Result<RecvStream, OperatorError> {

@@ -24,6 +24,7 @@ use crrl_types::{NodeName, Order, OrderAnswer, Target, TaskId, TraceRequest, Tra
 use quinn::{RecvStream, SendStream};
 use serde::{Deserialize, Serialize};
 
+use crate::join::REVOKED;
 use crate::mesh::{ROLES, role_text, roles_of};
 use crate::peer::Shared;
 use crate::picture::{Cursor, Form};
@@ -56,7 +57,8 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an order may take: a supervisor waits for an actor that is to stop, and then kills it.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a tool asks. What is timed says how old things are (since protocol version 4).
+/// What a tool asks. What is timed says how old things are (since protocol version 4); what is full also what
+/// the board knows of the run, which coordinators of earlier builds of that version do not.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Request {
@@ -71,19 +73,30 @@ pub(crate) enum Request {
     Snapshot { target: Target },
     StatusTimed,
     SubscribeTimed,
+    StatusFull,
+    SubscribeFull,
 }
 
 impl Request {
     /// What the board is sent in, where it is asked for.
     fn form(&self) -> Form {
         match self {
+            Self::StatusFull | Self::SubscribeFull => Form::Full,
             Self::StatusTimed | Self::SubscribeTimed => Form::Timed,
             _ => Form::Plain,
         }
     }
 
     fn is_look(&self) -> bool {
-        matches!(self, Self::Status | Self::Subscribe | Self::StatusTimed | Self::SubscribeTimed)
+        matches!(
+            self,
+            Self::Status
+                | Self::Subscribe
+                | Self::StatusTimed
+                | Self::SubscribeTimed
+                | Self::StatusFull
+                | Self::SubscribeFull
+        )
     }
 }
 
@@ -143,9 +156,18 @@ pub(crate) async fn serve(shared: &Arc<Shared>, connection: &Connection) {
         return connection.close("this node is not the coordinator");
     }
     connection.quic.set_send_window(UNREAD_BYTES_MAX);
-    while let Ok((send, recv)) = connection.quic.accept_bi().await {
-        if shared.endpoint.revocations().contains(connection.fingerprint) {
-            return connection.close("the certificate was revoked");
+    let revocations = shared.endpoint.revocations();
+    // Of a tool that only looks no further stream comes. Closing ends the streams that are open.
+    let revoked = revocations.until_revoked(connection.fingerprint);
+    tokio::pin!(revoked);
+    loop {
+        let stream = tokio::select! {
+            stream = connection.quic.accept_bi() => stream,
+            () = &mut revoked => return connection.close(REVOKED),
+        };
+        let Ok((send, recv)) = stream else { return };
+        if revocations.contains(connection.fingerprint) {
+            return connection.close(REVOKED);
         }
         let shared = Arc::clone(shared);
         let who = Who { name: connection.peer.name.clone(), roles: roles.clone() };
@@ -174,11 +196,14 @@ async fn answer(
         Ok(request) if request.is_look() && !who.may(Right::Watch) => {
             write_reply(&mut send, &Reply::Refused(who.denied(Right::Watch))).await?;
         }
-        Ok(Request::Status | Request::StatusTimed) => {
+        Ok(Request::Status | Request::StatusTimed | Request::StatusFull) => {
             write_reply(&mut send, &Reply::Board).await?;
             whole(shared, &mut send, &mut Cursor::default(), form).await?;
         }
-        Ok(Request::Subscribe | Request::SubscribeTimed) => match shared.viewers.try_acquire() {
+        Ok(Request::Subscribe | Request::SubscribeTimed | Request::SubscribeFull) => match shared
+            .viewers
+            .try_acquire()
+        {
             Ok(_place) => {
                 write_reply(&mut send, &Reply::Board).await?;
                 view(shared, &who.name, &mut send, form).await?;

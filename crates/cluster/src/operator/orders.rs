@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crrl_control::rights::Right;
 use crrl_control::wire::Wire;
+use crrl_types::deed::FAULT;
 use crrl_types::{Action, NodeName, Order, OrderAnswer, Outcome, Target};
 use tokio::sync::oneshot;
 
@@ -50,13 +51,12 @@ pub(super) async fn reply(shared: &Arc<Shared>, who: &Who, request: Request) -> 
             (noted(shared, who, Right::Control, (asked, true), work).await, Reply::Released)
         }
         Request::Inject { node, injection } => {
-            let (wire, detail) = if injection.lifts() {
-                (Wire::Lift { id: injection.id }, format!("{}: lifted", injection.fault))
+            let wire = if injection.lifts() {
+                Wire::Lift { id: injection.id }
             } else {
-                let detail = format!("{} for {} ms", injection.fault, injection.duration_ms);
-                (Wire::Inject(injection), detail)
+                Wire::Inject(injection)
             };
-            let asked = asked(who, "fault", node.to_string(), detail);
+            let asked = asked(who, FAULT, node.to_string(), injection.to_string());
             let work = async { inject(shared, by_tool(wire), &node) };
             // A fault can be lifted on a full disk: it may be the fault.
             let must_be_noted = !injection.lifts();
@@ -66,6 +66,8 @@ pub(super) async fn reply(shared: &Arc<Shared>, who: &Who, request: Request) -> 
         | Request::Subscribe
         | Request::StatusTimed
         | Request::SubscribeTimed
+        | Request::StatusFull
+        | Request::SubscribeFull
         | Request::Trace(_)
         | Request::Snapshot { .. } => {
             return Reply::Refused("nothing to carry out".into());

@@ -75,13 +75,19 @@ pub(crate) struct Running {
 
 /// The engine, if it answers.
 async fn engine() -> Result<Docker, RemoteError> {
-    let unreachable = |error: String| {
-        RemoteError::Setting(format!(
-            "the Docker engine does not answer: {error}; start it, or set DOCKER_HOST"
-        ))
-    };
-    let docker = Docker::connect_with_defaults().map_err(|error| unreachable(error.to_string()))?;
-    answer(docker.ping()).await.map_err(unreachable)?;
+    reached(Docker::connect_with_defaults()).await
+}
+
+async fn reached(engine: Result<Docker, bollard::errors::Error>) -> Result<Docker, RemoteError> {
+    let docker = engine.map_err(|error| {
+        Refusal::of(&error).or(|error| {
+            RemoteError::Setting(format!(
+                "the Docker engine cannot be asked: {error}; start it, or set DOCKER_HOST"
+            ))
+        })
+    })?;
+    let answered = answer(docker.ping()).await;
+    answered.map_err(|refusal| RemoteError::EngineAway(refusal.to_string()))?;
     Ok(docker)
 }
 
@@ -117,9 +123,13 @@ pub(crate) async fn start(
     let setting = |message: String| RemoteError::Setting(message);
     phases.enter("connecting");
     let docker = engine().await?;
-    if answer(docker.inspect_image(&place.image)).await.is_err() {
-        phases.enter("pulling the image");
-        pull(&docker, place).await?;
+    match answer(docker.inspect_image(&place.image)).await {
+        Ok(_) => {}
+        Err(Refusal::Away(message)) => return Err(RemoteError::EngineAway(message)),
+        Err(Refusal::Said(_)) => {
+            phases.enter("pulling the image");
+            pull(&docker, place).await?;
+        }
     }
     phases.enter("joining");
     let address = address(&docker, config, run, place).await?;
@@ -133,7 +143,8 @@ pub(crate) async fn start(
     remove(&docker, &container).await;
     let body = body(run, config, node, place).map_err(setting)?;
     let options = CreateContainerOptionsBuilder::default().name(&container).build();
-    answer(docker.create_container(Some(options), body)).await.map_err(&broken)?;
+    let created = answer(docker.create_container(Some(options), body)).await;
+    created.map_err(|refusal| refusal.or(broken))?;
     let attach = AttachContainerOptionsBuilder::default()
         .stream(true)
         .stdin(true)
@@ -141,11 +152,11 @@ pub(crate) async fn start(
         .stderr(true)
         .build();
     let attached = answer(docker.attach_container(&container, Some(attach))).await;
-    let attached = attached.map_err(&broken)?;
+    let attached = attached.map_err(|refusal| refusal.or(broken))?;
     let started = answer(docker.start_container(&container, None::<StartContainerOptions>)).await;
-    if let Err(message) = started {
+    if let Err(refusal) = started {
         remove(&docker, &container).await;
-        return Err(broken(message));
+        return Err(refusal.or(broken));
     }
     let (mut stdin, output) = (attached.input, attached.output);
     // Neither the command line nor the environment: both are shown to whoever may ask the engine.
@@ -222,13 +233,48 @@ fn exit_code(ended: Ended) -> Result<i32, String> {
     }
 }
 
+/// Why the engine has not done what it was asked.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    /// It is not there, or says nothing: it may be on its way back.
+    #[error("{0}")]
+    Away(String),
+    /// It said why.
+    #[error("{0}")]
+    Said(String),
+}
+
+impl Refusal {
+    fn of(error: &bollard::errors::Error) -> Self {
+        use bollard::errors::Error::{
+            HyperLegacyError, HyperResponseError, IOError, RequestTimeoutError, SocketNotFoundError,
+        };
+        match error {
+            HyperLegacyError { .. }
+            | HyperResponseError { .. }
+            | IOError { .. }
+            | RequestTimeoutError
+            | SocketNotFoundError(_) => Self::Away(error.to_string()),
+            _ => Self::Said(error.to_string()),
+        }
+    }
+
+    /// As what became of a node; `said` is for what the engine said.
+    fn or(self, said: impl FnOnce(String) -> RemoteError) -> RemoteError {
+        match self {
+            Self::Away(message) => RemoteError::EngineAway(message),
+            Self::Said(message) => said(message),
+        }
+    }
+}
+
 /// An answer of the engine, within [`ANSWER_TIMEOUT`].
 async fn answer<T>(
     asked: impl Future<Output = Result<T, bollard::errors::Error>>,
-) -> Result<T, String> {
+) -> Result<T, Refusal> {
     match tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
-        Ok(answered) => answered.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())),
+        Ok(answered) => answered.map_err(|error| Refusal::of(&error)),
+        Err(_) => Err(Refusal::Away(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))),
     }
 }
 
@@ -237,17 +283,20 @@ async fn pull(docker: &Docker, place: &Place) -> Result<(), RemoteError> {
     let pulling = async {
         let mut steps = docker.create_image(Some(options), None, None).boxed();
         while let Some(step) = steps.next().await {
-            step.map_err(|error| error.to_string())?;
+            step.map_err(|error| Refusal::of(&error))?;
         }
         Ok(())
     };
     let pulled = tokio::time::timeout(PULL_TIMEOUT, pulling).await;
-    pulled.unwrap_or_else(|_| Err("it took too long".to_owned())).map_err(|error: String| {
-        RemoteError::Setting(format!(
-            "there is no image {} here, and it cannot be pulled: {error}; docker build or docker \
-             pull makes it",
-            place.image
-        ))
+    let pulled = pulled.unwrap_or_else(|_| Err(Refusal::Said("it took too long".to_owned())));
+    pulled.map_err(|refusal| {
+        refusal.or(|error| {
+            RemoteError::Setting(format!(
+                "there is no image {} here, and it cannot be pulled: {error}; docker build or docker \
+                 pull makes it",
+                place.image
+            ))
+        })
     })
 }
 
@@ -286,7 +335,10 @@ async fn address(
     }
     let network = answer(docker.inspect_network(&place.network, None::<InspectNetworkOptions>))
         .await
-        .map_err(|error| RemoteError::Setting(format!("network {}: {error}", place.network)))?;
+        .map_err(|refusal| {
+            let name = &place.network;
+            refusal.or(|error| RemoteError::Setting(format!("network {name}: {error}")))
+        })?;
     let gateways = network.ipam.into_iter().flat_map(|ipam| ipam.config.unwrap_or_default());
     let gateway = gateways.filter_map(|config| config.gateway?.parse::<IpAddr>().ok()).next();
     gateway.map(|ip| Some(Host::Ip(ip))).ok_or_else(|| {
@@ -394,10 +446,39 @@ mod tests {
         assert_eq!(Place::of("me@box"), None);
     }
 
+    #[tokio::test]
+    async fn an_engine_that_is_away_may_come_back_and_one_that_is_none_does_not() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let socket = folder.path().join("docker.sock");
+        let engine = || Docker::connect_with_host(&format!("unix://{}", socket.display()));
+        let away = reached(engine()).await.expect_err("there is no socket");
+        assert!(matches!(away, RemoteError::EngineAway(_)), "{away}");
+        assert!(away.is_unreachable() && !away.is_hopeless(), "{away}");
+        // The file of one that has ended is left.
+        drop(std::os::unix::net::UnixListener::bind(&socket).expect("can be bound"));
+        let away = reached(engine()).await.expect_err("nobody listens");
+        assert!(away.is_unreachable() && !away.is_hopeless(), "{away}");
+        // It may also end between two questions.
+        let docker = engine().expect("there is a socket");
+        let refusal = answer(docker.inspect_image("debian")).await.expect_err("nobody listens");
+        assert!(matches!(refusal, Refusal::Away(_)), "{refusal}");
+        let place = Place::of("docker://debian").expect("a container");
+        let pulled = pull(&docker, &place).await.expect_err("nobody listens");
+        assert!(pulled.is_unreachable() && !pulled.is_hopeless(), "{pulled}");
+        let none = reached(Docker::connect_with_host("smoke://signals")).await;
+        assert!(none.expect_err("no such scheme").is_hopeless());
+        let said = bollard::errors::Error::DockerResponseServerError {
+            status_code: 404,
+            message: "no such image".to_owned(),
+        };
+        assert!(matches!(Refusal::of(&said), Refusal::Said(_)));
+    }
+
     /// What the engine is asked for, of a rollout node in a container.
     fn asked_for(change: fn(&mut Node)) -> ContainerCreateBody {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let config = ClusterConfig::default();
+        let mut config = ClusterConfig::default();
+        config.model.path = "/models/small".into();
         let mut node = config.nodes().remove(2);
         node.host = Some("docker://debian".into());
         change(&mut node);

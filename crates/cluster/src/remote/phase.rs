@@ -16,6 +16,9 @@ pub struct Phase {
     pub since_ms: u64,
     /// What went wrong last; none once it has run since.
     pub last_error: Option<String>,
+    /// Whether it has run on that machine since the host was started.
+    #[serde(default)]
+    pub ran: bool,
 }
 
 /// The phase of a node, if it is on another machine and was started once.
@@ -35,8 +38,11 @@ pub(crate) struct Phases {
 
 impl Phases {
     pub(crate) fn begin(run: &RunDir, node: &str, host: &str) -> Self {
-        let last_error = phase(run, node).and_then(|phase| phase.last_error);
-        let last = Phase { host: host.to_owned(), what: String::new(), since_ms: 0, last_error };
+        let before = phase(run, node).filter(|before| before.host == host);
+        let ran = before.as_ref().is_some_and(|before| before.ran);
+        let last_error = before.and_then(|before| before.last_error);
+        let (host, what) = (host.to_owned(), String::new());
+        let last = Phase { host, what, since_ms: 0, last_error, ran };
         Self { run: run.clone(), node: node.to_owned(), last }
     }
 
@@ -49,6 +55,7 @@ impl Phases {
 
     pub(crate) fn runs(&mut self) {
         self.last.last_error = None;
+        self.last.ran = true;
         self.enter("running");
     }
 

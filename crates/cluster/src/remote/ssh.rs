@@ -52,6 +52,9 @@ pub enum RemoteError {
         /// What ssh said.
         message: String,
     },
+    /// The engine that runs containers does not answer.
+    #[error("the Docker engine does not answer: {0}; start it, or set DOCKER_HOST")]
+    EngineAway(String),
     /// Nobody vouches for the machine.
     #[error(
         "the host key of {host} is not known: {message}; compare it with the machine's own and \
@@ -107,10 +110,16 @@ impl RemoteError {
         match self {
             Self::Setting(_) | Self::NoSsh(_) | Self::HostKey { .. } | Self::Login { .. } => true,
             Self::Program { .. } => true,
-            Self::Unreachable { .. } | Self::Broken { .. } => false,
+            Self::Unreachable { .. } | Self::EngineAway(_) | Self::Broken { .. } => false,
             // Usage or configuration, failed preflight.
             Self::Ended { code, .. } => matches!(code, 2 | 4),
         }
+    }
+
+    /// Whether nobody is there who could start the node: of a node that has run this says nothing.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::EngineAway(_))
     }
 }
 
@@ -427,6 +436,7 @@ mod tests {
         assert!(login.to_string().contains("ssh-copy-id me@box"), "{login}");
         let dead = error("connect to host box port 22: Connection refused");
         assert!(matches!(dead, RemoteError::Unreachable { .. }) && !dead.is_hopeless());
+        assert!(dead.is_unreachable() && !login.is_unreachable());
         assert!(dead.to_string().contains("Connection refused"), "{dead}");
     }
 }

@@ -34,6 +34,9 @@ use Operation::{
 const ALL: [Operation; 10] =
     [Status, Subscribe, Trace, Show, Give, Drain, Release, Stop, Inject, Lift];
 
+/// A certificate that was revoked is noticed within seconds.
+const CUT_WITHIN: Duration = Duration::from_secs(40);
+
 /// What each certificate allows, and nothing else.
 const ALLOWED: [(&str, &[Operation]); 3] = [
     ("viewer", &[Status, Subscribe, Trace, Show]),
@@ -95,6 +98,28 @@ fn carried(what: Operation) -> Option<(&'static str, &'static str)> {
         Inject => Some(("node", "Inject")),
         Lift => Some(("node", "Lift")),
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_that_is_revoked_while_it_watches_sees_no_more() {
+    let world = World::new().await;
+    let (viewer, operator) = (world.tool("viewer").await, world.tool("operator").await);
+    let mut watching = viewer.subscribe().await.expect("may watch");
+    let endless = Target::actor(world.rollout(), "endless");
+    let endless = TraceRequest { ttl_ms: 600_000, ..TraceRequest::of(endless) };
+    let mut tracing = viewer.trace(&endless).await.expect("may trace");
+    assert!(tracing.answer().outcome.is_done(), "{:?}", tracing.answer());
+    let mut other = operator.subscribe().await.expect("may watch");
+    crrl_transport::revoke_all(&world.run.tls(), &"viewer".into(), 0).expect("writable");
+    // It asks for nothing more: what it looks at comes by itself.
+    let seen = async { while watching.next().await.is_ok() {} };
+    tokio::time::timeout(CUT_WITHIN, seen).await.expect("it watches on");
+    let traced = async { while let Ok(Some(_)) = tracing.next().await {} };
+    tokio::time::timeout(CUT_WITHIN, traced).await.expect("it traces on");
+    viewer.status().await.expect_err("its connection is closed");
+    // Others watch on.
+    other.next().await.expect("was not revoked");
+    operator.status().await.expect("was not revoked");
 }
 
 #[tokio::test(flavor = "multi_thread")]

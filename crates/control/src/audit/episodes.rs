@@ -121,7 +121,7 @@ fn once(known: &Known, cases: &Cases, court: &mut Court) {
             }
         }
     }
-    for checkpoint in &known.setting.checkpoints {
+    for checkpoint in known.setting.checkpoints.here() {
         let Ok(held) = &checkpoint.holds else { continue };
         let Some(batch) = known.batch(held.step) else {
             if held.step > Step(0) {

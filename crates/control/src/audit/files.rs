@@ -2,26 +2,55 @@
 
 use crrl_types::Step;
 
-use super::{Court, Invariant, Known};
+use super::{CheckpointFact, CheckpointFacts, Court, Invariant, Known};
 
 pub(super) fn judge(known: &Known, transcripts: u64, court: &mut Court) {
     let facts = &known.setting;
-    let committed = known.committed();
-    let mut newest = None;
-    for checkpoint in &facts.checkpoints {
+    let checkpoints = facts.checkpoints.here();
+    for checkpoint in checkpoints {
         let evidence = || format!("checkpoints/{}", checkpoint.name);
         match &checkpoint.holds {
-            Ok(held) => {
-                newest = newest.max(Some(held.step));
-                if !held.finite {
-                    let what = "a value of the checkpoint is not finite".to_owned();
-                    court.against(Invariant::I13, what, evidence());
-                }
+            Ok(held) if !held.finite => {
+                let what = "a value of the checkpoint is not finite".to_owned();
+                court.against(Invariant::I13, what, evidence());
             }
+            Ok(_) => {}
             Err(reason) => court.note(format!("{} would not load: {reason}", evidence())),
         }
     }
-    let damaged = facts.checkpoints.iter().any(|checkpoint| checkpoint.holds.is_err());
+    match &facts.checkpoints {
+        CheckpointFacts::Here(checkpoints) => judge_newest(known, checkpoints, court),
+        CheckpointFacts::Elsewhere(node) => {
+            court.cannot_judge(Invariant::I6, format!("the checkpoints are with {node}"));
+        }
+    }
+    for adapter in &facts.adapters {
+        let evidence = || format!("adapters/{}.safetensors", adapter.version);
+        if !adapter.finite {
+            let what = format!("a value of adapter {} is not finite", adapter.version);
+            court.against(Invariant::I13, what, evidence());
+        }
+        if known.published.get(&adapter.version).is_some_and(|digest| *digest != adapter.digest) {
+            let what = format!("adapter {} is not the one that was published", adapter.version);
+            court.against(Invariant::I5, what, evidence());
+        }
+    }
+    court.looked_at(
+        Invariant::I13,
+        format!(
+            "{} checkpoints, {} adapters, {transcripts} transcripts",
+            whole(checkpoints),
+            facts.adapters.len()
+        ),
+    );
+}
+
+/// Whether the newest checkpoint that loads is of the last step that was committed.
+fn judge_newest(known: &Known, checkpoints: &[CheckpointFact], court: &mut Court) {
+    let committed = known.committed();
+    let loading = checkpoints.iter().filter_map(|checkpoint| checkpoint.holds.as_ref().ok());
+    let newest = loading.map(|held| held.step).max();
+    let damaged = checkpoints.iter().any(|checkpoint| checkpoint.holds.is_err());
     match newest {
         None if committed > Step(0) => {
             let what = format!("step {committed} is committed and no checkpoint loads");
@@ -39,30 +68,14 @@ pub(super) fn judge(known: &Known, transcripts: u64, court: &mut Court) {
         }
         _ => {}
     }
-    let whole = facts.checkpoints.iter().filter(|c| c.holds.is_ok()).count();
+    let (whole, all) = (whole(checkpoints), checkpoints.len());
     court.looked_at(
         Invariant::I6,
-        format!(
-            "{whole} of {} checkpoints load, {committed} steps committed",
-            facts.checkpoints.len()
-        ),
+        format!("{whole} of {all} checkpoints load, {committed} steps committed"),
     );
-    for adapter in &facts.adapters {
-        let evidence = || format!("adapters/{}.safetensors", adapter.version);
-        if !adapter.finite {
-            let what = format!("a value of adapter {} is not finite", adapter.version);
-            court.against(Invariant::I13, what, evidence());
-        }
-        if known.published.get(&adapter.version).is_some_and(|digest| *digest != adapter.digest) {
-            let what = format!("adapter {} is not the one that was published", adapter.version);
-            court.against(Invariant::I5, what, evidence());
-        }
-    }
-    court.looked_at(
-        Invariant::I13,
-        format!(
-            "{whole} checkpoints, {} adapters, {transcripts} transcripts",
-            facts.adapters.len()
-        ),
-    );
+}
+
+/// How many load.
+fn whole(checkpoints: &[CheckpointFact]) -> usize {
+    checkpoints.iter().filter(|checkpoint| checkpoint.holds.is_ok()).count()
 }

@@ -16,9 +16,9 @@ mod restored;
 mod tokens;
 mod versions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crrl_types::{AdapterVersion, Digest, EpisodeId, Event, Step, TokenSpan};
+use crrl_types::{AdapterVersion, Digest, EpisodeId, Event, NodeName, Step, TokenSpan};
 use serde::Serialize;
 
 use crate::coordinator::BatchRow;
@@ -43,8 +43,8 @@ pub struct Setting {
     pub steps: Vec<(Step, AdapterVersion)>,
     /// Every adapter the coordinator heard of.
     pub published: Vec<Serving>,
-    /// Checkpoints on disk, oldest first.
-    pub checkpoints: Vec<CheckpointFact>,
+    /// The learner's checkpoints.
+    pub checkpoints: CheckpointFacts,
     /// Adapters on the parameter server's disk.
     pub adapters: Vec<AdapterFact>,
     /// Every time the ledger was restored from a copy, in order.
@@ -84,6 +84,26 @@ pub struct Transcript {
     pub spans: Vec<TokenSpan>,
     /// Whether every log-probability is finite.
     pub finite: bool,
+}
+
+/// The learner's checkpoints, and where they are.
+#[derive(Debug, Clone)]
+pub enum CheckpointFacts {
+    /// In the run's folder, oldest first.
+    Here(Vec<CheckpointFact>),
+    /// With the learner's node, on another machine or in a container: nobody here can look at them.
+    Elsewhere(NodeName),
+}
+
+impl CheckpointFacts {
+    /// Those that can be looked at.
+    #[must_use]
+    pub fn here(&self) -> &[CheckpointFact] {
+        match self {
+            Self::Here(checkpoints) => checkpoints,
+            Self::Elsewhere(_) => &[],
+        }
+    }
 }
 
 /// A checkpoint on disk.
@@ -166,8 +186,10 @@ pub struct Finding {
     pub invariant: Invariant,
     /// What it promises.
     pub says: &'static str,
-    /// Whether it held.
+    /// Whether nothing contradicts it.
     pub held: bool,
+    /// Whether it could be judged; where not, `looked_at` says why, and nothing contradicts it.
+    pub judged: bool,
     /// What was looked at, in numbers.
     pub looked_at: String,
     /// Violations in all.
@@ -179,7 +201,7 @@ pub struct Finding {
 /// The verdict on a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Verdict {
-    /// Whether every invariant held.
+    /// Whether every invariant held that could be judged.
     pub ok: bool,
     /// One for each invariant, in order.
     pub findings: Vec<Finding>,
@@ -307,6 +329,7 @@ impl Known {
 #[derive(Default)]
 struct Court {
     looked_at: BTreeMap<Invariant, String>,
+    not_judged: BTreeSet<Invariant>,
     violations: BTreeMap<Invariant, (u64, Vec<Violation>)>,
     notes: Vec<String>,
 }
@@ -324,6 +347,12 @@ impl Court {
         self.looked_at.insert(invariant, what);
     }
 
+    /// What it takes to judge this one is not at hand.
+    fn cannot_judge(&mut self, invariant: Invariant, why: String) {
+        self.not_judged.insert(invariant);
+        self.looked_at(invariant, why);
+    }
+
     fn note(&mut self, what: impl Into<String>) {
         self.notes.push(what.into());
     }
@@ -337,6 +366,7 @@ impl Court {
                     invariant,
                     says: invariant.says(),
                     held: violations == 0,
+                    judged: !self.not_judged.contains(&invariant),
                     looked_at: self.looked_at.remove(&invariant).unwrap_or_default(),
                     violations,
                     told,

@@ -9,13 +9,20 @@ use std::time::Duration;
 
 use crrl_types::{AdapterVersion, EpisodeId, EventKind, GroupId, NodeName, Step};
 
-use super::{Coordinator, Effect, ROLLBACK_STEPS_MAX, Record, Stage};
+use super::{Coordinator, Effect, Loss, ROLLBACK_STEPS_MAX, Record, Stage};
 use crate::ledger::{Broken, State, Transition};
 use crate::restore::UNSURE;
 use crate::wire::{BatchRequest, StepMetrics};
 
 /// Why an episode of a batch was dropped after all: it carried nothing to learn from.
 pub const LEFT_OUT: &str = "the learner left it out";
+
+/// Learners that may be lost in a row with the batch of one step before the run ends: the next would
+/// fare no better.
+const LEARNERS_LOST_MAX: u32 = 10;
+
+/// Episodes of a batch that are named in an error.
+const NAMED_MAX: usize = 16;
 
 /// A batch, as it is made durable.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,12 +48,24 @@ pub(super) struct Batch {
     pub(super) phase: u32,
     pub(super) committed: bool,
     sent: Option<Duration>,
+    /// Learners that were lost after it was sent to them.
+    lost: u32,
 }
 
 impl Batch {
     pub(super) fn recovered(row: BatchRow) -> Self {
         let BatchRow { version, phase, committed, episodes, .. } = row;
-        Self { episodes, version, phase, committed, sent: None }
+        Self { episodes, version, phase, committed, sent: None, lost: 0 }
+    }
+
+    /// Its episodes, as far as there is room to name them.
+    fn names(&self) -> String {
+        let named = self.episodes.iter().take(NAMED_MAX).map(EpisodeId::to_string);
+        let mut names = named.collect::<Vec<_>>().join(", ");
+        if let Some(more) = self.episodes.len().checked_sub(NAMED_MAX).filter(|more| *more > 0) {
+            names += &format!(" and {more} more");
+        }
+        names
     }
 
     fn row(&self, step: u64) -> BatchRow {
@@ -73,12 +92,28 @@ pub(super) struct Learner {
 }
 
 impl Coordinator {
-    pub(super) fn learner_down(&mut self, name: &NodeName) {
-        if self.learner.name.as_ref() == Some(name) {
-            self.learner.wants = None;
-            for batch in self.batches.values_mut() {
-                batch.sent = None;
+    /// A node was lost: if it was the learner, whatever it had is sent again when it asks for it.
+    pub(super) fn learner_down(&mut self, name: &NodeName, loss: Loss, out: &mut Vec<Effect>) {
+        if self.learner.name.as_ref() != Some(name) {
+            return;
+        }
+        self.learner.wants = None;
+        let mut hopeless = None;
+        for (step, batch) in &mut self.batches {
+            let was_sent = batch.sent.take().is_some();
+            if was_sent && !batch.committed && loss == Loss::Unplanned {
+                batch.lost += 1;
+                if batch.lost >= LEARNERS_LOST_MAX {
+                    hopeless = Some((*step, batch.lost, batch.names()));
+                }
             }
+        }
+        if let Some((step, lost, names)) = hopeless {
+            let error = format!(
+                "the learner was lost {lost} times with the batch of step {step} and never made the \
+                 step: see its log. The batch is episodes {names}"
+            );
+            self.end_run(error, out);
         }
     }
 
@@ -139,7 +174,7 @@ impl Coordinator {
         let (phase, version) = (self.phase as u32, self.current());
         for missed in missed..step {
             let episodes = Vec::new();
-            let batch = Batch { episodes, version, phase, committed: false, sent: None };
+            let batch = Batch { episodes, version, phase, committed: false, sent: None, lost: 0 };
             self.batches.insert(missed, batch);
         }
         self.sealed = Step(step - 1);
@@ -201,6 +236,7 @@ impl Coordinator {
             return Ok(());
         }
         batch.committed = true;
+        batch.lost = 0;
         out.push(Effect::Record(Record::Batch(batch.row(step.0))));
         let (episodes, made_at) = (batch.episodes.clone(), batch.version);
         let consumed: Option<BTreeSet<_>> = consumed.map(|ids| ids.iter().copied().collect());
@@ -251,8 +287,10 @@ impl Coordinator {
         };
         let resend = Duration::from_millis(self.plan.limits.batch_resend_ms);
         if let Some(batch) = self.batches.get_mut(&step.0) {
-            // The request is repeated until the batch is there: not every time is it sent.
-            if batch.sent.is_none_or(|at| now >= at + resend) {
+            // One that was made before the learner fell back to an earlier phase waits for its own. The
+            // request is repeated until the batch is there: not every time is it sent.
+            let is_due = batch.sent.is_none_or(|at| now >= at + resend);
+            if is_due && batch.phase as usize == self.phase {
                 batch.sent = Some(now);
                 let episodes = batch.episodes.clone();
                 out.push(Effect::SendBatch { to, step, episodes });
@@ -285,8 +323,9 @@ impl Coordinator {
             self.transit(*episode, Transition::Batch(step), out)?;
         }
         let phase = self.phase as u32;
+        let sent = Some(now);
         let batch =
-            Batch { episodes: episodes.clone(), version, phase, committed: false, sent: Some(now) };
+            Batch { episodes: episodes.clone(), version, phase, committed: false, sent, lost: 0 };
         out.push(Effect::Record(Record::Batch(batch.row(step.0))));
         self.batches.insert(step.0, batch);
         self.since_step.learner_waited += now.saturating_sub(since);

@@ -75,7 +75,6 @@ impl Coordinator {
         }
         let reason = format!("{killed} nodes died while they worked on {task}");
         self.quarantined.insert(task.clone(), reason.clone());
-        self.kills.remove(task);
         out.push(Effect::Record(Record::Quarantined(task.clone(), reason.clone())));
         out.push(Effect::Event(EventKind::Quarantined {
             task: task.clone(),
@@ -92,6 +91,14 @@ impl Coordinator {
             self.transit(episode, Transition::Quarantine(reason.clone()), out)?;
         }
         Ok(())
+    }
+
+    /// Hands attempts at a task out again, if it was in quarantine.
+    pub(super) fn let_out(&mut self, task: &TaskId, out: &mut Vec<Effect>) {
+        if self.quarantined.remove(task).is_some() {
+            out.push(Effect::Record(Record::Released(task.clone())));
+            out.push(Effect::Event(EventKind::Released { task: task.clone() }));
+        }
     }
 
     /// Tells every node that works on an episode that the result is not wanted.
@@ -129,6 +136,10 @@ impl Coordinator {
         if let Some(reason) = &result.refused {
             return self.failed(from, result.held, reason, out);
         }
+        if let Some(wrong) = self.unlike(result) {
+            let reason = format!("{from} sent another attempt than it was given: {wrong}");
+            return self.failed(from, result.held, &reason, out);
+        }
         for adapter in &result.adapters {
             let Serving { version, digest } = *adapter;
             match self.digest_of(version) {
@@ -162,6 +173,8 @@ impl Coordinator {
         let outcome = result.outcome;
         out.push(Effect::Keep(episode));
         let entry = self.transit(episode, Transition::Finish(outcome), out)?;
+        // Whatever was lost with the task before did not die of it.
+        self.kills.remove(&entry.task);
         out.push(Effect::Event(EventKind::Finished {
             episode,
             reward: outcome.reward,
@@ -172,6 +185,23 @@ impl Coordinator {
         }
         out.push(Effect::Send(from.clone(), Wire::Ack { episode, attempt }));
         Ok(())
+    }
+
+    /// What a result says of itself that is not so by the ledger and the plan. A learner could train on
+    /// none of a batch with such a one in it.
+    fn unlike(&self, result: &EpisodeResult) -> Option<String> {
+        let entry = self.ledger.get(result.held.episode)?;
+        let EpisodeResult { task, group, temperature, .. } = result;
+        let wanted = self.plan.phases.get(entry.phase as usize)?.sampling().temperature;
+        if *task != entry.task {
+            Some(format!("it is at task {task} instead of {}", entry.task))
+        } else if *group != entry.group {
+            Some(format!("it is of group {group} instead of {}", entry.group))
+        } else if *temperature != wanted {
+            Some(format!("it was sampled at temperature {temperature} instead of {wanted}"))
+        } else {
+            None
+        }
     }
 
     /// A result is here: whoever else works on the episode can stop.
@@ -212,12 +242,16 @@ impl Coordinator {
 
     /// Hands queued episodes out, oldest first, to nodes with room.
     pub(super) fn dispatch(&mut self, now: Duration, out: &mut Vec<Effect>) -> Result<(), Broken> {
+        self.held_back.take_if(|held| held.until <= now);
         if !self.may_dispatch() {
             return Ok(());
         }
         let mut next = EpisodeId(0);
         while let Some(episode) = self.queue.range(next..).next().copied() {
             next = episode.next();
+            if self.held_back.as_ref().is_some_and(|held| held.episodes.contains(&episode)) {
+                continue;
+            }
             let Some(entry) = self.ledger.get(episode) else { continue };
             let Some(to) = self.choose(entry) else { break };
             let past = self.go_on_from(episode, out);

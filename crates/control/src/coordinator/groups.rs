@@ -26,7 +26,7 @@ pub(super) struct Group {
     /// All its episodes have ended and it has signal: it waits for a batch, with this oldest token.
     pub(super) ready: Option<Ready>,
     pub(super) refilled: bool,
-    /// Members that could not be rolled out.
+    /// Members that could not be rolled out, or in which nothing was generated.
     pub(super) failed: usize,
     /// Attempts under way that the group is trained on without.
     pub(super) late: Vec<EpisodeId>,
@@ -147,6 +147,7 @@ impl Coordinator {
             .filter(|(_, outcome)| outcome.generated == 0)
             .map(|(entry, _)| entry.episode)
             .collect();
+        self.note_silent(id, silent.len());
         for episode in silent {
             self.transit(episode, Transition::Drop("nothing was generated".into()), out)?;
         }
@@ -194,6 +195,16 @@ impl Coordinator {
             self.end_run(error, out);
         }
         Ok(())
+    }
+
+    /// Attempts whose first turn never came count as not rolled out: where all are such, the run would
+    /// never step.
+    fn note_silent(&mut self, id: GroupId, silent: usize) {
+        if let Some(group) = self.groups.get_mut(&id).filter(|_| silent > 0) {
+            group.failed += silent;
+            let task = &group.task;
+            self.last_failure = format!("{task}: nothing was generated within agent.time_max_s");
+        }
     }
 
     /// Another group was lost whole. Were it to go on, the run would never step and never end.

@@ -1,8 +1,8 @@
 //! What the coordinator is told.
 
 use crrl_types::{
-    AdapterVersion, Digest, EpisodeId, Finish, JournalEntry, NodeName, Step, TaskId, TokenSpan,
-    Trajectory,
+    AdapterVersion, Digest, EpisodeId, Finish, GroupId, JournalEntry, NodeName, Step, TaskId,
+    TokenSpan, Trajectory,
 };
 
 use super::journals::Turns;
@@ -14,6 +14,12 @@ use crate::wire::{BatchRequest, Held, Serving, StepMetrics, Wire};
 pub struct Result {
     /// The lease it is the result of.
     pub held: Held,
+    /// The task it says it is an attempt at.
+    pub task: TaskId,
+    /// The group it says it belongs to.
+    pub group: GroupId,
+    /// The temperature it says its tokens were drawn at.
+    pub temperature: f32,
     /// What it earned and what it was drawn under.
     pub outcome: Outcome,
     /// Every adapter a token of it was drawn under.
@@ -56,6 +62,9 @@ impl Result {
         };
         Self {
             held: Held { episode: trajectory.episode, attempt },
+            task: trajectory.task.clone(),
+            group: trajectory.group,
+            temperature: trajectory.temperature,
             outcome: Outcome {
                 reward: trajectory.reward.total,
                 success: trajectory.reward.success,
@@ -66,6 +75,15 @@ impl Result {
             refused,
         }
     }
+}
+
+/// How a node was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// It said itself that it leaves: nothing it was working on is to blame.
+    Planned,
+    /// Anything else: it may have died of what it was working on.
+    Unplanned,
 }
 
 /// One input.
@@ -83,7 +101,7 @@ pub enum Input {
     /// A rollout node's room has changed.
     Credit { from: NodeName, capacity: u32 },
     /// A node was lost: its connection, or its application's heartbeat.
-    NodeDown { node: NodeName, reason: String },
+    NodeDown { node: NodeName, reason: String, loss: Loss },
     /// A node serves another adapter.
     Activated { from: NodeName, serving: Serving },
     /// The parameter server has published an adapter.

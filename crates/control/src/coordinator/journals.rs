@@ -25,10 +25,12 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// As the store has it.
-    pub(super) fn recovered(found: JournalFound) -> Self {
+    /// As the store has it, of an episode whose newest lease has this number. One that is newer than
+    /// the journal was handed all of it, and has written nothing yet.
+    pub(super) fn recovered(found: JournalFound, newest: u32) -> Self {
         let JournalFound { attempt, entries, oldest } = found;
-        Self { attempt, entries, handed: 0, oldest }
+        let handed = if newest > attempt { entries } else { 0 };
+        Self { attempt: newest.max(attempt), entries, handed, oldest }
     }
 }
 

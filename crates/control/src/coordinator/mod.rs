@@ -37,7 +37,7 @@ use std::time::Duration;
 use crrl_types::{AdapterVersion, Digest, EpisodeId, EventKind, GroupId, NodeName, Step, TaskId};
 
 pub use batches::{BatchRow, LEFT_OUT};
-pub use input::{Input, Result as EpisodeResult};
+pub use input::{Input, Loss, Result as EpisodeResult};
 pub use journals::Turns;
 pub use recovery::{JournalFound, RecoverError, Recovered};
 pub use status::{NodeStatus, Status, Waiting};
@@ -208,7 +208,12 @@ pub struct Coordinator {
     /// The last step with a batch when the ledger was restored, if the learner may have made more by then.
     open: Option<Step>,
     published: BTreeMap<AdapterVersion, Digest>,
+    /// Nodes that are to say first what the base model alone is, and until when others wait for them.
+    awaited: Option<(BTreeSet<NodeName>, Duration)>,
+    /// Lives of nodes that were lost with a task since it last had a result.
     kills: BTreeMap<TaskId, BTreeSet<(NodeName, u64)>>,
+    /// What nodes that were lost a moment ago were working on.
+    held_back: Option<nodes::HeldBack>,
     /// Nodes that were lost, and when: the last few.
     lost: VecDeque<(Duration, NodeName)>,
     quarantined: BTreeMap<TaskId, String>,
@@ -241,6 +246,7 @@ impl Coordinator {
         if !matches!(self.stage, Stage::Over { .. }) {
             self.take(input, now, &mut out)?;
             self.ask_what_is_held(now, &mut out);
+            self.believe_others(now, &mut out);
             self.pump(now, &mut out)?;
         } else if let Some(from) = input.sender() {
             out.push(Effect::Send(from.clone(), self.farewell()));
@@ -251,8 +257,10 @@ impl Coordinator {
     /// When [`Input::Timer`] is due if nothing else happens; `None` if nothing is waited for.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        let straggler = self.next_straggler();
-        self.ledger.next_deadline().into_iter().chain(straggler).chain(self.next_question()).min()
+        let held_back = self.held_back.as_ref().map(|held| held.until);
+        let awaited = self.awaited.as_ref().map(|(_, until)| *until);
+        let others = [self.next_straggler(), self.next_question(), held_back, awaited];
+        self.ledger.next_deadline().into_iter().chain(others.into_iter().flatten()).min()
     }
 
     /// Checks the invariants of the ledger and of everything kept beside it.
@@ -287,7 +295,9 @@ impl Coordinator {
                 self.set_capacity(&from, capacity);
                 Ok(())
             }
-            Input::NodeDown { node, reason } => self.node_down(&node, &reason, now, out),
+            Input::NodeDown { node, reason, loss } => {
+                self.node_down(&node, &reason, loss, now, out)
+            }
             Input::Activated { from, serving } => {
                 self.activated(&from, serving, out);
                 Ok(())
@@ -308,10 +318,8 @@ impl Coordinator {
             }
             Input::Timer => Ok(()),
             Input::Release { task } => {
-                if self.quarantined.remove(&task).is_some() {
-                    out.push(Effect::Record(Record::Released(task.clone())));
-                    out.push(Effect::Event(EventKind::Released { task }));
-                }
+                self.kills.remove(&task);
+                self.let_out(&task, out);
                 Ok(())
             }
             Input::Abort { reason } => {

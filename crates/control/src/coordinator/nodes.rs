@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crrl_types::{AdapterVersion, Digest, EpisodeId, EventKind, NodeName, TaskId};
 
-use super::{Coordinator, Effect, Record};
+use super::{Coordinator, Effect, Loss, Record};
 use crate::ledger::{Broken, Lease, Transition, leases};
 use crate::wire::{Held, Serving, Wire};
 
@@ -19,8 +19,19 @@ const LOST_TOGETHER_MAX: usize = 16;
 /// How close together losses are one.
 const LOST_TOGETHER: Duration = Duration::from_secs(10);
 
+/// What a lost node was working on is not handed out before no other was lost for this long: others
+/// may have been cut off in the same moment, and are noticed one after the other, as the last word of
+/// each was heard.
+const LOSS_SETTLES: Duration = Duration::from_millis(300);
+
+/// It is not held back for longer than this after the first of them was noticed.
+const HELD_BACK_MAX: Duration = Duration::from_millis(700);
+
 /// A message is not longer than this under way on a connection that lives.
 const JOIN_OVERLAP: Duration = Duration::from_secs(2);
+
+/// How long a node of the run's own may take to load its model before another's word on it is taken.
+const FIRST_WORD_MAX: Duration = Duration::from_secs(300);
 
 /// Where it stands with a node whose word on what it holds was not final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +40,17 @@ pub(super) enum Asked {
     At(Duration),
     /// It was, and has not answered.
     Already,
+}
+
+/// What nodes that were lost together were working on: whoever would get it next may be lost as well,
+/// and not be missed yet.
+#[derive(Debug, Clone)]
+pub(super) struct HeldBack {
+    /// When the first of the losses was noticed.
+    since: Duration,
+    /// When it is handed out again.
+    pub(super) until: Duration,
+    pub(super) episodes: BTreeSet<EpisodeId>,
 }
 
 impl Coordinator {
@@ -70,7 +92,7 @@ impl Coordinator {
         }
         if !restarted {
             // It was only out of reach: none of its tasks killed it.
-            self.acquit(&accused, &(from.clone(), incarnation));
+            self.acquit(&accused, &(from.clone(), incarnation), out);
         }
         let held: BTreeSet<Held> = holding.iter().copied().collect();
         let mut kept = held.clone();
@@ -115,13 +137,18 @@ impl Coordinator {
         }
     }
 
-    fn acquit(&mut self, tasks: &BTreeSet<TaskId>, life: &(NodeName, u64)) {
+    /// A life of a node did not end by these tasks. Those in quarantine that it is no longer held
+    /// against often enough are handed out again.
+    fn acquit(&mut self, tasks: &BTreeSet<TaskId>, life: &(NodeName, u64), out: &mut Vec<Effect>) {
         for task in tasks {
-            if let Some(killed) = self.kills.get_mut(task) {
-                killed.remove(life);
-                if killed.is_empty() {
-                    self.kills.remove(task);
-                }
+            let Some(killed) = self.kills.get_mut(task) else { continue };
+            killed.remove(life);
+            let left = killed.len();
+            if left == 0 {
+                self.kills.remove(task);
+            }
+            if left < self.plan.limits.kills_max as usize {
+                self.let_out(task, out);
             }
         }
     }
@@ -175,10 +202,11 @@ impl Coordinator {
         &mut self,
         name: &NodeName,
         reason: &str,
+        loss: Loss,
         now: Duration,
         out: &mut Vec<Effect>,
     ) -> Result<(), Broken> {
-        self.learner_down(name);
+        self.learner_down(name, loss, out);
         self.asked.remove(name);
         if self.nodes.get(name).is_none() {
             out.push(Effect::Event(EventKind::NodeDown {
@@ -205,6 +233,10 @@ impl Coordinator {
             .map(|entry| entry.task.clone())
             .collect();
         self.release_all_but(name, &BTreeSet::new(), reason, out)?;
+        if loss == Loss::Planned {
+            return Ok(());
+        }
+        self.hold_back(leases, now);
         if self.is_one_of_many(name, now) {
             self.forgive(out);
             return Ok(());
@@ -219,6 +251,15 @@ impl Coordinator {
             }
         }
         Ok(())
+    }
+
+    /// What a node that was lost was working on waits a moment.
+    fn hold_back(&mut self, episodes: BTreeSet<EpisodeId>, now: Duration) {
+        self.held_back.take_if(|held| held.until <= now);
+        let begin = || HeldBack { since: now, until: now, episodes: BTreeSet::new() };
+        let held = self.held_back.get_or_insert_with(begin);
+        held.until = (now + LOSS_SETTLES).min(held.since + HELD_BACK_MAX);
+        held.episodes.extend(episodes);
     }
 
     /// Whether a node lost now is one of many that were lost together.
@@ -239,13 +280,7 @@ impl Coordinator {
                 continue;
             };
             let accused = self.nodes.change(&name, |node| std::mem::take(&mut node.accused));
-            self.acquit(&accused, &life);
-            for task in accused {
-                if self.quarantined.remove(&task).is_some() {
-                    out.push(Effect::Record(Record::Released(task.clone())));
-                    out.push(Effect::Event(EventKind::Released { task }));
-                }
-            }
+            self.acquit(&accused, &life, out);
         }
     }
 
@@ -268,10 +303,9 @@ impl Coordinator {
     }
 
     pub(super) fn activated(&mut self, from: &NodeName, serving: Serving, out: &mut Vec<Effect>) {
-        if serving.version == AdapterVersion(0) && !self.published.contains_key(&serving.version) {
-            // No adapter at all: nobody publishes it, so the first node's word is taken, and the
-            // others must agree with it.
-            self.publish(serving, out);
+        let is_believed = self.awaited.as_ref().is_none_or(|(names, _)| names.contains(from));
+        if serving.version == AdapterVersion(0) && is_believed {
+            self.take_first_word(serving, out);
         }
         // A node never goes back within one life: that is old news.
         if let Some(node) = self.nodes.get(from)
@@ -280,6 +314,37 @@ impl Coordinator {
             self.nodes.change(from, |node| node.serving = Some(serving));
             let Serving { version, digest } = serving;
             out.push(Effect::Event(EventKind::Activated { peer: from.clone(), version, digest }));
+        }
+    }
+
+    /// No adapter at all: nobody publishes it, so the first node's word is taken, and the others must
+    /// agree with it.
+    fn take_first_word(&mut self, serving: Serving, out: &mut Vec<Effect>) {
+        if !self.published.contains_key(&serving.version) {
+            self.awaited = None;
+            self.publish(serving, out);
+        }
+    }
+
+    /// Names the nodes whose word on the base model is taken before that of others, who may have brought
+    /// a model of their own. Others are believed where none is named, or none of them says anything for
+    /// long. A run that knows keeps to it.
+    pub fn believe_first(&mut self, names: BTreeSet<NodeName>, now: Duration) {
+        if !names.is_empty() && !self.published.contains_key(&AdapterVersion(0)) {
+            self.awaited = Some((names, now + FIRST_WORD_MAX));
+        }
+    }
+
+    /// Nobody of those that were to say first what the base model is has said so: whoever else has is
+    /// believed.
+    pub(super) fn believe_others(&mut self, now: Duration, out: &mut Vec<Effect>) {
+        if self.awaited.take_if(|(_, until)| *until <= now).is_none() {
+            return;
+        }
+        let is_base = |serving: &Serving| serving.version == AdapterVersion(0);
+        let said = self.nodes.iter().find_map(|(_, node)| node.serving.filter(is_base));
+        if let Some(serving) = said {
+            self.take_first_word(serving, out);
         }
     }
 

@@ -132,12 +132,18 @@ impl Coordinator {
         // Nobody knows what to send for a step without episodes.
         let unknown = from.batches.iter().filter(|batch| batch.episodes.is_empty());
         let sealed = unknown.map(|batch| batch.step).fold(from.sealed, Step::max);
+        let ledger = Ledger::recover(entries, from.totals, from.next_episode);
+        let journal = |(episode, found): (EpisodeId, JournalFound)| {
+            let newest = ledger.get(episode).map_or(0, |entry| entry.attempt);
+            (episode, Journal::recovered(found, newest))
+        };
+        let journals = from.journals.into_iter().map(journal).collect();
         let mut new = Self {
             tasks,
             phase,
             phase_since: now,
             stage: Stage::Over { error: None },
-            ledger: Ledger::recover(entries, from.totals, from.next_episode),
+            ledger,
             next_group: from.next_group,
             groups: BTreeMap::new(),
             queue: Default::default(),
@@ -150,14 +156,12 @@ impl Coordinator {
             sealed,
             open: from.open,
             published: from.published.into_iter().map(|s| (s.version, s.digest)).collect(),
+            awaited: None,
             kills: BTreeMap::new(),
+            held_back: None,
             lost: Default::default(),
             quarantined: from.quarantined,
-            journals: from
-                .journals
-                .into_iter()
-                .map(|(episode, found)| (episode, Journal::recovered(found)))
-                .collect(),
+            journals,
             pace: super::stragglers::Pace::default(),
             since_step: super::status::SinceStep::default(),
             last_failure: String::new(),
@@ -172,17 +176,17 @@ impl Coordinator {
         match &mut new.stage {
             Stage::Training(training) => training.before = before,
             Stage::Evaluating(evaluating) => {
-                evaluating.next_task = new.ordinals[phase] as usize;
                 if let Some((serving, first)) = from.pinned {
                     evaluating.pinned = Some(serving);
+                    // What was entered before was under another adapter, of however many tasks.
                     for entry in measured
                         .iter()
+                        .chain(new.ledger.entries())
                         .filter(|e| e.evaluation && e.phase as usize == phase && e.episode >= first)
                     {
+                        evaluating.next_task = evaluating.next_task.max(entry.ordinal as usize + 1);
                         Self::note_attempt(evaluating, entry);
                     }
-                } else {
-                    evaluating.next_task = 0;
                 }
             }
             Stage::Over { .. } => {}

@@ -8,14 +8,17 @@ mod parties;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crrl_control::audit::{CheckpointFact, Facts, Line, Setting, Transcript, audit};
-use crrl_control::coordinator::{Assign, Coordinator, EpisodeResult, Turns};
+use crrl_control::audit::{
+    CheckpointFact, CheckpointFacts, Facts, Line, Setting, Transcript, audit,
+};
+use crrl_control::coordinator::{Assign, Coordinator, EpisodeResult, Loss, Turns};
 use crrl_control::ledger::{Outcome, State};
-use crrl_control::plan::Plan;
+use crrl_control::plan::{Phase, Plan};
 use crrl_control::wire::{BatchRequest, Held, Serving, Wire};
 use crrl_control::{Effect, Input};
 use crrl_types::{
-    AdapterVersion, Digest, EpisodeId, Event, EventKind, NodeName, Step, TaskId, TokenSpan,
+    AdapterVersion, Digest, EpisodeId, Event, EventKind, GroupId, NodeName, Sampling, Step, TaskId,
+    TokenSpan,
 };
 use disk::{Disk, Turn};
 use rand::{Rng, SeedableRng};
@@ -27,11 +30,15 @@ struct Node {
     serving: Serving,
     working: BTreeMap<EpisodeId, Working>,
     unacked: BTreeMap<EpisodeId, (u32, EpisodeResult, Duration)>,
+    /// It stands still until then.
+    stalled: Option<Duration>,
 }
 
 /// An episode a node works on.
 struct Working {
     attempt: u32,
+    task: TaskId,
+    group: GroupId,
     ends: Duration,
     turns: Vec<Turn>,
 }
@@ -67,11 +74,15 @@ enum NodeWord {
     Gone(EpisodeId, u32),
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Faults {
     pub(crate) loss: f64,
     pub(crate) crash: f64,
     pub(crate) poison: Option<usize>,
+    /// A node leaves as it is told to, and comes again.
+    pub(crate) leave: f64,
+    /// All nodes stand still at once, are missed one after the other, and go on.
+    pub(crate) stall: f64,
 }
 
 pub(crate) struct World {
@@ -91,6 +102,9 @@ pub(crate) struct World {
     /// Leases that went on from a journal, and slow episodes that a second node got.
     pub(crate) resumed: u32,
     pub(crate) duplicated: u32,
+    /// Nodes that left as they were told to, and times all of them stood still.
+    pub(crate) leaves: u32,
+    pub(crate) stalls: u32,
 }
 
 fn serving(version: u64) -> Serving {
@@ -122,6 +136,7 @@ impl World {
             serving: serving(0),
             working: BTreeMap::new(),
             unacked: BTreeMap::new(),
+            stalled: None,
         };
         Self {
             seed,
@@ -148,6 +163,8 @@ impl World {
             crashes: 0,
             resumed: 0,
             duplicated: 0,
+            leaves: 0,
+            stalls: 0,
         }
     }
 
@@ -259,9 +276,29 @@ impl World {
         self.send(Packet::ToNode(to, life, word));
     }
 
-    fn down(&mut self, name: &NodeName) {
-        let input = Input::NodeDown { node: name.clone(), reason: "killed".into() };
-        self.network.push((self.now, Packet::ToCoordinator(Box::new(input))));
+    fn down(&mut self, name: &NodeName, loss: Loss) {
+        self.missed(name, loss, Duration::ZERO);
+    }
+
+    /// The coordinator hears of the loss of a node, after a while.
+    fn missed(&mut self, name: &NodeName, loss: Loss, after: Duration) {
+        let input = Input::NodeDown { node: name.clone(), reason: "gone".into(), loss };
+        self.network.push((self.now + after, Packet::ToCoordinator(Box::new(input))));
+    }
+
+    /// All nodes stand still: each is missed when nothing was heard of it for a second, and long before
+    /// it goes on.
+    fn stall_all(&mut self) {
+        let up = self.nodes.iter().filter(|(_, node)| node.up).map(|(name, _)| name.clone());
+        for name in up.collect::<Vec<_>>() {
+            let after = Duration::from_millis(self.rng.random_range(1000..1300));
+            self.missed(&name, Loss::Unplanned, after);
+        }
+        let until = self.now + Duration::from_millis(self.rng.random_range(1500..4000));
+        for node in self.nodes.values_mut().filter(|node| node.up) {
+            node.stalled = Some(until);
+        }
+        self.stalls += 1;
     }
 
     /// Lets a little time pass, and whatever happens in it happen.
@@ -276,6 +313,10 @@ impl World {
         }
         if self.coordinator.next_deadline().is_some_and(|at| at <= self.now) {
             self.input(Input::Timer);
+        }
+        let none_stalls = self.nodes.values().all(|node| node.stalled.is_none());
+        if none_stalls && self.faults.stall > 0.0 && self.rng.random_bool(self.faults.stall) {
+            self.stall_all();
         }
         let names: Vec<NodeName> = self.nodes.keys().cloned().collect();
         for name in names {
@@ -301,7 +342,7 @@ impl World {
                 let took = Duration::from_millis(self.rng.random_range(20..400));
                 let ends = self.now + took;
                 let Some(node) = self.nodes.get_mut(&name) else { return };
-                if !node.up || node.incarnation != life {
+                if !node.up || node.incarnation != life || node.stalled.is_some() {
                     return;
                 }
                 match word {
@@ -316,8 +357,9 @@ impl World {
                         );
                         if node.working.len() < CAPACITY as usize {
                             node.unacked.remove(&assign.episode);
-                            let attempt = assign.attempt;
-                            node.working.insert(assign.episode, Working { attempt, ends, turns });
+                            let Assign { episode, attempt, task, group, .. } = assign;
+                            let working = Working { attempt, task, group, ends, turns };
+                            node.working.insert(episode, working);
                         }
                     }
                     NodeWord::Gone(episode, lease) => {
@@ -367,7 +409,7 @@ impl World {
             batches: self.disk.batches.values().cloned().collect(),
             steps: self.disk.steps.iter().map(|(step, version)| (*step, *version)).collect(),
             published: self.disk.published.values().copied().collect(),
-            checkpoints: checkpoints.into_iter().collect(),
+            checkpoints: CheckpointFacts::Here(checkpoints.into_iter().collect()),
             adapters: Vec::new(),
             restored: Vec::new(),
         };
@@ -413,7 +455,14 @@ impl World {
             for id in &row.episodes {
                 let oldest = self.disk.episodes[id].state.outcome().and_then(|o| o.oldest);
                 let behind = oldest.map(|at| row.version.0 - at.0);
-                assert!(behind <= Some(2), "seed {}: {id} is {behind:?} behind", self.seed);
+                let Some(Phase::Train(train)) = self.plan.phases.get(row.phase as usize) else {
+                    panic!("seed {}: batch {} is of no train phase", self.seed, row.step);
+                };
+                assert!(
+                    train.staleness_bound().is_none_or(|bound| behind <= Some(bound)),
+                    "seed {}: {id} is {behind:?} behind",
+                    self.seed
+                );
             }
         }
     }

@@ -5,7 +5,7 @@ use super::*;
 impl World {
     pub(super) fn join(&mut self, name: &NodeName) {
         let node = &self.nodes[name];
-        if !node.up {
+        if !node.up || node.stalled.is_some() {
             return;
         }
         let working = node.working.iter().map(|(id, working)| (*id, working.attempt));
@@ -43,12 +43,16 @@ impl World {
     }
 
     pub(super) fn kill(&mut self, name: &NodeName) {
+        self.end(name, Loss::Unplanned);
+    }
+
+    fn end(&mut self, name: &NodeName, loss: Loss) {
         if let Some(node) = self.nodes.get_mut(name) {
             node.up = false;
             node.working.clear();
             node.unacked.clear();
         }
-        self.down(name);
+        self.down(name, loss);
     }
 
     pub(super) fn run_node(&mut self, name: &NodeName) {
@@ -63,8 +67,19 @@ impl World {
             }
             return;
         }
+        if let Some(until) = node.stalled {
+            if until <= self.now {
+                node.stalled = None;
+                self.join(name);
+            }
+            return;
+        }
         if crash {
             return self.kill(name);
+        }
+        if self.faults.leave > 0.0 && self.rng.random_bool(self.faults.leave) {
+            self.leaves += 1;
+            return self.end(name, Loss::Planned);
         }
         // An engine takes the newest adapter a while after it was made.
         if node.serving.version.0 < self.learner.version && self.rng.random_bool(0.2) {
@@ -92,7 +107,8 @@ impl World {
         for episode in done {
             let reward = f64::from(self.rng.random_range(0..4)) / 4.0;
             let node = self.nodes.get_mut(name).expect("its own");
-            let Some(Working { attempt, turns, .. }) = node.working.remove(&episode) else {
+            let Some(Working { attempt, task, group, turns, .. }) = node.working.remove(&episode)
+            else {
                 continue;
             };
             let versions = turns.iter().map(|turn| turn.version).chain([node.serving.version]);
@@ -105,6 +121,9 @@ impl World {
             };
             let result = EpisodeResult {
                 held: Held { episode, attempt },
+                task,
+                group,
+                temperature: Sampling::default().temperature,
                 outcome,
                 adapters: versions.into_iter().map(|version| serving(version.0)).collect(),
                 refused: None,
@@ -160,7 +179,7 @@ impl World {
                 self.learner.version += 1;
                 self.learner_tells(Input::Published { serving: serving(self.learner.version) });
             }
-            return self.down(&"learner".into());
+            return self.down(&"learner".into(), Loss::Unplanned);
         }
         let now = self.now;
         if self.learner.training.as_ref().is_some_and(|(_, _, at)| *at <= now) {

@@ -1,4 +1,5 @@
-//! Curves over optimizer steps, smoothed as asked, with the report's intervals; and when each step was.
+//! Curves over optimizer steps, smoothed as asked, with the report's intervals; when each step was, and when
+//! people injected faults or gave orders.
 
 use std::sync::Arc;
 
@@ -53,6 +54,7 @@ fn of_facts(run: &Run, read: &Read, smooth: Option<usize>) -> Answer {
         "charts": charts,
         "all_zero": all_zero,
         "times": sample(&times),
+        "deeds": super::faults::deeds(&read.model.timeline),
         "throughput": read.model.timeline.throughput,
         "step_time": read.model.step_time,
     }))
@@ -75,6 +77,7 @@ fn of_board(run: &Run) -> Option<Answer> {
         "charts": charts,
         "all_zero": [],
         "times": [],
+        "deeds": [],
         "throughput": null,
         "step_time": null,
     })))

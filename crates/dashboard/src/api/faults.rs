@@ -1,12 +1,14 @@
-//! What went wrong and was mended, and the run's history as it grows.
+//! What went wrong and was mended, what people had done, and the run's history as it grows.
 
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use crrl_inspect::filter::Filter;
 use crrl_inspect::state::history::EventRow;
+use crrl_report::model::timeline::Timeline;
+use crrl_types::Deed;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Answer, Asked, Json, Problem, asked, reading};
 use crate::excerpt;
@@ -14,6 +16,8 @@ use crate::server::Shared;
 
 /// Marks of the history that are told.
 const MARKS_MAX: usize = 1_000;
+/// Injected faults and orders that are told.
+const DEEDS_MAX: usize = 500;
 /// Faults that are told.
 const FAULTS_MAX: usize = 200;
 /// Events of one answer.
@@ -49,12 +53,31 @@ pub(crate) async fn faults(State(shared): State<Arc<Shared>>, Path(number): Path
                 "times": mark.times,
             })).collect::<Vec<_>>(),
             "left_out": left_out,
+            "deeds": timeline.map_or_else(Vec::new, deeds),
+            "deeds_left_out": timeline.map_or(0, |t| t.deeds.len().saturating_sub(DEEDS_MAX)),
             "throughput": timeline.and_then(|timeline| timeline.throughput.as_ref()),
             "processes": read.as_ref().and_then(|read| read.model.host.as_ref()).map(|h| &h.nodes),
             "active": seen.world.faults().iter().take(FAULTS_MAX).collect::<Vec<_>>(),
         }))
     })
     .await
+}
+
+/// Faults that people injected, and their orders: who, when, and for how long.
+pub(crate) fn deeds(timeline: &Timeline) -> Vec<Value> {
+    let told = |(at_s, deed): &(f64, Deed)| {
+        json!({
+            "at_s": at_s,
+            "lasts_s": deed.lasts_ms.map(|ms| ms as f64 / 1_000.0),
+            "is_fault": deed.is_fault,
+            "what": excerpt::listed(&deed.what),
+            "target": excerpt::listed(&deed.target),
+            "who": excerpt::listed(&deed.who),
+            "outcome": deed.outcome,
+            "is_done": deed.is_done(),
+        })
+    };
+    timeline.deeds.iter().take(DEEDS_MAX).map(told).collect()
 }
 
 /// Which events.

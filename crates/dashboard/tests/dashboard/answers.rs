@@ -25,6 +25,15 @@ async fn a_finished_run_is_told_in_numbers() {
         .filter_map(|m| m["name"].as_str())
         .collect();
     assert!(names.contains(&"node lost") && names.contains(&"learner rolled back"), "{names:?}");
+    let curves = client.json("/api/runs/0/curves").await;
+    assert_eq!(curves["deeds"], faults["deeds"]);
+    let (pause, drain) = (&faults["deeds"][0], &faults["deeds"][1]);
+    assert_eq!(
+        (&pause["what"], &pause["who"], &pause["lasts_s"], &pause["is_done"]),
+        (&json!("stands still"), &json!("anna"), &json!(7.0), &json!(true))
+    );
+    assert!(pause["at_s"].as_f64().is_some_and(|at_s| at_s > 0.0), "{pause}");
+    assert_eq!((&drain["outcome"], &drain["is_done"]), (&json!("denied"), &json!(false)));
     assert_eq!(client.refusal("/api/runs/1").await.0, 404);
     assert_eq!(client.refusal("/api/nothing").await.0, 404);
     assert_eq!(client.refusal("/api/compare").await.0, 404, "there is only one");

@@ -2,7 +2,7 @@
 
 import { h, fill, keyed, later, say } from "/dom.js";
 import { query } from "/link.js";
-import { Chart, Cursor, bars } from "/chart.js";
+import { Chart, Cursor, bars, deedMarks } from "/chart.js";
 
 const SMOOTH_MAX = 50;
 // The order people look in: does it learn, is it stable, is it fresh, is it fast.
@@ -71,8 +71,14 @@ export function mount(root, at) {
       return charts.get(chart.id).root;
     });
     const range = axis === "time" ? [0, data.times.at(-1)?.[1] ?? 1] : undefined;
-    for (const chart of shown) charts.get(chart.id).draw(chart, { kind: axis, of, range });
-    say(note, data.all_zero.length ? `Zero at every step, so not drawn: ${data.all_zero.join("; ")}.` : "");
+    const stepAt = clockOf(data.times.map(([step, s]) => [s, step]));
+    const marks = deedMarks(data.deeds, axis === "time" ? undefined : stepAt);
+    for (const chart of shown) charts.get(chart.id).draw(chart, { kind: axis, of, range, marks });
+    const words = [
+      marks.length > 0 && `Marked: faults that people injected, and their orders (${marks.length}); Faults lists them.`,
+      data.all_zero.length > 0 && `Zero at every step, so not drawn: ${data.all_zero.join("; ")}.`,
+    ];
+    say(note, words.filter(Boolean).join(" "));
     drawStacks();
   }
 
@@ -81,7 +87,7 @@ export function mount(root, at) {
     const figure = (stack, time) => h("figure", { class: "chart", "data-row": true, tabindex: "-1" },
       h("figcaption", {}, h("h3", {}, stack.title),
         h("p", { class: "readout" }, stack.names.map((name, i) => h("span", { class: "item" }, h("i", { class: `swatch c${i + 1}` }), name)))),
-      bars(stack, [], width, { time, height: 190 }), h("p", { class: "quiet small" }, stack.about));
+      bars(stack, [], width, { time, height: 190, deeds: time ? deedMarks(data.deeds) : [] }), h("p", { class: "quiet small" }, stack.about));
     fill(extra, data.throughput && figure(data.throughput, true), data.step_time && figure(data.step_time, false));
   }
 

@@ -1,11 +1,12 @@
-// What went wrong and was mended, over time; the faults that are at work; and the run's history.
+// What went wrong and was mended, over time; what people injected and ordered; the faults that are at work; and
+// the run's history.
 
 import { h, fill, later, say } from "/dom.js";
 import { query } from "/link.js";
 import { clock, count, duration, moment, utc } from "/format.js";
 import { short } from "/text.js";
 import { badge, Table } from "/table.js";
-import { bars } from "/chart.js";
+import { bars, deedMarks } from "/chart.js";
 
 const NAMES = { node_down: "nodes lost", node_up: "nodes back", lease_lost: "leases lost", restarted: "coordinator restarts", rolled_back: "learner rolled back", quarantined: "tasks quarantined", restored: "ledgers restored" };
 const GOOD = new Set(["node_up"]);
@@ -25,6 +26,17 @@ export function mount(root, at) {
     ],
     empty: "Nothing went wrong.",
   });
+  const deeds = new Table({
+    caption: "Injected faults and orders", key: (row) => `${row.at_s} ${row.target} ${row.what} ${row.nth}`, columns: [
+      { title: "After", cell: (row) => moment(row.at_s) },
+      { title: "For", n: true, cell: (row) => (row.lasts_s === null ? "–" : duration(row.lasts_s * 1000)) },
+      { title: "What", wide: true, cell: (row) => short(row.what, 160) },
+      { title: "To", cell: (row) => short(row.target, 40) },
+      { title: "By", cell: (row) => short(row.who, 40) },
+      { title: "Came of it", cell: (row) => badge(row.outcome ?? "not known", row.is_done ? "" : "idle") },
+    ],
+  });
+  const asked = h("section", { hidden: true, "aria-labelledby": "asked" }, h("h2", { id: "asked" }, "Injected faults and orders"), deeds.root);
   const active = h("section", { hidden: true });
   const processes = h("section", { hidden: true });
   const field = h("input", { type: "search", id: "filter", "data-filter": true, value: filter, placeholder: "event:stepped node:rollout !dispatched", spellcheck: "false", autocomplete: "off", maxlength: 200 });
@@ -38,7 +50,7 @@ export function mount(root, at) {
     ],
     empty: "No event passes the filter.",
   });
-  fill(root, h("h1", {}, "Faults and restarts"), says, counts, line, active, marks.root, processes,
+  fill(root, h("h1", {}, "Faults and restarts"), says, counts, line, active, marks.root, asked, processes,
     h("section", { "aria-labelledby": "history" }, h("h2", { id: "history" }, "History"),
       h("div", { class: "tools" }, h("div", { class: "grow" }, h("label", { for: "filter" }, "Filter"), field)), told, history.root));
 
@@ -58,6 +70,8 @@ export function mount(root, at) {
     const pairs = [...(data.counts ?? []).map(([kind, n]) => [NAMES[kind] ?? kind, n]), ["process restarts", restarts]];
     fill(counts, pairs.map(([title, n]) => h("div", {}, h("dt", {}, title), h("dd", {}, h("b", {}, count(n))))));
     marks.set(data.marks);
+    asked.hidden = !data.deeds.length;
+    deeds.set(data.deeds.map((deed, nth) => ({ ...deed, nth })));
     drawActive(data.active);
     processes.hidden = !data.processes?.length;
     if (data.processes?.length) {
@@ -80,18 +94,20 @@ export function mount(root, at) {
     if (!data) return;
     const width = Math.max(280, Math.floor(line.clientWidth));
     const span = (data.wall_ms ?? 0) / 1000;
+    const done = deedMarks(data.deeds);
     const stack = data.throughput ?? { title: "Time", names: [], bars: [{ from: 0, to: span, parts: [] }], unit: "plain" };
     fill(line, h("figure", { class: "chart" },
       h("figcaption", {}, h("h3", {}, data.throughput ? "Episodes that came back per minute, and what went wrong" : "What went wrong"),
         h("p", { class: "readout" }, stack.names.map((name, i) => h("span", { class: "item" }, h("i", { class: `swatch c${i + 1}` }), name)),
-          data.marks.length > 0 && h("span", { class: "item" }, h("i", { class: "swatch fault" }), "fault"))),
-      bars(stack, data.marks.filter((mark) => !GOOD.has(mark.kind)), width, { height: 170 })));
+          data.marks.length > 0 && h("span", { class: "item" }, h("i", { class: "swatch fault" }), "fault"),
+          done.length > 0 && h("span", { class: "item" }, h("i", { class: "swatch fault injected" }), "injected or ordered"))),
+      bars(stack, data.marks.filter((mark) => !GOOD.has(mark.kind)), width, { height: 170, deeds: done })));
   }
 
   function drawActive(list) {
     active.hidden = !list?.length;
     if (!list?.length) return;
-    fill(active, h("h2", {}, "Injected faults"), h("ul", { class: "plain" }, list.map((fault) => h("li", {},
+    fill(active, h("h2", {}, "Injected faults, as their nodes tell of them"), h("ul", { class: "plain" }, list.map((fault) => h("li", {},
       badge(fault.active ? "at work" : "over", fault.active ? "warn" : "idle"), h("b", {}, short(fault.node, 40)), h("span", {}, short(fault.what, 200)),
       h("span", { class: "quiet" }, `fired ${count(fault.fired)} times, seen for ${duration(fault.seen_ms)}`)))));
   }

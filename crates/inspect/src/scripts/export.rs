@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use crrl_store::EpisodeRow;
 use serde_json::{Value, json};
 
 use crate::diagnose::diagnose;
@@ -53,9 +54,11 @@ pub fn value(app: &App, world: &World) -> Value {
         Screen::Tree => json!(tree::rows(world)),
         Screen::Actor => {
             let actor = app.actor.as_ref();
+            let snapshot = app.snapshot.as_ref().filter(|seen| Some(&seen.of) == actor);
             json!({
                 "actor": actor.and_then(|id| world.actor(id)),
                 "rates": actor.map(|id| world.rates(id)),
+                "snapshot": snapshot.map(|seen| json!({ "says": seen.says, "value": seen.value })),
             })
         }
         Screen::Trace => match &app.trace {
@@ -63,30 +66,43 @@ pub fn value(app: &App, world: &World) -> Value {
             None => Value::Null,
         },
         Screen::Rollouts => app.rollout_rows(world).iter().map(rollout).collect(),
-        Screen::Episode => {
-            let opened = app.opened.as_ref();
-            let found = opened.and_then(|opened| opened.left.as_ref());
-            let live =
-                opened.and_then(|o| world.live().iter().find(|row| row.episode == o.episode));
-            json!({
-                "episode": opened.map(|opened| opened.episode),
-                "live": live,
-                "trajectory": found.and_then(|found| Some(&found.as_ref().ok()?.as_ref()?.trajectory)),
-                "turns": opened.map(|opened| live_turns(&opened.journal)),
-            })
-        }
+        Screen::Episode => episode(app, world),
         Screen::Learner => {
             let steps = app.archive.steps.iter().map(
                 |row| json!({ "step": row.step, "version": row.version, "metrics": row.metrics }),
             );
             json!({ "progress": world.progress(), "steps": steps.collect::<Vec<_>>() })
         }
+        Screen::Faults if app.past.is_some() => json!(app.trouble_rows(world)),
         Screen::Faults => json!(world.faults()),
         Screen::Events => json!(app.event_rows(world)),
         Screen::Diagnosis => json!(diagnose(world)),
         Screen::Help => Value::Null,
     };
     json!({ "screen": app.screen.title(), "at_ms": world.now_ms(), "rows": rows })
+}
+
+/// One episode: as the ledger has it, what it has written so far, and what it left behind.
+fn episode(app: &App, world: &World) -> Value {
+    let Some(opened) = &app.opened else { return Value::Null };
+    let number = opened.episode;
+    let row = app.archive.over.iter().find(|row| row.episode.0 == number);
+    let left = match &opened.left {
+        Some(Ok(Some(left))) => Some(left.as_ref()),
+        _ => None,
+    };
+    json!({
+        "episode": number,
+        "live": world.live().iter().find(|row| row.episode == number),
+        "over": row.map(over),
+        "trajectory": left.map(|left| &left.trajectory),
+        "advantage": left.and_then(|left| left.advantage),
+        "scored": left.map(|left| left.scored),
+        "trained_at": left.and_then(|left| left.trained_at),
+        "is_final": left.map(|left| left.is_final),
+        "turns": live_turns(&opened.journal),
+        "change": opened.journal.change,
+    })
 }
 
 /// What an episode under way has written so far.
@@ -109,10 +125,14 @@ fn live_turns(journal: &Journal) -> Value {
 fn rollout(row: &Rollout<'_>) -> Value {
     match row {
         Rollout::Live(row) => json!({ "live": row }),
-        Rollout::Over(row) => json!({ "over": {
-            "episode": row.episode, "group": row.group, "task": row.task, "state": row.state,
-            "node": row.node, "reason": row.reason, "reward": row.reward, "success": row.success,
-            "step": row.step, "generated": row.generated, "oldest": row.oldest,
-        } }),
+        Rollout::Over(row) => json!({ "over": over(row) }),
     }
+}
+
+fn over(row: &EpisodeRow) -> Value {
+    json!({
+        "episode": row.episode, "group": row.group, "task": row.task, "state": row.state,
+        "attempt": row.attempt, "node": row.node, "reason": row.reason, "reward": row.reward,
+        "success": row.success, "step": row.step, "generated": row.generated, "oldest": row.oldest,
+    })
 }

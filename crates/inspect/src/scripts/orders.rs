@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use crrl_cluster::{OperatorClient, OperatorError, RunDir, order_log};
+use crrl_types::deed::folded;
 use crrl_types::{Order, OrderAnswer, OrderRecord, Outcome};
 
 use super::{json, line, runtime, table};
@@ -83,25 +84,6 @@ pub fn list(
         }
     }
     Ok(())
-}
-
-/// One record an order, in the order they were asked for; what became of it takes the place of the
-/// question.
-#[must_use]
-pub fn folded(records: Vec<OrderRecord>) -> Vec<OrderRecord> {
-    let mut orders: Vec<OrderRecord> = Vec::new();
-    for record in records {
-        // Few are under way at once: the one that is answered is near the end.
-        match orders.iter_mut().rev().find(|held| held.id == record.id) {
-            Some(held) if held.outcome.is_none() => {
-                let asked_ms = held.at_ms;
-                *held = OrderRecord { at_ms: asked_ms, ..record };
-            }
-            Some(_) => {}
-            None => orders.push(record),
-        }
-    }
-    orders
 }
 
 fn last(mut orders: Vec<OrderRecord>, limit: usize) -> Vec<OrderRecord> {

@@ -23,28 +23,28 @@ impl App {
             Command::Pause if self.is_replay => return Effect::Halt,
             Command::Pause => self.paused = !self.paused,
             Command::Go(screen) => self.visit(screen, world),
-            Command::SortActors(column) => self.sort_actors(column, world),
-            Command::SortRollouts(column) => self.sort_rollouts(column, world),
-            Command::Turn(by) => self.sort_by(by, world),
-            Command::Reverse => self.reverse(world),
-            Command::Filter => self.open_prompt(world),
+            Command::SortActors(column) => self.sort_actors(column),
+            Command::SortRollouts(column) => self.sort_rollouts(column),
+            Command::Turn(by) => self.sort_by(by),
+            Command::Reverse => self.reverse(),
+            Command::Filter => self.open_prompt(),
             Command::Palette => {
                 self.asking = Some(Asking::Command(CommandLine::new(&self.history)));
             }
             Command::Open => self.open(world),
-            Command::Follow => self.toggle_follow(world),
-            Command::Paint => self.paint(world),
-            Command::Count => self.count(world),
-            Command::Faster => self.refresh(self.refresh_ms / 2, world),
-            Command::Slower => self.refresh(self.refresh_ms * 2, world),
-            Command::Mouse => self.toggle_mouse(world),
+            Command::Follow => self.toggle_follow(),
+            Command::Paint => self.paint(),
+            Command::Count => self.count(),
+            Command::Faster => self.refresh(self.refresh_ms / 2),
+            Command::Slower => self.refresh(self.refresh_ms * 2),
+            Command::Mouse => self.toggle_mouse(),
             Command::Trace => return self.begin_trace(world),
             Command::EndTrace => return self.end_trace(world),
             Command::Order(key) => self.open_dialogue(key, world),
             Command::Back if self.screen == Screen::Trace && self.is_tracing() => {
                 return self.end_trace(world);
             }
-            Command::Back => self.leave(world),
+            Command::Back => self.leave(),
         }
         Effect::None
     }
@@ -53,7 +53,7 @@ impl App {
         match screen {
             Screen::Actor => self.open_actor(world),
             Screen::Episode if self.opened.is_none() => {
-                self.say("no episode was opened yet: Enter opens one in 6", world.now_ms());
+                self.say("no episode was opened yet: Enter opens one in 6");
             }
             Screen::Episode | Screen::Diagnosis | Screen::Help => self.go(screen),
             _ => {
@@ -87,43 +87,43 @@ impl App {
         }
     }
 
-    fn sort_actors(&mut self, column: ActorColumn, world: &World) {
+    fn sort_actors(&mut self, column: ActorColumn) {
         self.screen = Screen::Actors;
         turn_to(&mut self.actor_sort, column, column.is_descending());
-        self.say(format!("sorted by {}", column.name()), world.now_ms());
+        self.say(format!("sorted by {}", column.name()));
     }
 
-    fn sort_rollouts(&mut self, column: LiveColumn, world: &World) {
+    fn sort_rollouts(&mut self, column: LiveColumn) {
         self.screen = Screen::Rollouts;
         turn_to(&mut self.live_sort, column, column.is_descending());
-        self.say(format!("sorted by {}", column.name()), world.now_ms());
+        self.say(format!("sorted by {}", column.name()));
     }
 
-    fn sort_by(&mut self, by: isize, world: &World) {
+    fn sort_by(&mut self, by: isize) {
         match self.screen {
             Screen::Actors => {
                 let all = ActorColumn::ALL.map(|(column, _)| column);
-                self.sort_actors(next(&all, self.actor_sort.column, by), world);
+                self.sort_actors(next(&all, self.actor_sort.column, by));
             }
             Screen::Rollouts => {
                 let all = LiveColumn::ALL.map(|(column, _)| column);
-                self.sort_rollouts(next(&all, self.live_sort.column, by), world);
+                self.sort_rollouts(next(&all, self.live_sort.column, by));
             }
-            _ => self.say("nothing is sorted on this screen", world.now_ms()),
+            _ => self.say("nothing is sorted on this screen"),
         }
     }
 
-    fn reverse(&mut self, world: &World) {
+    fn reverse(&mut self) {
         match self.screen {
             Screen::Actors => self.actor_sort.descending = !self.actor_sort.descending,
             Screen::Rollouts => self.live_sort.descending = !self.live_sort.descending,
-            _ => self.say("nothing is sorted on this screen", world.now_ms()),
+            _ => self.say("nothing is sorted on this screen"),
         }
     }
 
-    fn toggle_follow(&mut self, world: &World) {
+    fn toggle_follow(&mut self) {
         if !self.screen.has_follow() {
-            return self.say("nothing moves on this screen", world.now_ms());
+            return self.say("nothing moves on this screen");
         }
         let screen = self.screen;
         let list = self.list_mut();
@@ -135,41 +135,41 @@ impl App {
             (true, _) => "the cursor stays with its row",
             (false, _) => "the cursor stays in its place",
         };
-        self.say(says, world.now_ms());
+        self.say(says);
     }
 
-    fn paint(&mut self, world: &World) {
+    fn paint(&mut self) {
         if self.screen != Screen::Episode {
-            return self.say("tokens are seen in an episode: Enter opens one in 6", world.now_ms());
+            return self.say("tokens are seen in an episode: Enter opens one in 6");
         }
         self.paint = self.paint.next();
-        self.say(format!("tokens are coloured by {}", self.paint.name()), world.now_ms());
+        self.say(format!("tokens are coloured by {}", self.paint.name()));
     }
 
-    fn count(&mut self, world: &World) {
+    fn count(&mut self) {
         if self.screen != Screen::Actors {
-            return self.say("actors are counted in 2", world.now_ms());
+            return self.say("actors are counted in 2");
         }
         let (counted, says) = match self.counted {
             Counted::Lately => (Counted::Ever, "counted since each was first started"),
             Counted::Ever => (Counted::Lately, "counted over the last 5 s, a second"),
         };
         self.counted = counted;
-        self.say(says, world.now_ms());
+        self.say(says);
     }
 
-    fn toggle_mouse(&mut self, world: &World) {
+    fn toggle_mouse(&mut self) {
         self.has_mouse = !self.has_mouse;
         let says = match self.has_mouse {
             true => "the mouse points; m gives it back to the terminal, which selects text with it",
             false => "the mouse is the terminal's again",
         };
-        self.say(says, world.now_ms());
+        self.say(says);
     }
 
-    fn refresh(&mut self, ms: u64, world: &World) {
+    fn refresh(&mut self, ms: u64) {
         self.refresh_ms = ms.clamp(REFRESH_MS_MIN, REFRESH_MS_MAX);
-        self.say(format!("drawn every {} ms", self.refresh_ms), world.now_ms());
+        self.say(format!("drawn every {} ms", self.refresh_ms));
     }
 
     fn open(&mut self, world: &World) {
@@ -193,9 +193,9 @@ impl App {
             }
             Some(RowKey::Episode(episode)) => self.open_episode(episode, world),
             None if self.screen.opens() => {
-                self.say("there is nothing to open here", world.now_ms());
+                self.say("there is nothing to open here");
             }
-            None => self.say("nothing opens on this screen", world.now_ms()),
+            None => self.say("nothing opens on this screen"),
         }
     }
 
@@ -217,21 +217,21 @@ impl App {
         self.go(Screen::Actor);
     }
 
-    fn leave(&mut self, world: &World) {
+    fn leave(&mut self) {
         if let Some(screen) = self.back.pop() {
             self.screen = screen;
         } else if self.filters.remove(&self.screen).is_some_and(|f| !f.as_str().is_empty()) {
-            self.say("the filter is gone", world.now_ms());
+            self.say("the filter is gone");
         } else if self.screen != Screen::Overview {
             self.screen = Screen::Overview;
         } else {
-            self.say("q leaves; the cluster goes on", world.now_ms());
+            self.say("q leaves; the cluster goes on");
         }
     }
 
-    fn open_prompt(&mut self, world: &World) {
+    fn open_prompt(&mut self) {
         if !self.screen.has_filter() {
-            return self.say("nothing is filtered on this screen", world.now_ms());
+            return self.say("nothing is filtered on this screen");
         }
         let text = self.filter(self.screen).map_or_else(String::new, |f| f.as_str().to_owned());
         let before = self.filters.get(&self.screen).cloned();

@@ -11,6 +11,8 @@ use crate::text::plain;
 
 /// An actor at one message, or with one that waits, for longer than this is slow, milliseconds.
 pub const SLOW_MS: u64 = 5_000;
+/// An actor that has been starting for longer than this is slow, milliseconds: a coordinator reads its ledger.
+pub const STARTS_MS: u64 = 30_000;
 /// A thread is at one thing for as long as that takes: it is slow after this many times the usual length
 /// of its work,
 pub const THREAD_TIMES: u64 = 5;
@@ -21,6 +23,8 @@ pub const THREAD_MS: u64 = 120_000;
 pub const THREAD_FIRST_MS: u64 = 600_000;
 /// How the kind of a thread ends.
 const THREAD: &str = "Thread";
+/// The kind of a pool of sandboxes.
+const POOL: &str = "SandboxPool";
 /// The phase in which a thread that was started, or started again, loads its model.
 const LOADS: &str = "load model";
 /// Characters of a name, a kind, a reason.
@@ -46,7 +50,7 @@ pub enum Trouble {
     None,
     /// What is known of it is old.
     Stale,
-    /// At one message for long, or with one that has waited for long.
+    /// At one message for long, with one that has waited for long, or starting for long.
     Slow,
     /// It failed.
     Failed,
@@ -128,17 +132,33 @@ impl ActorRow {
             Trouble::Failed
         } else if is_stale {
             Trouble::Stale
-        } else if at_it > self.patience_ms() || (!self.is_thread() && self.oldest_ms > SLOW_MS) {
+        } else if at_it > self.patience_ms()
+            || self.starts_long()
+            || (!self.is_thread() && self.oldest_ms > SLOW_MS)
+        {
             Trouble::Slow
         } else {
             Trouble::None
         };
     }
 
+    /// Whether it has been starting for longer than an actor takes. What is said of a thread is its phase.
+    #[must_use]
+    pub fn starts_long(&self) -> bool {
+        self.state == ActorState::Starting && !self.is_thread() && self.up_ms > STARTS_MS
+    }
+
     /// Whether it is a thread of its own, which is at a phase of its work and not at a message.
     #[must_use]
     pub fn is_thread(&self) -> bool {
         self.kind.ends_with(THREAD)
+    }
+
+    /// Whether it is a pool of sandboxes. What it is at is whoever has had a place for longest, while somebody
+    /// waits for one.
+    #[must_use]
+    pub fn is_pool(&self) -> bool {
+        self.kind == POOL
     }
 
     /// How long its work takes on the average, milliseconds; `None` before any was done.
@@ -150,6 +170,10 @@ impl ActorRow {
     /// How long it may be at one thing before it is slow, milliseconds.
     #[must_use]
     pub fn patience_ms(&self) -> u64 {
+        if self.is_pool() {
+            // Those that wait say it themselves.
+            return u64::MAX;
+        }
         if !self.is_thread() {
             return SLOW_MS;
         }

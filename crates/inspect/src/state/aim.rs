@@ -43,13 +43,13 @@ impl App {
     /// The target, or a word on why there is none.
     fn aimed(&mut self, world: &World) -> Option<Target> {
         if let Some(says) = self.deaf() {
-            self.say(says, world.now_ms());
+            self.say(says);
             return None;
         }
         let target = self.target(world);
         if target.is_none() {
             let says = "put the cursor on an actor or a node first: 1, 2 and 3 list them";
-            self.say(says, world.now_ms());
+            self.say(says);
         }
         target
     }
@@ -81,26 +81,21 @@ impl App {
                 Effect::EndTrace
             }
             None => {
-                self.say("nothing is being traced; t on an actor begins", world.now_ms());
+                self.say("nothing is being traced; t on an actor begins");
                 Effect::None
             }
         }
     }
 
     /// An order was answered: in its dialogue, if that is still open, and at the bottom if not.
-    pub fn order_answered(
-        &mut self,
-        order: &Order,
-        answer: Result<OrderAnswer, String>,
-        now_ms: u64,
-    ) {
+    pub fn order_answered(&mut self, order: &Order, answer: Result<OrderAnswer, String>) {
         match &mut self.asking {
             Some(Asking::Order(dialogue))
                 if dialogue.stage == Stage::Sent && dialogue.order == *order =>
             {
                 dialogue.stage = Stage::Answered(answer);
             }
-            _ => self.say(in_words(order, &answer), now_ms),
+            _ => self.say(in_words(order, &answer)),
         }
     }
 

@@ -7,7 +7,7 @@ use crrl_store::{EpisodeRow, StepRow};
 use super::actors::{ActorColumn, ActorId, ActorRow, Counted};
 use super::asking::{Asking, Prompt};
 use super::episodes::{LiveColumn, LiveRow, Rollout};
-use super::history::EventRow;
+use super::history::{EventRow, Weight};
 use super::list::List;
 use super::mouse::Spots;
 use super::orders::Stage;
@@ -106,8 +106,9 @@ pub struct App {
     pub trace: Option<Tracing>,
     /// What the run store has.
     pub archive: Archive,
-    /// A line at the bottom, and until when.
+    /// A line at the bottom, and until when on the clock of [`App::tick`].
     pub notice: Option<(String, u64)>,
+    now_ms: u64,
     /// Rows seen at once, as drawn last.
     pub page: usize,
     /// Rows or lines there are, as drawn last.
@@ -148,6 +149,7 @@ impl App {
             trace: None,
             archive: Archive::default(),
             notice: None,
+            now_ms: 0,
             page: 10,
             len: 0,
             title: title.to_owned(),
@@ -217,7 +219,13 @@ impl App {
     pub fn event_rows<'w>(&self, world: &'w World) -> Vec<&'w EventRow> {
         let filter = self.filter(Screen::Events);
         let shown = |row: &&EventRow| filter.is_none_or(|filter| filter.shows(*row));
-        world.history.rows().filter(shown).collect()
+        world.events().into_iter().filter(shown).collect()
+    }
+
+    /// What went wrong, oldest first: what screen 8 has of a run that is not up.
+    #[must_use]
+    pub fn trouble_rows<'w>(&self, world: &'w World) -> Vec<&'w EventRow> {
+        world.history.rows().filter(|row| row.weight == Weight::Trouble).collect()
     }
 
     /// Keeps the cursor on what it is on, where the person asked for that, as rows move from
@@ -270,8 +278,15 @@ impl App {
     }
 
     /// Says something at the bottom for a moment.
-    pub fn say(&mut self, text: impl Into<String>, now_ms: u64) {
-        self.notice = Some((text.into(), now_ms + NOTICE_MS));
+    pub fn say(&mut self, text: impl Into<String>) {
+        self.notice = Some((text.into(), self.now_ms.saturating_add(NOTICE_MS)));
+    }
+
+    /// Time goes on for the person, also while what is shown stands still: milliseconds of a clock that is
+    /// never set back. What was said for long enough goes.
+    pub fn tick(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+        self.notice = self.notice.take().filter(|(_, until)| *until > now_ms);
     }
 }
 

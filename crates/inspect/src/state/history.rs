@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crrl_types::Event;
+use crrl_types::actor::{ActorEvent, Fate};
 use crrl_types::event::EventKind;
 use serde::Serialize;
 use serde_json::Value;
@@ -70,6 +71,28 @@ impl EventRow {
             event: plain(&kind.replace('_', " "), 32),
             node: plain(&about, 64),
             detail: plain(&detail.join(" "), CHARS_MAX),
+            weight,
+        }
+    }
+}
+
+impl EventRow {
+    /// What became of an actor.
+    #[must_use]
+    pub fn of_actor(event: &ActorEvent) -> Self {
+        let (fate, weight) = match event.fate {
+            Fate::Failed => ("failed", Weight::Trouble),
+            // One that was started again did fail, or somebody had it done.
+            Fate::Restarted => ("restarted", Weight::Trouble),
+            Fate::Stopped => ("stopped", Weight::Milestone),
+        };
+        let why = event.why.as_ref().map_or_else(String::new, |why| format!(" reason={why}"));
+        let detail = format!("actor={} fate={fate}{why}", event.actor);
+        Self {
+            at_ms: event.at_ms,
+            event: "actor".to_owned(),
+            node: plain(event.node.as_str(), 64),
+            detail: plain(&detail, CHARS_MAX),
             weight,
         }
     }

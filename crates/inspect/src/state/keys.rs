@@ -45,7 +45,7 @@ impl App {
         }
         match self.asking.take() {
             Some(Asking::Filter(prompt)) => {
-                self.type_filter(prompt, key.code, world);
+                self.type_filter(prompt, key.code);
                 return Effect::None;
             }
             Some(Asking::Command(mut line)) => {
@@ -86,19 +86,19 @@ impl App {
             KeyCode::Char('G') | KeyCode::End => self.step(Step::Last),
             code => match command(code) {
                 Some(command) => return self.run(command, world),
-                None => self.unknown(code, world),
+                None => self.unknown(code),
             },
         }
         Effect::None
     }
 
-    fn unknown(&mut self, code: KeyCode, world: &World) {
+    fn unknown(&mut self, code: KeyCode) {
         if let KeyCode::Char(c) = code {
-            self.say(format!("{c} is no key here; ? lists them"), world.now_ms());
+            self.say(format!("{c} is no key here; ? lists them"));
         }
     }
 
-    fn type_filter(&mut self, mut prompt: Prompt, code: KeyCode, world: &World) {
+    fn type_filter(&mut self, mut prompt: Prompt, code: KeyCode) {
         match code {
             KeyCode::Esc => {
                 self.filters.insert(self.screen, prompt.before.take().unwrap_or_default());
@@ -122,7 +122,6 @@ impl App {
             Err(error) => Some(error),
         };
         self.asking = Some(Asking::Filter(prompt));
-        self.notice = self.notice.take().filter(|(_, until)| *until > world.now_ms());
     }
 }
 

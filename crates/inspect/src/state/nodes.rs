@@ -11,6 +11,12 @@ use crate::text::plain;
 
 /// A report older than this is old, milliseconds: five were missed.
 pub const STALE_MS: u64 = 5_000;
+/// A node reports as soon as it has joined, before it loads its model: a process that has said nothing for
+/// longer than this hangs, or does not reach the coordinator, milliseconds.
+pub const UNHEARD_MS: u64 = 60_000;
+/// The same of a node on another machine than its host, where program, model or image may have to be brought
+/// first.
+pub const UNHEARD_ELSEWHERE_MS: u64 = 600_000;
 /// Characters of what a node says of itself.
 const ACTIVITY_CHARS_MAX: usize = 200;
 
@@ -96,15 +102,26 @@ pub struct NodeRow {
     pub age_ms: Option<u64>,
     /// What it is doing, in its own words; empty once it has left.
     pub activity: String,
-    /// For how long it has been saying just that, milliseconds.
+    /// For how long it has been saying just that, milliseconds; where it has not said anything yet, for how
+    /// long its process has been there.
     pub activity_ms: u64,
     /// Its process.
     pub pid: Option<u32>,
     /// How its process ended last.
     pub last_exit: Option<String>,
+    /// Whether it is on another machine than its host.
+    #[serde(skip)]
+    pub is_elsewhere: bool,
 }
 
 impl NodeRow {
+    /// Whether its process has been there for so long that it should have said something.
+    #[must_use]
+    pub fn is_unheard(&self) -> bool {
+        let bound = if self.is_elsewhere { UNHEARD_ELSEWHERE_MS } else { UNHEARD_MS };
+        self.state == Standing::Silent && self.activity_ms > bound
+    }
+
     /// Whether what is known of it is old. One that was told to leave has nothing more to say.
     #[must_use]
     pub fn is_stale(&self) -> bool {
@@ -160,6 +177,7 @@ impl NodeRow {
             last_exit: process
                 .and_then(|p| p.last_exit.as_deref())
                 .map(|text| plain(text, ACTIVITY_CHARS_MAX)),
+            is_elsewhere: process.is_some_and(|p| p.host.is_some()),
         }
     }
 }

@@ -22,6 +22,8 @@ pub struct Snapshot {
     pub says: String,
     /// What is in it.
     pub lines: Vec<String>,
+    /// The same as it was published.
+    pub value: Option<Value>,
 }
 
 impl Snapshot {
@@ -29,12 +31,16 @@ impl Snapshot {
     #[must_use]
     pub fn of(target: &Target, answer: &Result<SnapshotAnswer, String>) -> Option<Self> {
         let of = ActorId { node: target.node.to_string(), name: target.actor.clone()? };
-        let (says, lines) = match answer {
-            Ok(answer) => (says(answer), lines(answer)),
-            Err(error) => (plain(error, LINE_CHARS_MAX), Vec::new()),
+        let (says, lines, value) = match answer {
+            Ok(answer) => (says(answer), lines(answer), value(answer)),
+            Err(error) => (plain(error, LINE_CHARS_MAX), Vec::new(), None),
         };
-        Some(Self { of, says, lines })
+        Some(Self { of, says, lines, value })
     }
+}
+
+fn value(answer: &SnapshotAnswer) -> Option<Value> {
+    serde_json::from_str(&answer.snapshot.as_ref()?.json).ok()
 }
 
 /// How old it is, or why there is none.

@@ -67,6 +67,18 @@ pub struct LaidOf {
     pub paint: Paint,
     /// Lease and entries of its journal; none of one that is over.
     pub journal: Option<(u32, u32)>,
+    /// What was known of it since it is over; none of one under way.
+    pub judged: Option<Judged>,
+}
+
+/// What becomes known of an episode after its last turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judged {
+    /// The bits of its advantage.
+    advantage: Option<u64>,
+    scored: usize,
+    trained_at: Option<u64>,
+    is_final: bool,
 }
 
 /// An episode that is over.
@@ -82,6 +94,22 @@ pub struct Left {
     pub scored: usize,
     /// The learner's adapter when it was trained on.
     pub trained_at: Option<u64>,
+    /// Whether the three above stay as they are: it was trained on, or let go of.
+    pub is_final: bool,
+}
+
+impl Left {
+    /// What became known of it after its last turn.
+    #[must_use]
+    pub fn judged(&self) -> Judged {
+        let Self { advantage, scored, trained_at, is_final, .. } = self;
+        Judged {
+            advantage: advantage.map(f64::to_bits),
+            scored: *scored,
+            trained_at: *trained_at,
+            is_final: *is_final,
+        }
+    }
 }
 
 /// One entry of a journal, with its tokens as text.

@@ -8,7 +8,7 @@ use crrl_control::wire::NodeReport;
 
 use super::actors::{ActorId, ActorRow};
 use super::episodes::LiveRow;
-use super::history::History;
+use super::history::{EventRow, History};
 use super::nodes::{NodeRow, STALE_MS, Standing};
 use super::window::Window;
 use crate::frame::Frame;
@@ -69,6 +69,11 @@ pub struct World {
     actors: Vec<ActorRow>,
     live: Vec<LiveRow>,
     faults: Vec<FaultRow>,
+    /// What became of actors lately, oldest first.
+    actor_events: Vec<EventRow>,
+    /// Since when processes have said nothing at all, by node: which process, and when that was started or
+    /// first seen.
+    silent: HashMap<String, (Option<u32>, u64)>,
     /// The last events of the run.
     pub history: History,
 }
@@ -101,9 +106,32 @@ impl World {
                 track.told(seen);
             }
         }
+        self.actor_events = frame.snapshot.actor_events.iter().map(EventRow::of_actor).collect();
+        self.miss(&frame);
         self.frame = Some(frame);
         (self.now_ms, self.clock_ms) = (at_ms, at_ms);
         self.rebuild();
+    }
+
+    /// Notes since when processes have been there that have said nothing.
+    fn miss(&mut self, frame: &Frame) {
+        let mut silent = HashMap::new();
+        // The row of one that was heard may have to wait for its turn.
+        let is_told = |name: &str| frame.snapshot.seen.iter().any(|seen| seen.node.as_str() == name);
+        let unheard = |name: &str| !self.tracks.contains_key(name) && !is_told(name);
+        let there = frame.processes.iter().filter(|process| process.pid.is_some());
+        for process in there.filter(|process| unheard(&process.name)) {
+            let held = self.silent.get(&process.name).filter(|(pid, _)| *pid == process.pid);
+            let first_seen = held.map_or(frame.at_ms, |(_, since)| *since);
+            let since = process.started_ms.unwrap_or(first_seen);
+            silent.insert(process.name.clone(), (process.pid, since));
+        }
+        self.silent = silent;
+    }
+
+    /// For how long the process of a node has said nothing at all.
+    fn silent_ms(&self, node: &str) -> u64 {
+        self.silent.get(node).map_or(0, |(_, since)| self.now_ms.saturating_sub(*since))
     }
 
     /// Time goes on, whether anything comes or not. Only ages change, and what is old by them. A clock that
@@ -115,7 +143,11 @@ impl World {
         let Some(frame) = &self.frame else { return };
         let mut turned: HashMap<&str, bool> = HashMap::new();
         for node in &mut self.nodes {
-            let Some(track) = self.tracks.get(&node.name) else { continue };
+            let Some(track) = self.tracks.get(&node.name) else {
+                let since = self.silent.get(&node.name).map_or(now, |(_, since)| *since);
+                node.activity_ms = now.saturating_sub(since);
+                continue;
+            };
             let was = node.is_stale() || node.is_down();
             node.age_ms = track.age_ms(now, frame.at_ms);
             node.activity_ms = now.saturating_sub(track.activity_ms);
@@ -205,7 +237,13 @@ impl World {
         let silent = frame.processes.iter().filter(|process| {
             !process.retired && !reports.iter().any(|r| r.node.as_str() == process.name)
         });
-        self.nodes.extend(silent.map(|process| NodeRow::of(None, Some(process), None)));
+        let rows: Vec<NodeRow> = silent
+            .map(|process| NodeRow {
+                activity_ms: self.silent_ms(&process.name),
+                ..NodeRow::of(None, Some(process), None)
+            })
+            .collect();
+        self.nodes.extend(rows);
         self.nodes.sort_by(|a, b| a.name.cmp(&b.name));
         self.faults.sort_by(|a, b| (!a.active, &a.node, a.id).cmp(&(!b.active, &b.node, b.id)));
     }
@@ -276,6 +314,17 @@ impl World {
     #[must_use]
     pub fn live(&self) -> &[LiveRow] {
         &self.live
+    }
+
+    /// What has happened, oldest first: the run's history, and what became of actors lately.
+    #[must_use]
+    pub fn events(&self) -> Vec<&EventRow> {
+        let mut rows: Vec<&EventRow> = self.history.rows().chain(&self.actor_events).collect();
+        // The history by itself has its order, whatever became of its clock.
+        if !self.actor_events.is_empty() {
+            rows.sort_by_key(|row| row.at_ms);
+        }
+        rows
     }
 
     /// Faults, those that go on first.

@@ -92,9 +92,7 @@ pub fn foot(frame: &mut Frame<'_>, area: Rect, app: &App, scene: &Scene<'_>) {
     let palette = scene.palette;
     let line = if let Some(asking) = &app.asking {
         dialogues::prompt(asking, scene)
-    } else if let Some((text, _)) =
-        app.notice.as_ref().filter(|(_, until)| *until > scene.world.now_ms())
-    {
+    } else if let Some((text, _)) = &app.notice {
         Line::styled(format!(" {}", plain(text, 300)), palette.accent)
     } else if let Some(reason) = trouble(scene.link) {
         Line::styled(format!(" {}", plain(reason, 300)), palette.warn)

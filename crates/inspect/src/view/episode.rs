@@ -10,7 +10,7 @@ use super::{Palette, Scene, empty, scroll_parts, transcript, wrap};
 use crate::state::App;
 use crate::state::app::Opened;
 use crate::state::episodes::LiveRow;
-use crate::state::transcript::{Laid, LaidOf};
+use crate::state::transcript::{Laid, LaidOf, Left};
 use crate::text;
 use crate::units::age;
 
@@ -41,6 +41,7 @@ fn laid(held: Option<Laid>, opened: &Opened, width: usize, app: &App, palette: P
         width,
         paint: app.paint,
         journal: left.is_none().then_some((journal.attempt, journal.entries)),
+        judged: left.map(Left::judged),
     };
     match held.filter(|held| held.of == of) {
         Some(held) => held,

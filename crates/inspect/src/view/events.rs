@@ -12,8 +12,13 @@ use crate::units::clock;
 /// Draws it.
 pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>) {
     let rows = app.event_rows(scene.world);
+    let was_handed_out =
+        scene.world.progress().is_some_and(|progress| progress.episodes.dispatched > 0);
     let says = match (app.is_replay, scene.world.history.is_empty()) {
         (true, true) => "The recording holds nothing of the run's history up to now.",
+        (false, true) if was_handed_out => {
+            "The run's history is not on this machine: it is where its coordinator runs."
+        }
         (false, true) => "The run's history is empty: nothing was handed out yet.",
         (_, false) => "No event passes the filter; / changes it, Esc takes it away.",
     };
@@ -22,8 +27,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
 
 /// Only what went wrong: what screen 8 has of a run that is not up.
 pub fn trouble(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>) {
-    let wrong = |row: &&EventRow| row.weight == Weight::Trouble;
-    let rows: Vec<&EventRow> = scene.world.history.rows().filter(wrong).collect();
+    let rows = app.trouble_rows(scene.world);
     let says = "Nothing went wrong as far as the run's history tells: no node was lost, no episode failed.";
     table(frame, area, app, scene, &rows, says);
 }

@@ -28,6 +28,7 @@ pub mod tree;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::Line;
+use unicode_width::UnicodeWidthChar as _;
 
 use crate::frame::Link;
 use crate::state::{App, Screen, World};
@@ -121,18 +122,57 @@ fn empty(frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>, says: &str) {
     }
 }
 
-/// A text in lines of at most so many characters, broken between words where that can be.
+/// A text in lines of at most so many columns, broken between words where that can be.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let width = width.max(4);
     let mut lines = Vec::new();
     let mut rest: Vec<char> = text.chars().collect();
-    while rest.len() > width {
-        let blank = rest[..=width].iter().rposition(|c| *c == ' ').filter(|at| *at > width / 2);
-        let at = blank.unwrap_or(width);
+    while let Some((at, is_blank)) = place_of_break(rest.iter().copied(), width) {
         let tail = rest.split_off(at);
         lines.push(rest.iter().collect());
-        rest = tail.into_iter().skip(usize::from(blank.is_some())).collect();
+        rest = tail.into_iter().skip(usize::from(is_blank)).collect();
     }
     lines.push(rest.into_iter().collect());
     lines
+}
+
+/// Before which character a text that is wider than so many columns is broken, and whether that is a blank
+/// between two words; `None` where all of it fits. No character is wider than two columns.
+fn place_of_break(text: impl Iterator<Item = char>, width: usize) -> Option<(usize, bool)> {
+    let (mut column, mut blank) = (0, None);
+    for (at, c) in text.enumerate() {
+        if c == ' ' && column > width / 2 {
+            blank = Some(at);
+        }
+        column += c.width().unwrap_or(0);
+        if column > width {
+            return Some(blank.map_or((at, false), |blank| (blank, true)));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui::text::Span;
+
+    use super::*;
+
+    #[test]
+    fn lines_are_as_long_as_they_are_wide() {
+        assert_eq!(wrap("if not end: return", 12), ["if not end:", "return"]);
+        assert_eq!(wrap("abcdefgh", 4), ["abcd", "efgh"]);
+        // Two columns each.
+        assert_eq!(wrap("修正されたコード", 6), ["修正さ", "れたコ", "ード"]);
+        assert_eq!(wrap("修正されたコード", 7), ["修正さ", "れたコ", "ード"]);
+        assert_eq!(wrap("ab修正 cd", 6), ["ab修正", "cd"]);
+        assert_eq!(wrap("🙂🙂🙂", 4), ["🙂🙂", "🙂"]);
+        let text = "x漢y字 🙂🙂 e 混じり文 🚀z".repeat(9);
+        for width in 4..40 {
+            let lines = wrap(&text, width);
+            assert!(lines.iter().all(|line| Span::raw(line).width() <= width), "{lines:?}");
+            let kept = |text: &str| text.replace(' ', "");
+            assert_eq!(kept(&lines.concat()), kept(&text), "at {width} columns");
+        }
+    }
 }

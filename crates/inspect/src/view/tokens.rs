@@ -3,7 +3,7 @@
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::Palette;
+use super::{Palette, place_of_break};
 use crate::pieces::{Piece, Pieces};
 use crate::state::transcript::Paint;
 use crate::text::{self, LINE_CHARS_MAX, LINES_MAX};
@@ -110,10 +110,8 @@ pub fn lines(pieces: &Pieces, width: usize, brush: &Brush) -> Vec<Line<'static>>
 /// Breaks a line between words where that can be.
 fn fold(mut rest: Vec<(char, Style)>, width: usize) -> Vec<Vec<(char, Style)>> {
     let mut rows = Vec::new();
-    while rest.len() > width {
-        let blank =
-            rest[..=width].iter().rposition(|(c, _)| *c == ' ').filter(|at| *at > width / 2);
-        let tail = rest.split_off(blank.map_or(width, |at| at + 1));
+    while let Some((at, is_blank)) = place_of_break(rest.iter().map(|(c, _)| *c), width) {
+        let tail = rest.split_off(at + usize::from(is_blank));
         rows.push(std::mem::replace(&mut rest, tail));
     }
     rows.push(rest);
@@ -170,6 +168,12 @@ mod tests {
         assert_eq!(
             told(&lines(&pieces, 8, &brush(Paint::Logprob))),
             ["   a long ", "   word", "   and anot", "   her"]
+        );
+        let pieces = vec![piece("修正された", -0.1, 4), piece("コ🙂ド ", -3.0, 5), piece("ab", -0.1, 5)];
+        let wide = Pieces { pieces, left_out: 0, note: None };
+        assert_eq!(
+            told(&lines(&wide, 8, &brush(Paint::Version))),
+            ["   修正され", "   たコ🙂ド ", "   ab"]
         );
         let endless =
             Pieces { pieces: vec![piece("\n\n\n", 0.0, 1); 4_000], left_out: 0, note: None };

@@ -155,7 +155,10 @@ fn earned(left: &Left, palette: Palette) -> Vec<Line<'static>> {
         lines.push(quiet(parts.join("   ")));
     }
     if let Some(advantage) = left.advantage {
-        lines.push(quiet(format!("advantage {advantage:+.3} among {} attempts", left.scored)));
+        // Of a group of which some are still out it changes as they come back.
+        let so_far = if left.is_final { "" } else { " so far" };
+        let says = format!("advantage {advantage:+.3} among {} attempts{so_far}", left.scored);
+        lines.push(quiet(says));
     }
     let adapters: Vec<String> = trajectory
         .adapters

@@ -6,7 +6,7 @@ use crrl_inspect::diagnose::{FINDINGS_MAX, Finding, Rule, diagnose};
 use crrl_inspect::state::World;
 use crrl_inspect::state::nodes::Standing;
 use crrl_types::Event;
-use crrl_types::actor::ActorState;
+use crrl_types::actor::{ActorEvent, ActorState, Fate};
 use crrl_types::event::EventKind;
 
 use crate::{healthy, scene, told, world};
@@ -222,6 +222,100 @@ fn a_node_that_was_told_to_leave_is_missed_by_nobody() {
     assert_eq!((found.rule, found.node.as_str()), (Rule::NodeDown, "rollout-1"));
 }
 
+/// A cluster with a process that was started so many seconds ago and has said nothing.
+fn unheard(ago_s: u64, host: Option<&str>) -> World {
+    let host = host.map(str::to_owned);
+    world(190, 190, move |_, frame| {
+        frame.snapshot.nodes.pop();
+        frame.processes[3].started_ms = Some(frame.at_ms - 1_000 * ago_s);
+        frame.processes[3].host.clone_from(&host);
+    })
+}
+
+#[test]
+fn a_node_that_never_said_anything() {
+    assert!(diagnose(&unheard(59, None)).healthy, "it may be joining");
+    let found = only(&unheard(61, None));
+    assert_eq!((found.rule, found.node.as_str()), (Rule::NodeSilent, "rollout-1"));
+    assert_eq!(found.for_ms, 61_000);
+    assert!(found.says.starts_with("node rollout-1 has said nothing since"), "{}", found.says);
+    // To another machine the program may have to be brought first.
+    assert!(diagnose(&unheard(599, Some("anna@far"))).healthy);
+    assert_eq!(only(&unheard(601, Some("anna@far"))).for_ms, 601_000);
+    // Of one whose host does not tell when it was started, it counts from when it was first seen.
+    let old = |s| {
+        world(130, s, |_, frame| {
+            frame.snapshot.nodes.pop();
+            frame.processes[3].started_ms = None;
+        })
+    };
+    assert!(diagnose(&old(190)).healthy);
+    assert_eq!(only(&old(191)).for_ms, 61_000);
+}
+
+#[test]
+fn an_actor_that_is_starting_for_long() {
+    let starts = |ms| {
+        with(move |s| {
+            let actor = &mut s.nodes[0].actors[1];
+            (actor.state, actor.up_ms) = (ActorState::Starting, ms);
+            (actor.waiting, actor.oldest_ms) = (0, 0);
+        })
+    };
+    assert!(diagnose(&starts(30_000)).healthy);
+    let found = only(&starts(41_000));
+    assert_eq!((found.rule, found.for_ms), (Rule::ActorBusy, 41_000));
+    assert_eq!(found.says, "actor coordinator in coordinator has been starting for 41 s");
+}
+
+#[test]
+fn an_actor_that_was_stopped_by_order_and_none_that_ended_by_itself() {
+    let stopped = |why: Option<&'static str>| {
+        with(move |s| {
+            let actor = &mut s.nodes[2].actors[1];
+            (actor.state, actor.last_failure) = (ActorState::Stopped, why.map(str::to_owned));
+        })
+    };
+    assert!(diagnose(&stopped(None)).healthy);
+    let found = only(&stopped(Some("stopped by an order of anna")));
+    assert_eq!((found.rule, found.actor.as_deref()), (Rule::ActorStopped, Some("rollout")));
+    assert!(found.rule.is_meant());
+    assert_eq!(
+        found.says,
+        "actor rollout in rollout-0 was stopped by an order of anna; crrl inspect do restart \
+         rollout-0/rollout"
+    );
+}
+
+#[test]
+fn an_actor_that_is_started_again_and_again() {
+    let restarted = |s: u64, why: &str| ActorEvent {
+        at_ms: scene::BEGIN_MS + 1_000 * s,
+        node: "rollout-0".into(),
+        actor: "rollout".into(),
+        fate: Fate::Restarted,
+        why: Some(why.to_owned()),
+    };
+    let world = |events: Vec<ActorEvent>| with(move |s| s.actor_events.clone_from(&events));
+    assert!(diagnose(&world(vec![restarted(180, "no space")])).healthy, "once is not often");
+    let apart = vec![restarted(100, "no space"), restarted(180, "no space")];
+    assert!(diagnose(&world(apart)).healthy);
+    let meant = "restarted by an order of anna";
+    assert!(diagnose(&world(vec![restarted(170, meant), restarted(180, meant)])).healthy);
+    let crashing = world(vec![restarted(150, "x"), restarted(170, "y"), restarted(180, "no space")]);
+    let found = only(&crashing);
+    assert_eq!((found.rule, found.actor.as_deref()), (Rule::ActorFailed, Some("rollout")));
+    assert_eq!(
+        found.says,
+        "actor rollout in rollout-0 was started again 3 times within 40 s: no space"
+    );
+    // It is among what happened, by time.
+    let rows = crashing.events();
+    let at = rows.iter().rposition(|row| row.event == "actor").expect("three of them");
+    assert_eq!(rows[at].detail, "actor=rollout fate=restarted reason=no space");
+    assert!(rows[at - 1].at_ms <= rows[at].at_ms && rows[at].at_ms <= rows[at + 1].at_ms);
+}
+
 #[test]
 fn an_episode_that_hangs() {
     let found = only(&with(|s| s.nodes[2].live[1].idle_ms = 95_000));
@@ -250,6 +344,19 @@ fn of_episodes_that_wait_the_oldest_is_named_with_what_it_waits_for() {
     let says = "has been waiting for a sandbox, 8 of 8 taken, for 41 s (json-decoder-";
     assert!(found.says.contains(says), "{}", found.says);
     assert!(found.says.ends_with("); 2 more wait too long"), "{}", found.says);
+    // Whoever has had a sandbox for longest is named, and is not late by that alone.
+    let held = |idle_ms| {
+        with(move |s| {
+            s.nodes[2].live[0].doing = "waiting for a sandbox, 8 of 8 taken".into();
+            s.nodes[2].live[0].idle_ms = idle_ms;
+            s.nodes[2].actors[3].handling = Some(("episode 17".into(), 300_000));
+            s.nodes[2].actors[3].waiting = 1;
+        })
+    };
+    assert!(diagnose(&held(20)).healthy, "{:?}", diagnose(&held(20)));
+    let says = only(&held(41_000)).says;
+    let end = "); the oldest has been taken for 5m00s by episode 17";
+    assert!(says.ends_with(end), "{says}");
     // The second of them is late by then, the third is not.
     assert!(only(&waits(31_500)).says.ends_with("); 1 more waits too long"));
 }
@@ -309,6 +416,29 @@ fn a_learner_may_wait_where_it_needs_no_batch_and_where_one_is_on_its_way() {
     }
     let rules: Vec<Rule> = diagnose(&stuck).findings.iter().map(|found| found.rule).collect();
     assert_eq!(rules, [Rule::Waits, Rule::NothingBack]);
+}
+
+/// The history is on another machine.
+#[test]
+fn whether_episodes_come_back_is_known_from_the_coordinator_too() {
+    let away = |none_back_since_s: Option<u64>| {
+        let mut world = World::new();
+        for s in 150..=190 {
+            let mut frame = scene::frame(s);
+            frame.snapshot.nodes[1].activity = "waiting for a batch".into();
+            frame.snapshot.none_back_since_ms =
+                none_back_since_s.map(|s| scene::BEGIN_MS + 1_000 * s);
+            world.fold(frame);
+        }
+        world
+    };
+    assert!(diagnose(&away(Some(100))).healthy);
+    let told = diagnose(&away(Some(60))).findings;
+    let rules: Vec<Rule> = told.iter().map(|found| found.rule).collect();
+    assert_eq!(rules, [Rule::Waits, Rule::NothingBack]);
+    assert_eq!(told[1].for_ms, 130_000);
+    // One of an earlier build does not tell: that is no excuse.
+    assert_eq!(only(&away(None)).rule, Rule::Waits);
 }
 
 #[test]

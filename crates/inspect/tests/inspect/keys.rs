@@ -2,11 +2,13 @@
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use crrl_inspect::state::actors::ActorColumn;
+use crrl_inspect::state::app::NOTICE_MS;
 use crrl_inspect::state::keys::Effect;
 use crrl_inspect::state::tree;
 use crrl_inspect::state::{App, Screen, World};
 use crrl_types::actor::ActorState;
 
+use crate::screens::seen;
 use crate::{healthy, scene, world};
 
 pub(crate) fn press(app: &mut App, world: &World, keys: &str) -> Effect {
@@ -122,6 +124,20 @@ fn a_key_that_does_not_apply_says_so() {
         let mut app = App::new("test");
         press(&mut app, &world, keys);
         assert!(app.notice.is_some(), "{keys}");
+    }
+}
+
+#[test]
+fn a_notice_goes_although_what_is_shown_stands_still() {
+    let (mut app, world) = (App::new("test"), healthy());
+    app.tick(1_000);
+    press(&mut app, &world, " x");
+    assert!(app.paused);
+    let says = "x is no key here";
+    for (now_ms, is_seen) in [(1_000, true), (999 + NOTICE_MS, true), (1_000 + NOTICE_MS, false)] {
+        app.tick(now_ms);
+        let screen = seen(&mut app, &world, (120, 40));
+        assert_eq!(screen.contains(says), is_seen, "at {now_ms}:\n{screen}");
     }
 }
 

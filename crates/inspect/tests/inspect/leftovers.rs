@@ -103,6 +103,7 @@ pub(crate) fn left() -> Left {
         advantage: Some(1.25),
         scored: 8,
         trained_at: Some(14),
+        is_final: true,
         trajectory,
     }
 }

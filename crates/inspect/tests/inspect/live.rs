@@ -1,8 +1,10 @@
 //! The feed of a real coordinator.
 
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use crrl_cluster::{Mesh, RunDir, Snapshot, StatusBoard};
+use crrl_inspect::desk::Desk;
 use crrl_inspect::diagnose::Rule;
 use crrl_inspect::feed::{self, Feed, Seen, Session};
 use crrl_inspect::frame::Link;
@@ -10,7 +12,7 @@ use crrl_inspect::recording::Recording;
 use crrl_inspect::scripts::query::{self, Query};
 use crrl_inspect::scripts::watching;
 use crrl_inspect::state::World;
-use crrl_types::{RoundTrip, Vitals};
+use crrl_types::{NodeName, RoundTrip, Target, Vitals};
 use tokio::runtime::Runtime;
 
 use crate::{coordinator, scene};
@@ -81,6 +83,23 @@ fn the_feed_brings_the_newest_and_says_when_it_is_lost() {
     let began = Instant::now();
     drop(feed);
     assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn leaving_waits_for_no_answer_of_a_cluster_that_is_lost() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let run = coordinator::prepared(&folder.path().join("run"));
+    let addresses = run.dialled().expect("was prepared");
+    let at = addresses.get(&NodeName::from("coordinator")).expect("it listens somewhere");
+    // It hears what is asked, and never answers.
+    let silent = UdpSocket::bind(at.socket_addr().expect("an address")).expect("nobody is there");
+    silent.set_read_timeout(Some(DEADLINE)).expect("a socket");
+    let desk = Desk::open(&run, None).expect("a thread");
+    assert!(desk.snapshot(Target::actor("rollout-0", "engine")));
+    silent.recv_from(&mut [0; 4_096]).expect("it is dialled");
+    let began = Instant::now();
+    drop(desk);
+    assert!(began.elapsed() < Duration::from_secs(2), "a dial takes three seconds at least");
 }
 
 #[test]

@@ -111,7 +111,7 @@ fn the_answer_is_shown_and_so_is_a_refusal() {
         press(&mut app, &world, "Rengine");
         tap(&mut app, &world, KeyCode::Enter);
         shows(&seen(&mut app, &world, (80, 24)), &["waiting for the answer"]);
-        app.order_answered(&order, answer, world.now_ms());
+        app.order_answered(&order, answer);
         shows(&seen(&mut app, &world, (80, 24)), &["RESTART", says]);
         tap(&mut app, &world, KeyCode::Esc);
         assert!(app.asking.is_none());
@@ -127,7 +127,7 @@ fn an_answer_to_a_dialogue_that_was_closed_is_said_at_the_bottom() {
     tap(&mut app, &world, KeyCode::Esc);
     let order = Order { target: engine(), action: Action::Restart };
     let denied = OrderAnswer::new(Outcome::Denied, "only an operator may");
-    app.order_answered(&order, Ok(denied), world.now_ms());
+    app.order_answered(&order, Ok(denied));
     let wanted = "restart rollout-0/engine: denied: only an operator may";
     shows(&seen(&mut app, &world, (80, 24)), &[wanted]);
 }

@@ -17,7 +17,7 @@ use crate::leftovers::{over, step, trajectory};
 use crate::screens::{seen_as, shows};
 use crate::{coordinator, scene};
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A run of three steps that is over: two episodes were trained on, one failed.
 pub(crate) fn folder() -> (tempfile::TempDir, RunDir) {
@@ -139,6 +139,32 @@ fn an_episode_is_read_from_its_store() {
     viewer.press("G");
     viewer.enter();
     viewer.until(&["episode 7", "TURN 1", "trained on by v2", "advantage +0.000 among 2 attempts"]);
+}
+
+#[test]
+fn what_an_episode_earned_is_read_again_until_it_is_final() {
+    let (_folder, run) = folder();
+    let (say, said) = channel();
+    let writer = Writer::<u64>::start(&run.store(), Options::default(), move |words| {
+        let _ = say.send(words);
+    })
+    .expect("a store nobody else writes");
+    let put = |row: EpisodeRow| {
+        writer.submit(vec![Op::Episode(Box::new(row))], 1).expect("open");
+        assert!(said.recv_timeout(DEADLINE).expect("durable").is_ok());
+    };
+    put(EpisodeRow { state: "finished".into(), step: None, ..over(7) });
+    let mut viewer = Viewer::new(&run);
+    viewer.press("6");
+    viewer.until(&["0.875"]);
+    viewer.press("G");
+    viewer.enter();
+    let early = viewer.until(&["TURN 1", "advantage +0.000 among 2 attempts so far"]);
+    assert!(!early.contains("trained on by"), "{early}");
+    put(EpisodeRow { reward: Some(0.0), ..over(10) });
+    put(EpisodeRow { step: Some(Step(3)), ..over(7) });
+    let late = viewer.until(&["among 3 attempts", "trained on by v2"]);
+    assert!(!late.contains("so far") && !late.contains("+0.000"), "{late}");
 }
 
 #[test]

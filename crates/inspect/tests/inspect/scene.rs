@@ -32,6 +32,7 @@ fn process(report: &NodeReport) -> NodeProcess {
         roles: Vec::new(),
         host: None,
         pid: Some(report.pid),
+        started_ms: Some(BEGIN_MS - 20_000),
         restarts: u32::from(report.node.as_str() == "rollout-1"),
         given_up: false,
         retired: false,

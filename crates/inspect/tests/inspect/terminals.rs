@@ -66,7 +66,12 @@ fn a_run_that_is_over_is_read_in_a_terminal_and_left() {
     pane.keys(&["G", "Enter"]);
     pane.until(&["TURN 1", "I look at whoami", "trained on by v2"]);
     pane.types("S");
-    pane.until(&["the run is not up: nothing of it can be traced or changed"]);
+    let deaf = "the run is not up: nothing of it can be traced or changed";
+    pane.until(&[deaf]);
+    // What is shown stands still, and what is said goes all the same.
+    pane.types(" ");
+    pane.until(&["‖ paused"]);
+    pane.until_that("the notice to go", |text| !text.contains(deaf));
     pane.keys(&["q"]);
     pane.until(&["ENDED 0"]);
 }

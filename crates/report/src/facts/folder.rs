@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crrl_control::plan::{PLAN_FILE, Plan, PlanError};
 use crrl_control::results::{RESULTS_FILE, Results};
 use crrl_store::{Reader, StoreError};
-use crrl_types::{Event, Task, TaskId};
+use crrl_types::{Deed, Event, OrderRecord, Task, TaskId, deed};
 
 use super::{Conduct, EpisodeFact, Facts, History, HostFact, Spent, TaskFact};
 use crate::model::picks;
@@ -20,6 +20,10 @@ const TRANSCRIPTS_MAX: usize = 40_000;
 const LINE_BYTES_MAX: u64 = 64 << 20;
 /// Bytes of the small files that are read whole.
 const FILE_BYTES_MAX: u64 = 64 << 20;
+/// The log of orders, the older part first: it is begun anew where it is long.
+const ORDER_FILES: [&str; 2] = ["orders.1.jsonl", "orders.jsonl"];
+/// Lines of it that are read.
+const ORDER_LINES_MAX: usize = 20_000;
 /// Tasks whose statement and patch are kept.
 const TASKS_MAX: usize = 100_000;
 
@@ -116,6 +120,7 @@ fn read_with(folder: &Path, look: Look<'_>) -> Result<Facts, ReadError> {
     // The store is written before the history: read last, it knows of everything the rest tells.
     let results: Results = json(&folder.join(RESULTS_FILE))?.unwrap_or_default();
     let history = history(&folder.join("events.jsonl"), &mut notes)?;
+    let deeds = deeds(folder, &mut notes)?;
     let reader = Reader::open(&store)?;
     reader.hold()?;
     let mut episodes: Vec<EpisodeFact> =
@@ -144,6 +149,7 @@ fn read_with(folder: &Path, look: Look<'_>) -> Result<Facts, ReadError> {
         plan,
         results,
         history,
+        deeds,
         episodes,
         tasks,
         shown,
@@ -212,6 +218,25 @@ fn history(path: &Path, notes: &mut Vec<String>) -> Result<History, ReadError> {
         notes.push(format!("lines of events.jsonl that cannot be read: {unread}"));
     }
     Ok(history)
+}
+
+/// What people had done; nothing where nobody asked for anything.
+fn deeds(folder: &Path, notes: &mut Vec<String>) -> Result<Vec<Deed>, ReadError> {
+    let (mut records, mut unread) = (Vec::new(), 0_u64);
+    for file in ORDER_FILES {
+        lines(&folder.join(file), |line| {
+            match serde_json::from_slice::<OrderRecord>(line) {
+                Ok(record) => records.push(record),
+                Err(_) if !line.ends_with(b"\n") || line.trim_ascii().is_empty() => {}
+                Err(_) => unread += 1,
+            }
+            records.len() < ORDER_LINES_MAX
+        })?;
+    }
+    if unread > 0 {
+        notes.push(format!("lines of orders.jsonl that cannot be read: {unread}"));
+    }
+    Ok(deed::deeds(records))
 }
 
 fn look_into(

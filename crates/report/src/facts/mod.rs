@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use crrl_control::plan::Plan;
 use crrl_control::results::Results;
 use crrl_store::{Environment, StepRow};
-use crrl_types::{TaskId, Trajectory};
+use crrl_types::{Deed, TaskId, Trajectory};
 use serde::{Deserialize, Serialize};
 
 pub use episode::{Conduct, EpisodeFact, Spent};
@@ -37,6 +37,8 @@ pub struct Facts {
     pub results: Results,
     /// Its history.
     pub history: History,
+    /// Faults that were injected and orders that were given, oldest first.
+    pub deeds: Vec<Deed>,
     /// Numbers of its optimizer steps, in order.
     pub steps: Vec<StepRow>,
     /// Its episodes, by id.

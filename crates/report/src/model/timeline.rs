@@ -1,5 +1,6 @@
 //! Episodes and faults over wall time.
 
+use crrl_types::Deed;
 use serde::Serialize;
 
 use super::curve::Unit;
@@ -26,12 +27,14 @@ pub struct Timeline {
     pub counts: Vec<(MarkKind, u64)>,
     /// Faults past those that were kept.
     pub left_out: u64,
+    /// Faults that were injected and orders that were given, seconds since the run began.
+    pub deeds: Vec<(f64, Deed)>,
 }
 
 impl Timeline {
     pub(crate) fn of(facts: &Facts) -> Self {
         let history = &facts.history;
-        let began = history.began_ms.unwrap_or(0);
+        let began = history.began_ms.or(facts.deeds.first().map(|deed| deed.at_ms)).unwrap_or(0);
         let since = |at_ms: u64| at_ms.saturating_sub(began) as f64 / 1_000.0;
         let times = |kind: MarkKind| {
             let of_kind = history.marks.iter().filter(move |mark| mark.kind == kind);
@@ -42,6 +45,7 @@ impl Timeline {
             marks: history.marks.iter().map(|mark| (since(mark.at_ms), mark.clone())).collect(),
             counts: MarkKind::ALL.map(|kind| (kind, times(kind))).to_vec(),
             left_out: history.marks_left_out,
+            deeds: facts.deeds.iter().map(|deed| (since(deed.at_ms), deed.clone())).collect(),
         }
     }
 }

@@ -1,11 +1,13 @@
-//! What went wrong, and when.
+//! What went wrong, and when; and what people had done.
+
+use crrl_types::Outcome;
 
 use super::figure;
 use super::table::{Cell, Table};
 use crate::model::Model;
 use crate::model::timeline::{LISTED_MAX, Timeline};
 use crate::number;
-use crate::plot::timeline::{letter, timeline};
+use crate::plot::timeline::{DEED, letter, timeline};
 use crate::text;
 
 /// Characters of a reason.
@@ -21,6 +23,7 @@ pub fn body(run: &Model) -> String {
         out += &figure::drawn(stack, &svg, true);
     }
     out += &faults(&run.timeline);
+    out += &deeds(&run.timeline);
     out += &quarantined(&run.quarantined);
     out
 }
@@ -56,6 +59,32 @@ fn faults(timeline: &Timeline) -> String {
             &format!("<p class=\"note\">{} more are in events.jsonl.</p>\n", number::count(more));
     }
     out
+}
+
+/// What was injected and ordered: nothing where nobody had anything done.
+fn deeds(timeline: &Timeline) -> String {
+    if timeline.deeds.is_empty() {
+        return String::new();
+    }
+    let caption = format!("{DEED} Injected faults and orders");
+    let columns = ["#after", "#for", "what", "to", "by", "came of it"];
+    let mut table = Table::new(&caption, &columns);
+    for (s, deed) in timeline.deeds.iter().take(LISTED_MAX) {
+        table.row([
+            Cell::number(number::duration((s * 1_000.0) as u64)),
+            Cell::number(deed.lasts_ms.map_or_else(|| "–".to_owned(), number::duration)),
+            Cell::text(text::short(&deed.what, REASON_CHARS_MAX)),
+            Cell::text(text::short(&deed.target, 40)),
+            Cell::text(text::short(&deed.who, 40)),
+            Cell::text(deed.outcome.map_or("not known", Outcome::word)),
+        ]);
+    }
+    let more = timeline.deeds.len().saturating_sub(LISTED_MAX) as u64;
+    let more = match more {
+        0 => String::new(),
+        n => format!("<p class=\"note\">{} more are in orders.jsonl.</p>\n", number::count(n)),
+    };
+    table.html() + &more
 }
 
 fn quarantined(tasks: &[(String, String)]) -> String {

@@ -1,9 +1,11 @@
-//! Throughput over wall time, with marks where something went wrong.
+//! Throughput over wall time, with marks where something went wrong, and where people had it go wrong.
 
 use super::frame::{ACROSS, Below, SIZE, UP, draw};
 use super::scale::Scale;
 use super::stack::{bars, description, heights};
 use super::svg::{Anchor, Svg};
+use crrl_types::Deed;
+
 use crate::facts::MarkKind;
 use crate::model::timeline::Timeline;
 use crate::number;
@@ -14,6 +16,10 @@ const WIDER: f64 = 520.0;
 const MARKS_MAX: usize = 200;
 /// Pixels a letter needs; marks closer than that share one.
 const LETTER: f64 = 9.0;
+/// Pixels of what was done once.
+const ONCE: f64 = 2.0;
+/// The mark of what people had done.
+pub const DEED: char = '!';
 
 /// The letter of a mark, so that its kind is not told by colour alone.
 #[must_use]
@@ -42,10 +48,27 @@ pub fn timeline(timeline: &Timeline) -> Option<String> {
         0 => "No fault is in the history.".to_owned(),
         n => format!("{} faults and recoveries are marked.", number::count(n)),
     };
-    let words = format!("{}{words}", description(stack));
+    let done: Vec<&(f64, Deed)> =
+        timeline.deeds.iter().filter(|(_, deed)| deed.is_done()).collect();
+    let ordered = match done.len() as u64 {
+        0 => String::new(),
+        n => format!(" Faults injected and orders given: {}.", number::count(n)),
+    };
+    let words = format!("{}{words}{ordered}", description(stack));
     let mut svg = Svg::new(&stack.id, (SIZE.0 + WIDER, SIZE.1), &stack.title, &words);
     draw(&mut svg, &x, &y, (&stack.x_name, stack.unit), Below::Moments, right);
     bars(&mut svg, stack, &x, &y);
+    let mut free = f64::NEG_INFINITY;
+    for (s, deed) in done.into_iter().take(MARKS_MAX) {
+        let from = x.at(*s);
+        let to = x.at(s + deed.lasts_ms.unwrap_or(0) as f64 / 1_000.0);
+        let size = ((to - from).max(ONCE), UP.0 - UP.1);
+        svg.rect("injected", (from, UP.1), size, &format!("{}: {}", deed.target, deed.what));
+        if from >= free {
+            free = from + LETTER;
+            svg.text("fault-name", (from + 3.0, UP.0 - 4.0), Anchor::Start, &DEED.to_string());
+        }
+    }
     let mut taken = [f64::NEG_INFINITY; MarkKind::ALL.len()];
     for (s, mark) in timeline.marks.iter().take(MARKS_MAX) {
         let at = x.at(*s);

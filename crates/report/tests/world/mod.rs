@@ -67,8 +67,14 @@ impl World {
         let start = Environment::here(1_790_000_000_000, "0.1.0", program, None);
         start.append(folder).expect("environment");
         self.tasks(folder);
-        let mut pen =
-            Pen { world: self, ops: vec![], events: vec![], now_ms: 1_790_000_000_000, next: 0 };
+        let mut pen = Pen {
+            world: self,
+            ops: vec![],
+            events: vec![],
+            orders: vec![],
+            now_ms: 1_790_000_000_000,
+            next: 0,
+        };
         let mut results = Results { format: 1, complete: self.complete, ..Results::default() };
         pen.say(EventKind::Started);
         pen.say(EventKind::NodeUp { peer: "rollout-0".into(), incarnation: 1 });
@@ -87,6 +93,9 @@ impl World {
         .expect("results");
         let log = EventLog::open(&folder.join("events.jsonl"), std::time::Duration::MAX);
         log.expect("history").append(&pen.events).expect("history");
+        let orders = pen.orders.iter().map(|order| serde_json::to_string(order).expect("an order"));
+        let orders: String = orders.map(|line| line + "\n").collect();
+        std::fs::write(folder.join("orders.jsonl"), orders).expect("orders");
         let store = Writer::<()>::start(&folder.join("run.sqlite"), Options::default(), |said| {
             said.expect("written");
         })

@@ -2,9 +2,10 @@
 
 use crrl_control::results::{Attempt, Evaluation, TaskResult};
 use crrl_store::{EpisodeRow, Op, StepRow};
+use crrl_types::fault::{Fault, Injection};
 use crrl_types::{
-    AdapterVersion, Component, Digest, EpisodeId, Event, EventKind, Finish, GroupId, Reward, Step,
-    TimedWork, Timing, TokenSpan, ToolRecord, Trajectory, Turn, Work,
+    AdapterVersion, Component, Digest, EpisodeId, Event, EventKind, Finish, GroupId, OrderRecord,
+    Outcome, Reward, Step, TimedWork, Timing, TokenSpan, ToolRecord, Trajectory, Turn, Work, deed,
 };
 
 use super::{World, patch, task};
@@ -22,6 +23,7 @@ pub(super) struct Pen<'a> {
     pub(super) world: &'a World,
     pub(super) ops: Vec<Op>,
     pub(super) events: Vec<Event>,
+    pub(super) orders: Vec<OrderRecord>,
     pub(super) now_ms: u64,
     pub(super) next: u64,
 }
@@ -100,6 +102,9 @@ impl Pen<'_> {
 
     fn fault(&mut self, step: u64) {
         let peer = crrl_types::NodeName::from("rollout-0");
+        let pause = Injection { id: 1, fault: Fault::Pause, duration_ms: 7_000, seed: 1 };
+        self.order(deed::FAULT, &pause.to_string(), Outcome::Done);
+        self.order("drain", "", Outcome::Denied);
         self.now_ms += 2_000;
         self.say(EventKind::NodeDown { peer: peer.clone(), reason: self.world.text.clone() });
         for id in 0..3 {
@@ -110,6 +115,21 @@ impl Pen<'_> {
         self.now_ms += 9_000;
         self.say(EventKind::Started);
         self.say(EventKind::RolledBack { step: Step(step) });
+    }
+
+    fn order(&mut self, operation: &str, detail: &str, outcome: Outcome) {
+        let record = OrderRecord {
+            id: self.orders.len() as u64 + 1,
+            at_ms: self.now_ms,
+            who: "anna".into(),
+            roles: vec!["operator".into()],
+            operation: operation.into(),
+            target: "rollout-0".into(),
+            detail: detail.into(),
+            outcome: Some(outcome),
+            says: String::new(),
+        };
+        self.orders.push(record);
     }
 
     fn episode(

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ use crate::options::Limits;
 const LOOK: Duration = Duration::from_millis(20);
 /// Time everything may take to die of SIGKILL.
 const END_TIME_MAX: Duration = Duration::from_secs(5);
+/// Exit status of a command that cannot be started, as a shell has it.
+const NOT_STARTED: i32 = 126;
 
 /// What came of it.
 pub(super) enum End {
@@ -43,7 +46,10 @@ struct Kept {
 pub(super) fn run(home: &Home, limits: &Limits, cmd: &str, owner: &UnixStream) -> io::Result<End> {
     let (output, write) = io::pipe()?;
     nonblocking(output.as_fd())?;
-    let mut child = start(home, limits, cmd, write)?;
+    let mut child = match start(home, limits, cmd, write) {
+        Err(error) if is_the_commands(&error, &home.repo) => return Ok(not_started(&error)),
+        other => other?,
+    };
     let exit = sys::watch(i32::try_from(child.id()).map_err(io::Error::other)?)?;
     let mut kept = Kept { bytes: Vec::new(), bytes_max: limits.output_bytes, dropped: 0 };
     let deadline = Instant::now() + limits.command_time_max;
@@ -68,7 +74,7 @@ pub(super) fn run(home: &Home, limits: &Limits, cmd: &str, owner: &UnixStream) -
         }
         if home.walled && Instant::now() >= next_look {
             next_look = Instant::now() + LOOK;
-            if resident_bytes() > limits.memory_bytes {
+            if held_bytes() > limits.memory_bytes {
                 break Ended::Memory;
             }
         }
@@ -115,6 +121,23 @@ fn start(home: &Home, limits: &Limits, cmd: &str, output: io::PipeWriter) -> io:
     }
     sys::confine(&mut command, bounds);
     command.spawn()
+}
+
+/// Whether it is the command's own doing, or that of one before it, that it does not start: no text for a
+/// program's argument, or the working copy's folder gone or shut.
+fn is_the_commands(error: &io::Error, repo: &Path) -> bool {
+    match error.raw_os_error() {
+        None => error.kind() == io::ErrorKind::InvalidInput,
+        Some(libc::E2BIG) => true,
+        Some(libc::EACCES | libc::ENOENT | libc::ENOTDIR) => fs::metadata(repo.join(".")).is_err(),
+        Some(_) => false,
+    }
+}
+
+fn not_started(error: &io::Error) -> End {
+    let (code, signal) = (Some(NOT_STARTED), None);
+    let ran = Ran { code, signal, ended: Ended::Itself, cut_bytes: 0 };
+    End::Answer(ran, format!("the command cannot be started: {error}").into_bytes())
 }
 
 /// What there is to wait for.
@@ -231,22 +254,63 @@ fn children() -> Vec<Pid> {
     list.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).collect()
 }
 
-/// Resident memory of every process but this one, in bytes.
-fn resident_bytes() -> u64 {
+/// Memory of every process but this one, in bytes.
+fn held_bytes() -> u64 {
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|&pid| pid != 1).filter_map(resident_pages).sum::<u64>() * 4096
+    let held = pids.filter(|&pid| pid != 1).filter_map(|pid| {
+        // A process names itself, and not always in UTF-8.
+        let status = fs::read(format!("/proc/{pid}/status")).ok()?;
+        Some(held_kib(&String::from_utf8_lossy(&status)))
+    });
+    held.sum::<u64>() * 1024
 }
 
-/// Pages that are not shared with files; shared ones are counted once by the kernel, not by us.
-fn resident_pages(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let mut fields = text.split_whitespace().skip(1);
-    let resident: u64 = fields.next()?.parse().ok()?;
-    let shared: u64 = fields.next()?.parse().ok()?;
-    Some(resident.saturating_sub(shared))
+/// What a process holds that is in no file, by its status (proc(5)): its own pages, in memory and swapped
+/// out, and the tables of its pages. Pages that it still shares with one it was forked from count for
+/// both. Those of files (`RssFile`, `RssShmem`) do not count: the files do, by the size of the tmpfs, and
+/// memory that is shared without a file is not to be had.
+fn held_kib(status: &str) -> u64 {
+    let counted = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        match name {
+            "RssAnon" | "VmSwap" | "VmPTE" => {
+                value.trim().trim_end_matches(" kB").parse::<u64>().ok()
+            }
+            _ => None,
+        }
+    };
+    status.lines().filter_map(counted).sum()
 }
 
 fn nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map(drop).map_err(io::Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_process_holds_is_its_own_pages_wherever_they_are_and_their_tables() {
+        let status = "Name:\ta\u{fffd}RssAnon:\nVmHWM:\t  9000 kB\nVmRSS:\t    7012 kB\n\
+                      RssAnon:\t    6800 kB\nRssFile:\t     112 kB\nRssShmem:\t     100 kB\n\
+                      VmPTE:\t      64 kB\nVmSwap:\t    1000 kB\nThreads:\t1\n";
+        assert_eq!(held_kib(status), 6800 + 64 + 1000);
+        assert_eq!(held_kib("Name:\tkthreadd\nState:\tZ (zombie)\n"), 0);
+    }
+
+    #[test]
+    fn what_a_command_cannot_be_started_for_is_its_own_or_ours() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let errno = io::Error::from_raw_os_error;
+        let gone = folder.path().join("gone");
+        assert!(is_the_commands(&errno(libc::E2BIG), folder.path()));
+        assert!(is_the_commands(&io::ErrorKind::InvalidInput.into(), folder.path()));
+        assert!(is_the_commands(&errno(libc::ENOENT), &gone));
+        // No bash, say, and no process left on the host.
+        assert!(!is_the_commands(&errno(libc::ENOENT), folder.path()));
+        assert!(!is_the_commands(&errno(libc::EACCES), folder.path()));
+        assert!(!is_the_commands(&errno(libc::EAGAIN), &gone));
+    }
 }

@@ -6,7 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use crate::frame::{self, Answer, Ask, Request, Response};
-use crate::launcher::{run, tree::Tree};
+use crate::launcher::run;
+use crate::launcher::tree::{NoExport, Tree};
 use crate::options::Limits;
 
 /// Where the agent lives.
@@ -61,6 +62,8 @@ pub(super) fn serve(
     };
     send(stream, 0, Answer::Ready, &[])?;
     while let Some((request, body)) = frame::read::<Request>(stream)? {
+        // A command may have shut the folder, to us too. Where that stays so, what is asked says it.
+        let _ = tree.unlock();
         let (answer, body) = match request.ask {
             Ask::Exec { cmd } => match run::run(home, limits, &cmd, stream) {
                 Ok(run::End::Answer(ran, output)) => (Answer::Ran(ran), output),
@@ -84,7 +87,10 @@ pub(super) fn serve(
                     let (deleted, skipped) = (found.deleted, found.skipped);
                     (Answer::Exported { deleted, skipped }, found.image)
                 }
-                Err(reason) => (rejected(&format!("read the changes back: {reason}")), Vec::new()),
+                Err(NoExport::TooMuch(reason)) => (Answer::TooMuch { reason }, Vec::new()),
+                Err(NoExport::Failed(reason)) => {
+                    (rejected(&format!("read the changes back: {reason}")), Vec::new())
+                }
             },
         };
         send(stream, request.id, answer, &body)?;

@@ -22,6 +22,8 @@ const DEPTH_MAX: usize = 64;
 const LOOKED_AT_MAX: usize = 100_000;
 /// Bytes of a link's target.
 const TARGET_BYTES_MAX: usize = 4096;
+/// Characters of a path that is only told of: as many as are told of must fit into one frame.
+const TOLD_CHARS_MAX: usize = 200;
 
 /// The repository.
 pub(super) struct Tree {
@@ -36,9 +38,28 @@ pub(super) struct Found {
     pub(super) skipped: Vec<String>,
 }
 
+/// Why there is no export.
+pub(super) enum NoExport {
+    /// More was changed than is read back: the agent's doing.
+    TooMuch(String),
+    /// It could not be read.
+    Failed(String),
+}
+
+impl From<io::Error> for NoExport {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
 impl Tree {
     pub(super) fn open(repo: &Path) -> io::Result<Self> {
         Ok(Self { root: File::open(repo)? })
+    }
+
+    /// Lets us, and the next command, into the repository's folder whatever was done to its mode.
+    pub(super) fn unlock(&self) -> io::Result<()> {
+        self.root.set_permissions(fs::Permissions::from_mode(0o755))
     }
 
     /// A plain file, of at most `bytes_max` bytes.
@@ -80,18 +101,7 @@ impl Tree {
         }
         let file = match self.file(path, OFlag::O_RDWR, Mode::empty()) {
             Ok(file) => file,
-            Err(error) => {
-                return match error.raw_os_error() {
-                    Some(libc::ENOENT | libc::ENOTDIR | libc::ENAMETOOLONG) => {
-                        Ok(PatchOutcome::NotFound)
-                    }
-                    Some(libc::EXDEV | libc::ELOOP | libc::EISDIR | libc::ENXIO | libc::EINVAL) => {
-                        Ok(PatchOutcome::Outside)
-                    }
-                    _ if error.kind() == io::ErrorKind::InvalidInput => Ok(PatchOutcome::Outside),
-                    _ => Err(error),
-                };
-            }
+            Err(error) => return not_patched(error),
         };
         let bytes_max = usize::try_from(limits.file_bytes).unwrap_or(usize::MAX);
         let Some(content) = whole(&file, bytes_max)? else { return Ok(PatchOutcome::TooLarge) };
@@ -104,13 +114,17 @@ impl Tree {
         if patched.len() > bytes_max {
             return Ok(PatchOutcome::TooLarge);
         }
-        replace(&file, &patched)?;
+        if let Err(error) = replace(&file, &patched) {
+            // What it held had room before.
+            let _ = replace(&file, &content);
+            return not_patched(error);
+        }
         Ok(PatchOutcome::Applied)
     }
 
     /// Everything that differs from the base in `image`.
-    pub(super) fn export(&self, image: &[u8], limits: &Limits) -> Result<Found, String> {
-        let entries = image::entries(image).map_err(|error| error.to_string())?;
+    pub(super) fn export(&self, image: &[u8], limits: &Limits) -> Result<Found, NoExport> {
+        let entries = image::entries(image).map_err(io::Error::other)?;
         let base = entries.into_iter().filter(|e| e.kind != Kind::Folder && !image::is_git(e.path));
         let base: BTreeMap<&str, Entry<'_>> = base.map(|entry| (entry.path, entry)).collect();
         let mut walk = Walk {
@@ -127,11 +141,11 @@ impl Tree {
         found.deleted =
             base.keys().filter(|path| !seen.contains(**path)).map(|p| (*p).to_owned()).collect();
         if found.deleted.len() > limits.export_files_max {
-            return Err(format!(
+            return Err(NoExport::TooMuch(format!(
                 "{} files were deleted; at most {} may be",
                 found.deleted.len(),
                 limits.export_files_max
-            ));
+            )));
         }
         Ok(found)
     }
@@ -169,9 +183,9 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn folder(&mut self, prefix: &str, depth: usize) -> Result<(), String> {
+    fn folder(&mut self, prefix: &str, depth: usize) -> Result<(), NoExport> {
         if depth > DEPTH_MAX {
-            return Err(format!("folders more than {DEPTH_MAX} deep"));
+            return Err(NoExport::TooMuch(format!("folders more than {DEPTH_MAX} deep")));
         }
         let at = if prefix.is_empty() { "." } else { prefix };
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
@@ -182,17 +196,13 @@ impl Walk<'_> {
         use std::os::fd::AsRawFd;
         let listed = fs::read_dir(format!("/proc/self/fd/{}", folder.as_raw_fd()));
         let mut names = Vec::new();
-        for entry in listed.map_err(|error| error.to_string())? {
-            let entry = entry.map_err(|error| error.to_string())?;
+        for entry in listed? {
+            let entry = entry?;
             self.looked_at += 1;
             if self.looked_at > LOOKED_AT_MAX {
-                return Err(format!("more than {LOOKED_AT_MAX} files"));
+                return Err(NoExport::TooMuch(format!("more than {LOOKED_AT_MAX} files")));
             }
-            names.push((
-                entry.file_name(),
-                entry.file_type().map_err(|error| error.to_string())?,
-                entry.path(),
-            ));
+            names.push((entry.file_name(), entry.file_type()?, entry.path()));
         }
         names.sort_by(|x, y| x.0.cmp(&y.0));
         for (name, kind, through) in names {
@@ -209,12 +219,12 @@ impl Walk<'_> {
             } else if kind.is_dir() {
                 self.folder(&path, depth + 1)?;
             } else if kind.is_symlink() {
-                let target = fs::read_link(&through).map_err(|error| error.to_string())?;
-                let target = target.as_os_str().as_bytes();
-                if target.len() > TARGET_BYTES_MAX {
-                    self.skip(&path);
-                } else {
-                    self.take(&path, Kind::Link, target)?;
+                // A folder may be listed and its links not read.
+                match fs::read_link(&through) {
+                    Ok(target) if target.as_os_str().len() <= TARGET_BYTES_MAX => {
+                        self.take(&path, Kind::Link, target.as_os_str().as_bytes())?;
+                    }
+                    _ => self.skip(&path),
                 }
             } else if kind.is_file() {
                 self.file(&path)?;
@@ -225,23 +235,25 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn file(&mut self, path: &str) -> Result<(), String> {
+    fn file(&mut self, path: &str) -> Result<(), NoExport> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW;
         let Ok(file) = self.tree.file(path, flags, Mode::empty()) else {
             self.skip(path);
             return Ok(());
         };
-        let mode = file.metadata().map_err(|error| error.to_string())?.permissions().mode();
+        let mode = file.metadata()?.permissions().mode();
         let kind = if mode & 0o100 == 0 { Kind::File } else { Kind::Executable };
-        let content = whole(&file, self.limits.export_bytes).map_err(|error| error.to_string())?;
-        match content {
+        match whole(&file, self.limits.export_bytes)? {
             Some(content) => self.take(path, kind, &content),
             // A large file of the base that nobody touched is no change.
             None if self.same_as_large_base(path, kind, &file) => {
                 self.seen.insert(path.to_owned());
                 Ok(())
             }
-            None => Err(format!("{path} is larger than {} bytes", self.limits.export_bytes)),
+            None => {
+                let (path, max) = (told(path), self.limits.export_bytes);
+                Err(NoExport::TooMuch(format!("{path} is larger than {max} bytes")))
+            }
         }
     }
 
@@ -251,25 +263,45 @@ impl Walk<'_> {
             && matches!(whole(file, base.content.len()), Ok(Some(content)) if content == base.content)
     }
 
-    fn take(&mut self, path: &str, kind: Kind, content: &[u8]) -> Result<(), String> {
+    fn take(&mut self, path: &str, kind: Kind, content: &[u8]) -> Result<(), NoExport> {
         self.seen.insert(path.to_owned());
         if self.base.get(path).is_some_and(|base| base.kind == kind && base.content == content) {
             return Ok(());
         }
         self.changed += 1;
-        if self.changed > self.limits.export_files_max {
-            return Err(format!("more than {} files were changed", self.limits.export_files_max));
+        let (files_max, bytes_max) = (self.limits.export_files_max, self.limits.export_bytes);
+        if self.changed > files_max {
+            return Err(NoExport::TooMuch(format!("more than {files_max} files were changed")));
         }
-        if self.found.image.len() + content.len() > self.limits.export_bytes {
-            return Err(format!("more than {} bytes were changed", self.limits.export_bytes));
+        if self.found.image.len() + content.len() > bytes_max {
+            return Err(NoExport::TooMuch(format!("more than {bytes_max} bytes were changed")));
         }
-        image::push(&mut self.found.image, kind, path, content).map_err(|error| error.to_string())
+        Ok(image::push(&mut self.found.image, kind, path, content).map_err(io::Error::other)?)
     }
 
     fn skip(&mut self, path: &str) {
         if self.found.skipped.len() < self.limits.export_files_max {
-            self.found.skipped.push(path.escape_debug().to_string());
+            self.found.skipped.push(told(path));
         }
+    }
+}
+
+/// A path as it is told of: printable, and short.
+fn told(path: &str) -> String {
+    path.escape_debug().take(TOLD_CHARS_MAX).collect()
+}
+
+/// What came of a replacement that could not be made; an error where that is not the agent's doing.
+fn not_patched(error: io::Error) -> io::Result<PatchOutcome> {
+    match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENOTDIR | libc::ENAMETOOLONG) => Ok(PatchOutcome::NotFound),
+        Some(libc::EXDEV | libc::ELOOP | libc::EISDIR | libc::ENXIO | libc::EINVAL) => {
+            Ok(PatchOutcome::Outside)
+        }
+        Some(libc::EACCES | libc::EPERM) => Ok(PatchOutcome::NotAllowed),
+        Some(libc::ENOSPC) => Ok(PatchOutcome::NoRoom),
+        _ if error.kind() == io::ErrorKind::InvalidInput => Ok(PatchOutcome::Outside),
+        _ => Err(error),
     }
 }
 

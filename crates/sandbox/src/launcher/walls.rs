@@ -26,8 +26,15 @@ const HOST_USER_FIRST: u32 = 1_900_000_000;
 const HOST_USER_NOBODY: u32 = 65_534;
 /// Where the new root is put together; only this mount namespace sees it.
 const NEW: &str = "/tmp";
-/// Devices a program may expect.
-const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+/// Devices a program may expect, each with the host's device that takes its part. `zero` is `full`, which
+/// reads the same and cannot be mapped: shared mappings of `zero` are memory that nothing bounds.
+const DEVICES: [(&str, &str); 5] = [
+    ("null", "null"),
+    ("zero", "full"),
+    ("full", "full"),
+    ("random", "random"),
+    ("urandom", "urandom"),
+];
 
 /// Which process this is after the walls were built.
 pub(super) enum Side {
@@ -164,8 +171,8 @@ fn root(limits: &Limits) -> Result<(), Refused> {
             bind(&host, &ours)?;
         }
     }
-    for name in DEVICES {
-        let (host, ours) = (Path::new("/dev").join(name), new.join("dev").join(name));
+    for (name, device) in DEVICES {
+        let (host, ours) = (Path::new("/dev").join(device), new.join("dev").join(name));
         made(File::create(&ours).map(drop))?;
         mount(Some(&host), &ours, none, MsFlags::MS_BIND, none)
             .map_err(Refused::because("mounts", "bind a device"))?;

@@ -499,6 +499,7 @@ fn kept(at_ms: u64) -> Vec<Kept> {
         advantage: Some(0.25),
         scored: 4,
         trained_at: Some(4),
+        is_final: true,
     };
     let event = Event { at_ms, node: "coordinator".into(), kind: EventKind::Started };
     let entries = vec![
