@@ -13,7 +13,8 @@ use std::time::Duration;
 use crrl_cluster::router::kind;
 use crrl_cluster::{
     Backoff, ChildSpec, Inbound, Intensity, Letter, Mesh, MeshError, MeshEvent, MeshOptions, Probe,
-    Probes, Router, RunDir, StatusBoard, Strategy, Supervisor, SupervisorArgs, SupervisorMsg, Worker,
+    Probes, Router, RunDir, StatusBoard, Strategy, Supervisor, SupervisorArgs, SupervisorMsg,
+    Worker,
 };
 use crrl_config::{ClusterConfig, Node, Role};
 use crrl_control::wire::Wire;

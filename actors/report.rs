@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crrl_cluster::{Mesh, Probes};
 use crrl_control::wire::{NodeReport, NodeRole, NodeState, Wire};
+use crrl_telemetry::vitals::Gauges;
 use crrl_types::{AdapterVersion, Digest};
 use tokio::task::AbortHandle;
 
@@ -47,6 +48,7 @@ impl Reporter {
     #[must_use]
     pub fn start(mesh: Mesh, mut sources: Sources) -> Self {
         let mut meter = Meter::new(sources.gpus.take(), Instant::now());
+        let mut gauges = Gauges::default();
         let task = tokio::spawn(async move {
             let mut tick = tokio::time::interval(EVERY);
             tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -60,9 +62,16 @@ impl Reporter {
                     given.full_bytes,
                     given.delta_bytes,
                 );
-                let Some(coordinator) = mesh.of_role(NodeRole::Coordinator) else { continue };
-                let round_trip = mesh.round_trip(&coordinator);
+                let coordinator = mesh.of_role(NodeRole::Coordinator);
+                let round_trip = coordinator.as_ref().and_then(|name| mesh.round_trip(name));
                 let vitals = meter.measure(&report.activity, round_trip, Instant::now());
+                if let Wire::Vitals { vitals, .. } = &vitals {
+                    gauges.vitals(vitals);
+                }
+                if mesh.roles().contains(&NodeRole::Coordinator) {
+                    gauges.clocks(mesh.board().clocks());
+                }
+                let Some(coordinator) = coordinator else { continue };
                 for told in [Wire::Report(report), vitals] {
                     if let Err(error) = mesh.cast(&coordinator, told) {
                         tracing::debug!(%error, "a report was not sent");

@@ -1,7 +1,12 @@
 //! The binary as a user meets it: exit codes, where messages go, and what bad input is told.
 
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use crrl_cluster::RunDir;
+use crrl_cluster::host::prepare::prepare;
+use crrl_types::NodeName;
 
 fn crrl(dir: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_crrl"))
@@ -162,4 +167,44 @@ fn a_cluster_that_is_not_there_is_unreachable() {
     let status = crrl(dir.path(), &["cluster", "status"]);
     assert!(!status.status.success(), "{}", text(&status.stdout));
     assert!(!text(&status.stderr).contains("panicked"), "{}", text(&status.stderr));
+}
+
+/// Makes a run of which the coordinator hears what it is asked, as long as this is held, and never answers.
+fn deaf_coordinator(folder: &Path) -> UdpSocket {
+    let run = RunDir::new(folder);
+    let (dir, learner) = (folder.display(), "[learner]\nmicro_batch_tokens = 20000\n");
+    std::fs::write(run.config_path(), format!("[run]\ndir = \"{dir}\"\n{learner}"))
+        .expect("writes");
+    prepare(&run, &run.config().expect("it was just written")).expect("can be prepared");
+    let addresses = run.dialled().expect("was prepared");
+    let at = addresses.get(&NodeName::from("coordinator")).expect("it listens somewhere");
+    UdpSocket::bind(at.socket_addr().expect("an address")).expect("nobody listens there")
+}
+
+#[test]
+fn a_command_that_waits_for_a_cluster_says_what_for() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let _deaf = deaf_coordinator(dir.path());
+    let commands: [(&[&str], &str); 7] = [
+        (&["inspect", "nodes", "--json"], "asking the cluster: "),
+        (&["inspect", "actors"], "asking the cluster: "),
+        (&["inspect", "actor", "rollout-0/engine"], "asking the cluster: "),
+        (&["inspect", "do", "drain", "rollout-0", "--yes"], "waiting for the answer: "),
+        (&["inspect", "record", "a.rec"], "recording: "),
+        (&["adapters", "follow", ".", "-o", "out", "--once"], "waiting for an adapter: "),
+        (&["inspect", "nodes", "--quiet"], ""),
+    ];
+    std::thread::scope(|scope| {
+        for (command, says) in commands {
+            let dir = dir.path();
+            scope.spawn(move || {
+                let output = crrl(dir, command);
+                let said = text(&output.stderr);
+                assert_eq!(output.status.code(), Some(6), "{command:?}: {said}");
+                assert!(output.stdout.is_empty(), "{command:?}: {}", text(&output.stdout));
+                assert!(said.contains(says), "{command:?}: {said}");
+                assert!(!says.is_empty() || !said.contains("asking"), "{command:?}: {said}");
+            });
+        }
+    });
 }

@@ -256,7 +256,13 @@ async fn a_plan_is_carried_out_through_a_restart() {
     let reader = Reader::open(&stage.run.store()).expect("a store");
     let left = reader.episodes_in(&["queued", "leased", "finished", "batched"]).expect("rows");
     assert!(left.is_empty(), "not accounted for: {left:?}");
-    assert!(reader.steps().expect("rows")[1].metrics.iter().any(|(name, _)| name == "loss"));
+    let steps = reader.steps().expect("rows");
+    let metrics = &steps[1].metrics;
+    assert!(metrics.iter().any(|(name, _)| name == "loss"));
+    for (name, _) in metrics {
+        let is_told = crrl_types::step_metric::named(name).is_some();
+        assert!(is_told, "{name} is in no table: crates/types/src/step_metric.rs");
+    }
     assert_eq!(stage.board.snapshot().progress.history.len(), 3);
     // The node is told, and a coordinator that comes back to a run that is over tells it at once.
     let done = Farewell::Done("the run is over".into());

@@ -244,6 +244,10 @@ fn trajectory(episode: u32, reward: f64) -> Trajectory {
 fn committed(wire: Wire) -> (u64, u64, Vec<u64>) {
     let Wire::Committed { step, version, consumed, metrics } = wire else { panic!("{wire:?}") };
     assert!(metrics.iter().any(|(name, _)| name == "loss"), "{metrics:?}");
+    for (name, _) in &metrics {
+        let is_told = crrl_types::step_metric::named(name).is_some();
+        assert!(is_told, "{name} is in no table: crates/types/src/step_metric.rs");
+    }
     (step.0, version.0, consumed.into_iter().map(|id| id.0).collect())
 }
 

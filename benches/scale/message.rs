@@ -77,7 +77,8 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
         }
     }
     let [mut bare, mut watched] = ns;
-    let mut costs: Vec<f64> = watched.iter().zip(&bare).map(|(with, without)| with - without).collect();
+    let mut costs: Vec<f64> =
+        watched.iter().zip(&bare).map(|(with, without)| with - without).collect();
     println!(
         "{}",
         json!({

@@ -54,7 +54,6 @@ struct Seen {
     /// When such were handed out again.
     again: Vec<(NodeName, Instant)>,
     results: u64,
-    reports: u64,
 }
 
 /// Processes that end with the benchmark, however it ends.
@@ -82,7 +81,7 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     let run = harness::run_dir(folder.path(), groups)?;
     certify(&run, args.workers)?;
     let seen = Arc::new(Mutex::new(Seen::default()));
-    let (mesh, actor) = start(&run, &seen).await?;
+    let (mesh, board, actor) = start(&run, &seen).await?;
     let mut events = mesh.events();
     let downs = Arc::new(Mutex::new(BTreeMap::new()));
     tokio::spawn({
@@ -115,8 +114,8 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     let names = ["net-", "store", "tokio"];
     let threads = || names.map(usage::cpu_of_threads);
     let counts = || {
-        let seen = seen.lock().expect("nothing panics under it");
-        (seen.results, seen.reports)
+        let results = seen.lock().expect("nothing panics under it").results;
+        (results, reports_of(&board))
     };
     let (began, cpu, of_threads, (results, reports)) =
         (Instant::now(), usage::cpu(), threads(), counts());
@@ -128,7 +127,7 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
         .zip(of_threads)
         .map(|(now, then)| now.saturating_sub(then).as_secs_f64() / took)
         .collect();
-    let (results, reports) = (counts().0 - results, counts().1 - reports);
+    let (results, reports) = (counts().0 - results, counts().1.saturating_sub(reports));
     let messages = results + reports;
 
     let killed = kill(args, &mut processes, &seen, &downs).await?;
@@ -165,7 +164,16 @@ fn certify(run: &RunDir, workers: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn start(run: &RunDir, seen: &Arc<Mutex<Seen>>) -> anyhow::Result<(Mesh, ActorRef<Msg>)> {
+/// Reports that have reached the board, by what the newest of each worker counts: one a second.
+fn reports_of(board: &StatusBoard) -> u64 {
+    let nodes = board.snapshot().nodes;
+    nodes.iter().filter_map(|node| node.actors.first()).map(|actor| actor.up_ms / 1000).sum()
+}
+
+async fn start(
+    run: &RunDir,
+    seen: &Arc<Mutex<Seen>>,
+) -> anyhow::Result<(Mesh, StatusBoard, ActorRef<Msg>)> {
     let mut options = MeshOptions::new("coordinator".into(), 1, run.tls());
     options.listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
     let (router, board) = (Router::new(), StatusBoard::new());
@@ -191,18 +199,14 @@ async fn start(run: &RunDir, seen: &Arc<Mutex<Seen>>) -> anyhow::Result<(Mesh, A
             mesh.cast(to, wire)
         })
     };
-    let actor = harness::coordinator(run, board, post, None).await?;
+    let actor = harness::coordinator(run, board.clone(), post, None).await?;
     router.register_fn("coordinator", takes, {
         let (actor, seen) = (actor.clone(), Arc::clone(seen));
         move |inbound| {
             let mut seen = seen.lock().expect("nothing panics under it");
-            match &inbound.wire {
-                Wire::Finished { trajectory, .. } => {
-                    seen.leases.remove(&trajectory.episode);
-                    seen.results += 1;
-                }
-                Wire::Report(_) => seen.reports += 1,
-                _ => {}
+            if let Wire::Finished { trajectory, .. } = &inbound.wire {
+                seen.leases.remove(&trajectory.episode);
+                seen.results += 1;
             }
             drop(seen);
             actor.cast(Msg::Inbound(Box::new(inbound))).map_err(|error| error.to_string())
@@ -220,7 +224,7 @@ async fn start(run: &RunDir, seen: &Arc<Mutex<Seen>>) -> anyhow::Result<(Mesh, A
             }
         }
     });
-    Ok((mesh, actor))
+    Ok((mesh, board, actor))
 }
 
 fn spawn(args: &Args, run: &RunDir, address: SocketAddr) -> anyhow::Result<Processes> {

@@ -126,11 +126,7 @@ fn fill(board: &StatusBoard, args: &Args) {
 fn look_on(time: Duration) -> Window {
     let (began, cpu) = (Instant::now(), usage::cpu());
     std::thread::sleep(time);
-    Window {
-        took: began.elapsed(),
-        cpu: usage::cpu().saturating_sub(cpu),
-        ..Window::default()
-    }
+    Window { took: began.elapsed(), cpu: usage::cpu().saturating_sub(cpu), ..Window::default() }
 }
 
 async fn measure(args: &Args) -> anyhow::Result<()> {

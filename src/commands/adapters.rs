@@ -12,6 +12,7 @@ use crrl_types::AdapterManifest;
 use serde::Serialize;
 
 use super::failure::{Coded, UNREACHABLE, say};
+use crate::meter::{Meter, Quiet};
 use crate::run::absolute;
 
 /// Arguments of `crrl adapters`.
@@ -38,6 +39,8 @@ enum Action {
         /// Print one JSON object a line.
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        quiet: Quiet,
     },
 }
 
@@ -58,14 +61,22 @@ struct Line<'a> {
 /// # Errors
 /// The run cannot be reached, or a folder not be written.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let Action::Follow { run, out, once, json } = &args.action;
+    let Action::Follow { run, out, once, json, quiet } = &args.action;
     let run = RunDir::new(absolute(run));
     let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(follow(&run, &absolute(out), *once, *json))
+    runtime.block_on(follow(&run, &absolute(out), *once, *json, *quiet))
 }
 
-async fn follow(run: &RunDir, out: &Path, once: bool, json: bool) -> anyhow::Result<ExitCode> {
+async fn follow(
+    run: &RunDir,
+    out: &Path,
+    once: bool,
+    json: bool,
+    quiet: Quiet,
+) -> anyhow::Result<ExitCode> {
     let base = run.config().map_err(|error| Coded::usage(error.to_string()))?.model.path;
+    // Only the first is waited for in sight: the others come when they come.
+    let mut waiting = Some(Meter::start(quiet, "waiting for an adapter", "", 0));
     let mut feed = AdapterFeed::connect(run).await.map_err(refused)?;
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let mut written = 0;
@@ -90,11 +101,16 @@ async fn follow(run: &RunDir, out: &Path, once: bool, json: bool) -> anyhow::Res
             Ok(bytes) => bytes,
             // A newer one comes in a moment.
             Err(error) => {
-                say(&format!("version {} was not fetched: {error}", manifest.version));
+                let says = format!("version {} was not fetched: {error}", manifest.version);
+                match &waiting {
+                    Some(meter) => meter.warn(&says),
+                    None => say(&says),
+                }
                 continue;
             }
         };
         let path = write(manifest, &bytes, &base, out)?;
+        drop(waiting.take());
         print(manifest, &path, json)?;
         written += 1;
         if once {

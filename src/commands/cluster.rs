@@ -184,7 +184,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             let how = How { wait: Duration::from_secs(wait), quiet, json };
             scale::run(&place.run_dir()?, wanted, how)
         }
-        Action::Status { place, json } => status::run(&place.watched()?, json),
+        Action::Status { place, json } => status::run(&place.watched()?, quiet, json),
         Action::Logs { nodes, follow, file, run } => {
             logs::run(&Place::of(file, run).watched()?, &nodes, follow)
         }

@@ -8,9 +8,11 @@ use std::time::Duration;
 use clap::Subcommand;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use crrl_cluster::RunDir;
+use crrl_inspect::recording::Written;
 use crrl_inspect::scripts::query::{self, Query};
 use crrl_inspect::scripts::tracing::Ended;
 use crrl_inspect::scripts::{actor, orders, schema, tracing, watching};
+use crrl_inspect::units::bytes;
 use crrl_inspect::{InspectError, tui};
 use crrl_types::{Action as Act, Order, Target, TraceRequest, trace};
 
@@ -20,6 +22,8 @@ use crate::meter::{Meter, Quiet};
 
 /// Longest name that is typed.
 const LINE_BYTES_MAX: u64 = 4096;
+/// What is waited for where a cluster is looked at once.
+const ASKING: &str = "asking the cluster";
 /// Exit code of a cluster something is wrong with.
 const UNHEALTHY: u8 = 1;
 
@@ -44,6 +48,8 @@ enum Action {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        quiet: Quiet,
     },
     /// Print actors: what each is at, and what waits for it.
     Actors {
@@ -60,6 +66,8 @@ enum Action {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        quiet: Quiet,
     },
     /// Print what an actor has published of its state: credit, leases, versions, ages; never tokens,
     /// prompts or keys. One that hangs still shows its last one, with its age. Exit code 0 if there is
@@ -71,12 +79,16 @@ enum Action {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        quiet: Quiet,
     },
     /// Print who supervises whom.
     Tree {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        quiet: Quiet,
     },
     /// Print episodes under way, those that hang longest first.
     Episodes {
@@ -89,6 +101,8 @@ enum Action {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        quiet: Quiet,
     },
     /// Print a line a second, until the cluster ends or nobody reads.
     Watch {
@@ -117,6 +131,8 @@ enum Action {
         /// Stop after so many seconds.
         #[arg(long = "for", value_name = "SECONDS")]
         record_for: Option<f64>,
+        #[command(flatten)]
+        quiet: Quiet,
     },
     /// Have something done to a node or an actor. Needs an operator's certificate. Exit code 0 if it was
     /// done, 1 if the target cannot do that, 2 if there is no such target, 5 if it was done in part, 6 if
@@ -140,6 +156,8 @@ enum Action {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        quiet: Quiet,
     },
     /// Print messages of an actor, or of all actors of a node, as they come and are handled; never what
     /// is in them. Exit code 5 if there were too many, 6 if the node was lost.
@@ -233,7 +251,7 @@ fn inspect(
     action: Option<&Action>,
 ) -> Result<ExitCode, InspectError> {
     let mut out = std::io::stdout().lock();
-    let (query, json) = match action {
+    let (query, json, quiet) = match action {
         None => {
             tui::watch(run, who, colour())?;
             return Ok(ExitCode::SUCCESS);
@@ -243,26 +261,33 @@ fn inspect(
             return Ok(ExitCode::SUCCESS);
         }
         Some(Action::Diagnose { look_for, json, quiet }) => {
-            let looking = Meter::start(*quiet, "looking at the cluster", "", 0);
-            let verdict = watching::diagnose(run, who, seconds(*look_for));
-            drop(looking);
-            let verdict = verdict?;
+            let look = || watching::diagnose(run, who, seconds(*look_for));
+            let verdict = waited(*quiet, "looking at the cluster", look)?;
             watching::print(&verdict, *json, &mut out)?;
             return Ok(ExitCode::from(if verdict.healthy { 0 } else { UNHEALTHY }));
         }
-        Some(Action::Record { recording, record_for }) => {
-            say(&watching::record(run, who, recording, record_for.map(seconds))?);
+        Some(Action::Record { recording, record_for, quiet }) => {
+            let meter = Meter::start(*quiet, "recording", "frames", 0);
+            let count = meter.count();
+            let tell = |written: Written| {
+                count.at(written.frames);
+                count.say(bytes(written.bytes));
+            };
+            let says = watching::record(run, who, recording, record_for.map(seconds), &tell);
+            drop(meter);
+            say(&says?);
             return Ok(ExitCode::SUCCESS);
         }
         Some(Action::Replay { recording }) => {
             tui::replay(recording, colour())?;
             return Ok(ExitCode::SUCCESS);
         }
-        Some(Action::Do { action, target, yes, filter, log_for, json }) => {
+        Some(Action::Do { action, target, yes, filter, log_for, json, quiet }) => {
             let action = detailed(action, filter.as_deref(), *log_for)?;
             let order = Order { target: named(target)?, action };
             confirmed(&order, *yes)?;
-            let answer = orders::give(run, who, &order)?;
+            let answer =
+                waited(*quiet, "waiting for the answer", || orders::give(run, who, &order))?;
             orders::print(&answer, *json, &mut out)?;
             return Ok(ExitCode::from(orders::exit_code(answer.outcome)));
         }
@@ -278,9 +303,9 @@ fn inspect(
             say(&ended.says());
             return Ok(ExitCode::from(ended.exit_code()));
         }
-        Some(Action::Actor { target, json }) => {
+        Some(Action::Actor { target, json, quiet }) => {
             let target = named(target)?;
-            let answer = actor::ask(run, who, &target)?;
+            let answer = waited(*quiet, ASKING, || actor::ask(run, who, &target))?;
             actor::print(&target, &answer, *json, &mut out)?;
             return Ok(ExitCode::from(orders::exit_code(answer.answer.outcome)));
         }
@@ -289,18 +314,27 @@ fn inspect(
             return Ok(ExitCode::SUCCESS);
         }
         Some(Action::Schema) => return Ok(ExitCode::SUCCESS),
-        Some(Action::Nodes { json }) => (Query::Nodes, *json),
-        Some(Action::Tree { json }) => (Query::Tree, *json),
-        Some(Action::Actors { sort, limit, filter, json }) => {
+        Some(Action::Nodes { json, quiet }) => (Query::Nodes, *json, *quiet),
+        Some(Action::Tree { json, quiet }) => (Query::Tree, *json, *quiet),
+        Some(Action::Actors { sort, limit, filter, json, quiet }) => {
             let (sort, filter) = (sort.clone(), filter.clone());
-            (Query::Actors { sort, limit: *limit, filter }, *json)
+            (Query::Actors { sort, limit: *limit, filter }, *json, *quiet)
         }
-        Some(Action::Episodes { limit, filter, json }) => {
-            (Query::Episodes { limit: *limit, filter: filter.clone() }, *json)
+        Some(Action::Episodes { limit, filter, json, quiet }) => {
+            (Query::Episodes { limit: *limit, filter: filter.clone() }, *json, *quiet)
         }
     };
-    query::run(run, who, &query, json, &mut out)?;
+    let world = waited(quiet, ASKING, || query::ask(run, who, &query))?;
+    if let Some(says) = query::print(&world, &query, json, &mut out)? {
+        say(&says);
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What comes of this, which is waited for in sight of whoever asked.
+fn waited<T>(quiet: Quiet, doing: &'static str, work: impl FnOnce() -> T) -> T {
+    let _meter = Meter::start(quiet, doing, "", 0);
+    work()
 }
 
 fn named(target: &str) -> Result<Target, InspectError> {

@@ -40,7 +40,7 @@ impl Drop for SmallDisk<'_> {
 
 fn small_disk(world: &World) -> Option<SmallDisk<'_>> {
     std::fs::create_dir_all(world.run.path()).expect("writable");
-    match SmallDisk::mount(world.run.path(), "24m") {
+    match SmallDisk::mount(world.run.path(), "48m") {
         Ok(disk) => Some(disk),
         Err(error) => {
             skipped(&format!("a small disk cannot be mounted here (it takes root): {error}"));

@@ -44,12 +44,13 @@ fn a_node_that_stood_still_past_its_leases_is_fenced_and_goes_on() {
         let history = world.history().into_iter().enumerate();
         history.filter(|(_, event)| is_it(&event.kind)).map(|(at, _)| at).collect()
     };
-    let taken: fn(&EventKind) -> bool = |kind| matches!(kind, EventKind::LeaseLost { from, .. } if from.as_str() == "rollout-0");
-    let missed: fn(&EventKind) -> bool = |kind| matches!(kind, EventKind::NodeDown { peer, .. } if peer.as_str() == "rollout-0");
+    let taken: fn(&EventKind) -> bool =
+        |kind| matches!(kind, EventKind::LeaseLost { from, .. } if from.as_str() == "rollout-0");
+    let missed: fn(&EventKind) -> bool =
+        |kind| matches!(kind, EventKind::NodeDown { peer, .. } if peer.as_str() == "rollout-0");
     let before = [places(taken).len(), places(missed).len()];
     end(pid, Signal::SIGSTOP);
-    let first_taken =
-        training.until("leases taken back", || places(taken).get(before[0]).copied());
+    let first_taken = training.until("leases taken back", || places(taken).get(before[0]).copied());
     let first_missed = training.until("its loss", || places(missed).get(before[1]).copied());
     assert!(first_taken < first_missed, "missed before its leases had ended");
     let reached = world.steps();

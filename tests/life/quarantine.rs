@@ -8,7 +8,7 @@ use crrl_types::{Event, EventKind, NodeName, TaskId};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::world::{World, end};
+use crate::world::{DEADLINE, World, end};
 
 /// Who is at attempts at a task, as far as the history tells, and where it tells of each.
 fn at_work_on(history: &[Event], poison: &TaskId) -> Vec<(usize, NodeName)> {
@@ -88,7 +88,7 @@ fn tasks_in_quarantine_are_listed_and_let_out() {
     .expect("nobody else writes");
     let bad = |name: &str| Op::Quarantined(name.into(), "3 nodes died".into());
     writer.submit(vec![bad("one"), bad("two")], ()).expect("taken");
-    heard.recv().expect("said").expect("written");
+    heard.recv_timeout(DEADLINE).expect("said").expect("written");
     drop(writer);
     let listed = || -> Vec<String> {
         let output = world.crrl(&["cluster", "quarantine", "--json"]);

@@ -63,7 +63,8 @@ fn a_person_looks_round_orders_a_restart_and_leaves_and_the_run_goes_on() {
     // An episode under way, turn by turn.
     pane.types(":screen rollouts");
     pane.keys(&["Enter"]);
-    pane.until(&["[6 Rollouts]", "EPISODE"]);
+    // The head of the table, which is there once it has a row.
+    pane.until(&["[6 Rollouts]", "EPISODE", "TURNS", "IDLE"]);
     pane.keys(&["g", "Enter"]);
     pane.until(&["episode ", "TURN 1", "tokens by log-probability"]);
     pane.keys(&["c"]);

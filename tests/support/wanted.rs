@@ -1,15 +1,8 @@
 //! What a test program with a `main` of its own is asked to run.
 
 /// Options of `cargo test NAME -- OPTIONS` that are followed by a value.
-const WITH_VALUE: [&str; 7] = [
-    "--color",
-    "--format",
-    "--logfile",
-    "--shuffle-seed",
-    "--skip",
-    "--test-threads",
-    "-Z",
-];
+const WITH_VALUE: [&str; 7] =
+    ["--color", "--format", "--logfile", "--shuffle-seed", "--skip", "--test-threads", "-Z"];
 
 /// Tests whose names hold this are wanted; all of them where there is none. Neither an option nor the value
 /// of one is a name.

@@ -440,6 +440,13 @@ impl StatusBoard {
         self.read().progress.headline()
     }
 
+    /// How far each node's clock is ahead of this one, microseconds; `None` where that cannot be told.
+    #[must_use]
+    pub fn clocks(&self) -> Vec<(NodeName, Option<i64>)> {
+        let ahead = |place: &Place| (place.report.node.clone(), place.clock_ahead_us());
+        self.read().places.iter().map(ahead).collect()
+    }
+
     /// Changes everything that is on it, at the cost of everything that is on it: viewers begin anew.
     /// When nodes were heard is not changed with it: they are heard now.
     pub fn update(&self, change: impl FnOnce(&mut Snapshot)) {

@@ -32,7 +32,7 @@ use crate::probe::Probes;
 use crate::renewal;
 use crate::router::Router;
 use crate::run_dir::{RunDir, RunDirError};
-use crate::weights::Weights;
+use crate::weights::{Weights, fetch};
 
 /// How a node joins the mesh.
 #[derive(Debug, Clone)]
@@ -60,8 +60,12 @@ pub struct MeshOptions {
     /// How long a connected node may take to show that it still answers when another comes with its name;
     /// some round trips are added, and it is 5 s at most. After that it is taken for dead, and the other let
     /// in: shorter, and a machine that is busy loses its name to whoever was invited by it twice; longer, and
-    /// a node that was killed waits for longer when it is back. Default 500 ms.
+    /// a node that was killed waits for longer when it is back. Default 500 ms; a node of a run gives at
+    /// least a quarter of `cluster.idle_timeout_ms`.
     pub answers_within: Duration,
+    /// Silence after which a source of an adapter's chunks is left for the next. The last one is waited for
+    /// for 10 s, or for so long if that is longer. Default 1 s.
+    pub source_patience: Duration,
     /// Wait before dialling again; doubles up to `redial_max`. Default 100 ms.
     pub redial_min: Duration,
     /// Longest wait before dialling again. Default 2 s.
@@ -196,6 +200,7 @@ impl MeshOptions {
             heartbeat: Duration::from_secs(1),
             heartbeat_timeout: Duration::from_secs(5),
             answers_within: Duration::from_millis(500),
+            source_patience: fetch::PATIENCE,
             redial_min: Duration::from_millis(100),
             redial_max: Duration::from_secs(2),
             unhandled_bytes_max: 4 << 20,
@@ -262,6 +267,7 @@ impl MeshOptions {
         options.certificate = Validity::hours(cluster.certificate_hours);
         options.transport.keep_alive = Duration::from_millis(cluster.keep_alive_ms);
         options.transport.idle_timeout = Duration::from_millis(cluster.idle_timeout_ms);
+        options.answers_within = options.answers_within.max(options.transport.idle_timeout / 4);
         options.heartbeat_timeout = Duration::from_millis(cluster.heartbeat_timeout_ms);
         options.heartbeat = options.heartbeat.min(options.heartbeat_timeout / 4);
         Ok(options)

@@ -310,7 +310,7 @@ impl Shared {
             watched,
         ));
         let sessions = spawning.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
-        let weights = Weights::new(options.name.clone(), endpoint.clone());
+        let weights = Weights::new(options.name.clone(), endpoint.clone(), options.source_patience);
         let desk = Desk::new(OrderLog::new(run_of(&options)), options.incarnation);
         let shared = Arc::new(Self {
             options,

@@ -304,7 +304,9 @@ fn what_the_board_knows_of_the_run_is_told_to_whoever_asks_for_it() {
     let mut before = Picture::default();
     let piece = Cursor::default().next(&board, 4096, 0, after(22)).expect("encodes");
     let bytes = piece.encoded(Form::Timed).expect("encodes");
-    before.add(TimedPiece::decoded(Form::Timed, &bytes).expect("decodes"), NOW_MS).expect("decodes");
+    before
+        .add(TimedPiece::decoded(Form::Timed, &bytes).expect("decodes"), NOW_MS)
+        .expect("decodes");
     let shown = before.snapshot();
     assert_eq!((shown.nodes.len(), shown.none_back_since_ms), (1, None));
     assert!(shown.actor_events.is_empty());

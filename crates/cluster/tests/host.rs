@@ -139,12 +139,12 @@ fn a_killed_node_comes_back() {
         (found.incarnation > old.incarnation).then_some(found)
     });
     assert_ne!(new.pid, old.pid);
-    let state = host::state(&run).expect("is there");
-    let node = state.nodes.iter().find(|n| n.name == "rollout-1").expect("is there");
-    assert_eq!(node.restarts, 1);
+    let of = |name: &str| host::state(&run).ok()?.nodes.into_iter().find(|node| node.name == name);
+    let node =
+        until("a word of its restart", &run, || of("rollout-1").filter(|node| node.restarts == 1));
     assert!(node.last_exit.as_deref().is_some_and(|e| e.contains("SIGKILL")), "{node:?}");
     // The coordinator too: its peers dial it again at its old port.
-    let coordinator = state.nodes.iter().find(|n| n.name == "coordinator").expect("is there");
+    let coordinator = of("coordinator").expect("is there");
     end(coordinator.pid.expect("runs"), Signal::SIGKILL);
     until("a cluster that is whole again", &run, || {
         let again = ready(&run)?;
@@ -344,18 +344,25 @@ async fn serve(dir: &Path, name: &NodeName) {
             },
             message = got.recv() => match message.map(|inbound| inbound.wire) {
                 Some(Wire::Report(report)) => mesh.board().report(report),
-                Some(Wire::Stop { reason }) => {
-                    for peer in mesh.peers() {
-                        let _ = mesh.cast(&peer.name, Wire::Stop { reason: reason.clone() });
-                    }
-                    // Time for what was cast to leave.
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    return mesh.stop(&reason).await;
-                }
+                Some(Wire::Stop { reason }) => return leave(&mesh, &reason).await,
                 _ => {}
             },
         }
     }
+}
+
+/// Leaves. The coordinator tells everybody to, and is the last.
+async fn leave(mesh: &Mesh, reason: &str) {
+    if mesh.roles().contains(&NodeRole::Coordinator) {
+        for peer in mesh.peers() {
+            let _ = mesh.cast(&peer.name, Wire::Stop { reason: reason.to_owned() });
+        }
+        let late = Instant::now() + Duration::from_secs(10);
+        while !mesh.peers().is_empty() && Instant::now() < late {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    mesh.stop(reason).await;
 }
 
 fn report(mesh: &Mesh) -> NodeReport {

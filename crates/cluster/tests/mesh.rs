@@ -172,14 +172,19 @@ async fn a_large_message_and_an_adapter_travel_as_blobs() {
     assert_eq!(worker.message().await.wire, large);
     let payload: Vec<u8> = (0..5_000_000u32).map(|i| (i % 251) as u8).collect();
     let adapter = Wire::Adapter { manifest: manifest(&payload), payload };
-    let sending = {
+    let send = || {
         let (mesh, to, adapter) = (worker.mesh.clone(), world.name("coordinator"), adapter.clone());
         tokio::spawn(async move { mesh.deliver(&to, adapter).await })
     };
+    // What whoever handles it says is what its sender hears: it was not acknowledged before.
+    let sending = send();
     let got = coordinator.message().await;
     assert_eq!(got.wire, adapter);
-    assert!(!sending.is_finished(), "acknowledged before it was handled");
-    got.receipt.accept();
+    got.receipt.refuse("not today");
+    let refused = within(sending).await.expect("no panic").expect_err("was refused").to_string();
+    assert_eq!(refused, format!("{}: refused: not today", world.name("coordinator")));
+    let sending = send();
+    coordinator.message().await.receipt.accept();
     within(sending).await.expect("no panic").expect("handled");
 }
 
@@ -393,7 +398,7 @@ async fn certificates_are_renewed_again_and_again_and_nobody_is_dropped_for_it()
 async fn a_node_whose_certificate_ran_out_while_nobody_could_renew_it_says_so() {
     let world = World::new();
     let mut options = world.options("rollout", "rollout", 1);
-    options.certificate = Validity::of(Duration::from_secs(4));
+    options.certificate = Validity::of(Duration::from_secs(10));
     Authority::open_or_create(&world.tls())
         .and_then(|a| a.issue_for(&options.name, &["rollout".to_owned()], options.certificate))
         .expect("can be issued");
@@ -418,6 +423,21 @@ async fn open_run(number: u32) -> (tempfile::TempDir, RunDir, Member) {
     let name = NodeName::from(config.node[0].name.as_str());
     let coordinator = start(MeshOptions::for_node(&run, &name).expect("prepared")).await;
     (folder, run, coordinator.expect("joins"))
+}
+
+#[test]
+fn a_node_of_a_run_is_given_the_longer_to_answer_the_longer_it_may_be_silent() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let run = RunDir::new(folder.path());
+    let mut config = ClusterConfig { node: ClusterConfig::default_nodes(), ..Default::default() };
+    config.learner.micro_batch_tokens = 20_000;
+    config.cluster.idle_timeout_ms = 20_000;
+    let text = toml::to_string(&config).expect("plain");
+    std::fs::write(run.config_path(), text).expect("writable");
+    host::prepare::prepare(&run, &config).expect("a free port");
+    let name = NodeName::from(config.node[0].name.as_str());
+    let options = MeshOptions::for_node(&run, &name).expect("prepared");
+    assert_eq!(options.answers_within, Duration::from_secs(5));
 }
 
 fn pending(run: &RunDir, name: &str) -> Pending {

@@ -2,6 +2,8 @@
 
 #[path = "../../../tests/support/skips.rs"]
 mod skips;
+#[path = "../../../tests/support/until_async.rs"]
+mod until_async;
 
 use std::collections::HashMap;
 use std::io;
@@ -19,10 +21,9 @@ use quinn::{AsyncUdpSocket, Runtime as _, TokioRuntime};
 use skips::skipped;
 use tokio::sync::broadcast::{self, error::TryRecvError};
 use tokio::sync::mpsc;
+use until_async::until;
 
 const DEADLINE: Duration = Duration::from_secs(20);
-/// Time between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
 const TRAINER: &str = "trainer.lan";
 
 /// Process groups are shared by every mesh of a process: each test has names of its own.
@@ -159,17 +160,6 @@ impl Member {
 
 async fn within<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, what).await.expect("takes too long")
-}
-
-async fn until<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
-    let late = Instant::now() + DEADLINE;
-    loop {
-        if let Some(seen) = look() {
-            return seen;
-        }
-        assert!(Instant::now() < late, "no {what}");
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
 }
 
 fn ack(n: u64) -> Wire {

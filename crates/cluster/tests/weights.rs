@@ -1,8 +1,11 @@
 //! Adapters between nodes, on loopback: chunks, sources that fail, differences, tools that follow.
 
+#[path = "../../../tests/support/until_async.rs"]
+mod until_async;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use crrl_cluster::run_dir::OPERATOR;
@@ -12,6 +15,7 @@ use crrl_types::fault::{Fault, Injection};
 use crrl_types::{AdapterManifest, AdapterVersion, Digest, NodeName};
 use crrl_weights::delta::{self, Word};
 use crrl_weights::{DeltaOffer, Offer, Payload, Report, Source};
+use until_async::until;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 /// Eight chunks of 256 KiB, the last one short.
@@ -57,6 +61,8 @@ impl World {
     async fn node(&self, name: &str, role: &str, change: impl FnOnce(&mut MeshOptions)) -> Mesh {
         let name = self.certified(&format!("{name}-{}", self.number), role);
         let mut options = MeshOptions::new(name, 1, self.folder.path().join("tls"));
+        // Nobody is left for being slow: who gave how much is told to the byte.
+        options.source_patience = DEADLINE;
         change(&mut options);
         Mesh::start(options, Router::new(), StatusBoard::new()).await.expect("joins")
     }
@@ -123,11 +129,8 @@ async fn fetch(
 
 /// Waits until a node lacks no more than that many chunks.
 async fn lacks(mesh: &Mesh, payload: &Payload, chunks: usize) {
-    let deadline = Instant::now() + DEADLINE;
-    while mesh.weights().depot().missing(payload).len() > chunks {
-        assert!(Instant::now() < deadline, "the chunks do not come");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    let lacking = || mesh.weights().depot().missing(payload).len();
+    until("chunks that come", || (lacking() <= chunks).then_some(())).await;
 }
 
 /// From whom how many bytes came.
@@ -253,6 +256,7 @@ async fn nobody_without_the_role_gets_a_byte_and_a_relay_takes_no_peers() {
     relay.weights().depot().put(&offer.whole, &bytes);
     let leaf = world.leaf().await;
     assert_eq!(fetch(&leaf, &offer, &[&relay]).await.1, Ok(bytes));
+    until("an intruder that is turned away", || intruder.unreached().pop()).await;
     assert!(events.try_recv().is_err() && relay.peers().is_empty());
     drop(intruder);
 }

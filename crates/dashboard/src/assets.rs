@@ -43,6 +43,7 @@ assets! {
     "/map.js", JS, "map.js";
     "/patch.js", JS, "patch.js";
     "/call.js", JS, "call.js";
+    "/tokens.js", JS, "tokens.js";
     "/under_way.js", JS, "under_way.js";
     "/views/overview.js", JS, "views/overview.js";
     "/views/actors.js", JS, "views/actors.js";

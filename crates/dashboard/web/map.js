@@ -5,13 +5,13 @@ import { bytes, count, duration, rate } from "/format.js";
 import { short } from "/text.js";
 import { badge } from "/table.js";
 
-const TONES = { ready: "good", starting: "idle", silent: "idle", draining: "idle", suspended: "idle", left: "idle", lost: "bad", restarting: "warn", "given-up": "bad", ended: "idle" };
+const TONES = { ready: "good", starting: "idle", silent: "silent", draining: "idle", suspended: "idle", left: "idle", lost: "bad", restarting: "warn", "given-up": "bad", ended: "idle" };
 const WORDS = { "given-up": "given up", "ended": "ended" };
 
 /** Which column a node stands in: the work goes from left to right and back. */
 function zone(node) {
   const roles = node.roles.split("+");
-  if (roles.includes("coordinator") || roles.includes("params")) return "control";
+  if (["coordinator", "params", "parameter-server"].some((role) => roles.includes(role))) return "control";
   return roles.includes("learner") ? "learner" : "rollouts";
 }
 
@@ -26,9 +26,12 @@ export function nodesOf(pulse, summary) {
   const faults = pulse?.faults ?? [];
   if (pulse?.nodes?.length) {
     const newest = pulse.progress?.adapter_version ?? 0;
+    // Those of which the inspector says so have been silent for longer than a start takes.
+    const unheard = new Set((pulse.findings ?? []).filter((f) => f.rule === "node-silent").map((f) => f.node));
     return pulse.nodes.map((node) => ({
       ...node,
-      stale: node.age_ms > 5000 && !["lost", "left", "restarting", "given-up"].includes(node.state),
+      activity: node.state === "silent" ? `nothing has been heard of it, for ${duration(node.activity_ms)}` : node.activity,
+      stale: (node.state === "silent" && unheard.has(node.name)) || node.age_ms > 5000 && !["lost", "left", "restarting", "given-up"].includes(node.state),
       behind: node.adapter === null || node.adapter === undefined ? null : Math.max(0, newest - node.adapter),
       faults: faults.filter((fault) => fault.node === node.name && fault.active).length,
     }));

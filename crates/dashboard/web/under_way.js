@@ -6,6 +6,7 @@ import { count, duration, value } from "/format.js";
 import { block, short } from "/text.js";
 import { callBox } from "/call.js";
 import { patch } from "/patch.js";
+import { drawLegend, picker, tokens } from "/tokens.js";
 
 // Turns that stay on the page; of an episode with more the first are let go of.
 const TURNS_MAX = 200;
@@ -21,11 +22,24 @@ const FATES = {
 };
 const STOPS = { text: ", stopped at a text", length: ", cut: it used up its tokens" };
 
-/** Follows an episode. `textOf(of, where)` gives addresses of texts; `over()` is called when it is over. */
+/**
+ * Follows an episode. `textOf(of, where)` gives addresses of texts, `tokensOf(turn)` the tokens of a turn; `colour()` is
+ * how they are coloured and `choose(colour)` changes it; `over()` is called when it is over.
+ */
 export class UnderWay {
-  constructor({ run, episode, textOf, over, signal }) {
-    Object.assign(this, { run, episode, textOf, over });
+  constructor({ run, episode, textOf, tokensOf, colour, choose, over, signal }) {
+    Object.assign(this, { run, episode, textOf, tokensOf, colour, over });
     this.turns = new Map();
+    this.versions = [];
+    // Turns are painted one after the other: each costs a look into the run's store.
+    this.painted = Promise.resolve();
+    this.legend = h("p", { class: "legend", hidden: true });
+    const pick = picker(colour(), (picked) => {
+      choose(picked);
+      drawLegend(this.legend, picked, this.versions);
+      for (const held of this.turns.values()) this.#paint(held);
+    });
+    drawLegend(this.legend, colour(), this.versions);
     this.gone = 0;
     this.wait = WAIT_FIRST_S;
     this.stay = h("input", { type: "checkbox", id: "stay", checked: true });
@@ -36,9 +50,9 @@ export class UnderWay {
     this.list = h("div", { class: "turns" });
     this.change = h("section", { hidden: true });
     this.root = h("section", { class: "following", "aria-labelledby": "following" },
-      h("div", { class: "title" }, h("h2", { id: "following" }, "Turn by turn, as it goes on"),
+      h("div", { class: "title" }, h("h2", { id: "following" }, "Turn by turn, as it goes on"), pick,
         h("div", { class: "inline" }, this.stay, h("label", { for: "stay" }, "Stay at the newest turn"))),
-      this.now, this.says, this.problem, this.earlier, this.list, this.change);
+      this.legend, this.now, this.says, this.problem, this.earlier, this.list, this.change);
     this.announce = later(400, (text) => say(this.says, text));
     this.stay.addEventListener("change", () => this.#show());
     window.addEventListener("scroll", () => this.#scrolled(), { signal, passive: true });
@@ -122,6 +136,7 @@ export class UnderWay {
       held = this.#article(told);
       this.turns.set(told.turn, held);
       this.list.append(held.root);
+      this.#paint(held);
       this.#trim();
     }
     for (const [at, call] of told.calls.entries()) this.#call(held, told.turn, at, call);
@@ -139,11 +154,35 @@ export class UnderWay {
     const mean = told.logprob === null ? "" : `, mean log-probability ${value(told.logprob)}`;
     const place = h("div", { class: "calls" });
     const more = h("p", { class: "note", hidden: true });
+    const plain = block(told.text, `Turn ${told.turn + 1}, what the policy wrote`, this.textOf("turn", where), "said");
+    const words = h("div", {}, plain);
     const root = h("article", { class: "turn", "data-row": true, tabindex: "-1", "aria-labelledby": id },
       h("h3", { id }, `Turn ${told.turn + 1}`, h("span", { class: "quiet" }, ` ${count(told.tokens)} tokens${mean}${STOPS[told.stop] ?? ""}`)),
-      block(told.text, `Turn ${told.turn + 1}, what the policy wrote`, this.textOf("turn", where), "said"),
-      told.note && h("p", { class: "quiet small" }, short(told.note, 300)), place, more);
-    return { root, place, more, calls: [] };
+      words, told.note && h("p", { class: "quiet small" }, short(told.note, 300)), place, more);
+    return { turn: told.turn, root, place, more, words, plain, calls: [] };
+  }
+
+  /** Shows what was written in a turn as a person wants it: as text, or token by token. */
+  #paint(held) {
+    if (!this.colour()) return fill(held.words, held.plain);
+    this.painted = this.painted.then(() => this.#paintTokens(held));
+  }
+
+  async #paintTokens(held) {
+    if (!this.colour() || !held.root.isConnected) return;
+    try {
+      // What was written in a turn does not change any more.
+      held.tokens ??= await this.tokensOf(held.turn);
+      const news = held.tokens.pieces.map((piece) => piece.version).filter((v) => v !== null && !this.versions.includes(v));
+      if (news.length) {
+        this.versions = [...new Set([...this.versions, ...news])];
+        drawLegend(this.legend, this.colour(), this.versions);
+      }
+      if (this.colour()) fill(held.words, tokens(held.tokens, this.colour(), this.versions));
+    } catch (error) {
+      if (error.name !== "AbortError") fill(held.words, held.plain, h("p", { class: "quiet small" }, `Tokens cannot be shown: ${short(error.message, 300)}`));
+    }
+    this.#show();
   }
 
   #call(held, turn, at, call) {

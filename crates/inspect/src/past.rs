@@ -1,8 +1,9 @@
 //! What a run that is not up came to, as its folder tells.
 
-use crrl_cluster::RunDir;
 use crrl_cluster::host::{self, NodeProcess};
+use crrl_cluster::{RunDir, order_log};
 use crrl_store::{Reader, StoreError};
+use crrl_types::{Deed, deed};
 use serde::Serialize;
 
 /// A run that is not up.
@@ -18,7 +19,9 @@ pub struct Past {
     pub episodes: Vec<(String, u64)>,
     /// Its processes, as their host wrote them down last.
     pub processes: Vec<NodeProcess>,
-    /// Why its store could not be read.
+    /// Faults that were injected into it, and orders, oldest first.
+    pub deeds: Vec<Deed>,
+    /// Why its store, or its log of orders, could not be read.
     pub problem: Option<String>,
 }
 
@@ -31,6 +34,10 @@ impl Past {
             processes: host::state(run).map(|state| state.nodes).unwrap_or_default(),
             ..Self::default()
         };
+        match order_log::read(run) {
+            Ok(records) => past.deeds = deed::deeds(records),
+            Err(error) => past.problem = Some(format!("{}: {error}", run.orders().display())),
+        }
         if let Err(error) = past.count(run) {
             past.problem = Some(error.to_string());
         }

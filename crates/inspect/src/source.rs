@@ -14,7 +14,7 @@ use crate::past::Past;
 use crate::player::Player;
 use crate::recording::Recording;
 use crate::state::actors::ActorId;
-use crate::state::history::{History, PAST_EVENTS_MAX};
+use crate::state::history::{EventRow, History, PAST_EVENTS_MAX};
 use crate::state::snapshot::Snapshot;
 use crate::state::{App, Screen, World};
 use crate::tail::Tail;
@@ -114,7 +114,10 @@ impl Source {
             Self::Live { .. } => Link::Connecting { reason: None },
             Self::Past { .. } => {
                 world.history = History::of(PAST_EVENTS_MAX);
-                app.past = run.map(Past::read);
+                let past = run.map(Past::read);
+                let deeds = past.iter().flat_map(|past| &past.deeds);
+                world.history.deeds = deeds.map(EventRow::of_deed).collect();
+                app.past = past;
                 Link::Past
             }
             Self::Replay { player, .. } => {

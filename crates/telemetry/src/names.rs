@@ -1,5 +1,7 @@
-//! Every metric: name, kind, unit, labels, meaning. `docs/METRICS.md` holds this very table.
+//! Every metric: name, kind, unit, labels, meaning; and the numbers of a step. `docs/METRICS.md` holds these very
+//! tables.
 
+use crrl_types::step_metric::{STEP_METRICS, StepMetric};
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 /// How a metric behaves.
@@ -20,8 +22,8 @@ pub struct Metric {
     pub name: &'static str,
     /// How it behaves.
     pub kind: Kind,
-    /// Its unit; none for a bare number.
-    pub unit: Option<Unit>,
+    /// Its unit, in a word; empty for a bare number.
+    pub unit: &'static str,
     /// Its labels, in words; empty without.
     pub labels: &'static str,
     /// What it tells.
@@ -29,7 +31,7 @@ pub struct Metric {
 }
 
 macro_rules! metrics_table {
-    ($($constant:ident = $name:literal, $kind:ident, $unit:expr, $labels:literal, $tells:literal;)*) => {
+    ($($constant:ident = $name:literal, $kind:ident, $unit:literal, $labels:literal, $tells:literal;)*) => {
         $(#[doc = $tells] pub const $constant: &str = $name;)*
 
         /// All of them, sorted by who counts.
@@ -41,50 +43,60 @@ macro_rules! metrics_table {
 
 metrics_table! {
     // Every node.
-    RESIDENT = "crrl_resident_memory_bytes", Gauge, Some(Unit::Bytes), "", "Resident memory of the process";
-    INCARNATION = "crrl_node_incarnation", Gauge, None, "", "Which life of the node this is";
-    ADAPTER = "crrl_adapter_version", Gauge, None, "", "Adapter the node serves, published last or trains";
-    TOKEN_RATE = "crrl_tokens_per_second", Gauge, None, "", "Tokens sampled or trained on, over the last few seconds";
-    EPISODES_NOW = "crrl_episodes_in_flight", Gauge, None, "", "Episodes under way in the node (coordinator: handed out)";
-    MAILBOX = "crrl_actor_mailbox_messages", Gauge, None, "actor", "Messages that wait for an actor";
-    MAILBOX_AGE = "crrl_actor_mailbox_age_seconds", Gauge, Some(Unit::Seconds), "actor", "How long the oldest of them has waited";
-    HANDLED = "crrl_actor_messages_total", Counter, None, "actor", "Messages an actor has handled";
-    BUSY = "crrl_actor_busy_seconds", Gauge, Some(Unit::Seconds), "actor", "Time an actor has spent handling messages, since the node started";
-    HANDLING = "crrl_actor_handling_seconds", Gauge, Some(Unit::Seconds), "actor", "How long it has been at its present message; 0 between two";
-    RESTARTS = "crrl_actor_restarts_total", Counter, None, "actor", "How often an actor was started again";
-    FAULTS = "crrl_faults_active", Gauge, None, "", "Faults injected into the node and not over";
-    ADAPTER_BYTES = "crrl_adapter_sent_bytes_total", Counter, Some(Unit::Bytes), "kind", "Bytes of adapters the node gave to others: full, or delta";
-    FETCHES = "crrl_adapter_fetches_total", Counter, None, "", "Requests for an adapter's chunks that the node answered, as server or relay";
+    RESIDENT = "crrl_resident_memory_bytes", Gauge, "bytes", "", "Resident memory of the process";
+    INCARNATION = "crrl_node_incarnation", Gauge, "", "", "Which life of the node this is";
+    ADAPTER = "crrl_adapter_version", Gauge, "", "", "Adapter the node serves, published last or trains";
+    TOKEN_RATE = "crrl_tokens_per_second", Gauge, "tokens/s", "", "Tokens sampled or trained on, over the last few seconds";
+    EPISODES_NOW = "crrl_episodes_in_flight", Gauge, "episodes", "", "Episodes under way in the node (coordinator: handed out)";
+    MAILBOX = "crrl_actor_mailbox_messages", Gauge, "messages", "actor", "Messages that wait for an actor";
+    MAILBOX_AGE = "crrl_actor_mailbox_age_seconds", Gauge, "seconds", "actor", "How long the oldest of them has waited";
+    HANDLED = "crrl_actor_messages_total", Counter, "messages", "actor", "Messages an actor has handled";
+    BUSY = "crrl_actor_busy_seconds", Gauge, "seconds", "actor", "Time an actor has spent handling messages, since the node started";
+    HANDLING = "crrl_actor_handling_seconds", Gauge, "seconds", "actor", "How long it has been at its present message; 0 between two";
+    RESTARTS = "crrl_actor_restarts_total", Counter, "restarts", "actor", "How often an actor was started again";
+    FAULTS = "crrl_faults_active", Gauge, "faults", "", "Faults injected into the node and not over";
+    ADAPTER_BYTES = "crrl_adapter_sent_bytes_total", Counter, "bytes", "kind", "Bytes of adapters the node gave to others: full, or delta";
+    FETCHES = "crrl_adapter_fetches_total", Counter, "requests", "", "Requests for an adapter's chunks that the node answered, as server or relay";
+    CPU = "crrl_node_cpu_ratio", Gauge, "cores", "", "CPU time of the process over the last second: 2.5 is two cores and a half; sandboxes not counted";
+    GPU_BUSY = "crrl_gpu_busy_ratio", Gauge, "share", "gpu", "Share of the last moments in which something ran on a GPU the node can see";
+    GPU_USED = "crrl_gpu_used_bytes", Gauge, "bytes", "gpu", "Memory of that GPU in use, by whoever";
+    GPU_MEMORY = "crrl_gpu_memory_bytes", Gauge, "bytes", "gpu", "Memory of that GPU";
+    ROUND_TRIP = "crrl_node_round_trip_seconds", Gauge, "seconds", "quantile", "To the coordinator and back: 0.5 and 0.99 of the last two minutes";
     // Coordinator.
-    EVENTS = "crrl_run_events_total", Counter, None, "event", "Lines of the run's history, by what happened";
-    REWARD = "crrl_episode_reward", Histogram, None, "", "Total reward of attempts as they come back";
-    STEP = "crrl_step", Gauge, None, "", "Optimizer steps committed";
-    TRACES = "crrl_traces_total", Counter, None, "end", "Traces of episodes and steps: sent to the collector, or dropped";
-    STEP_METRIC = "crrl_step_metric", Gauge, None, "name", "Numbers of the last optimizer step, the learner's and the coordinator's";
+    CLOCK = "crrl_node_clock_skew_seconds", Gauge, "seconds", "node", "How far a node's clock is ahead of the coordinator's; less than 0 where it is behind";
+    EVENTS = "crrl_run_events_total", Counter, "lines", "event", "Lines of the run's history, by what happened";
+    REWARD = "crrl_episode_reward", Histogram, "", "", "Total reward of attempts as they come back";
+    STEP = "crrl_step", Gauge, "steps", "", "Optimizer steps committed";
+    TRACES = "crrl_traces_total", Counter, "traces", "end", "Traces of episodes and steps: sent to the collector, or dropped";
+    STEP_METRIC = "crrl_step_metric", Gauge, "by name", "name", "Numbers of the last optimizer step, the learner's and the coordinator's: the table below";
     // Parameter server.
-    PUBLISHED = "crrl_adapters_published_total", Counter, None, "", "Adapters published";
-    REFUSED = "crrl_adapters_refused_total", Counter, None, "", "Adapters of the learner that were not taken";
-    OFFERS = "crrl_adapter_offers_total", Counter, None, "from", "Offers to engines: to fetch from the server, or from a relay";
-    FETCHES_FAILED = "crrl_adapter_fetches_failed_total", Counter, None, "", "Fetches that engines say have failed";
-    ACTIVATED_TIME = "crrl_adapter_all_activated_seconds", Histogram, Some(Unit::Seconds), "", "From an adapter's publication until every engine there serves it";
+    PUBLISHED = "crrl_adapters_published_total", Counter, "adapters", "", "Adapters published";
+    REFUSED = "crrl_adapters_refused_total", Counter, "adapters", "", "Adapters of the learner that were not taken";
+    OFFERS = "crrl_adapter_offers_total", Counter, "offers", "from", "Offers to engines: to fetch from the server, or from a relay";
+    FETCHES_FAILED = "crrl_adapter_fetches_failed_total", Counter, "fetches", "", "Fetches that engines say have failed";
+    ACTIVATED_TIME = "crrl_adapter_all_activated_seconds", Histogram, "seconds", "", "From an adapter's publication until every engine there serves it";
     // Rollout nodes.
-    EPISODES = "crrl_episodes_total", Counter, None, "end", "Episodes that ended in the node: finished or failed";
-    EPISODE_TIME = "crrl_episode_seconds", Histogram, Some(Unit::Seconds), "", "Wall time of an episode, from its sandbox to its reward";
-    TURNS = "crrl_episode_turns", Histogram, None, "", "Turns of an episode";
-    TOKENS = "crrl_generated_tokens_total", Counter, None, "", "Tokens sampled in episodes";
-    TOOL_CALLS = "crrl_tool_calls_total", Counter, None, "tool, ok", "Tool calls made";
-    TOOL_TIME = "crrl_tool_seconds", Histogram, Some(Unit::Seconds), "tool", "Wall time of a tool call";
-    PLACES_TIME = "crrl_episode_wait_seconds", Histogram, Some(Unit::Seconds), "", "Wait of an episode for its sandbox and its place in the engine";
-    ACTIVATIONS = "crrl_adapter_activations_total", Counter, None, "ok", "Adapters the engine took, or refused";
-    ACTIVATION_TIME = "crrl_adapter_activation_seconds", Histogram, Some(Unit::Seconds), "", "From an adapter's offer to its being served";
+    EPISODES = "crrl_episodes_total", Counter, "episodes", "end", "Episodes that ended in the node: finished or failed";
+    EPISODE_TIME = "crrl_episode_seconds", Histogram, "seconds", "", "Wall time of an episode, from its sandbox to its reward";
+    TURNS = "crrl_episode_turns", Histogram, "turns", "", "Turns of an episode";
+    TOKENS = "crrl_generated_tokens_total", Counter, "tokens", "", "Tokens sampled in episodes";
+    TOOL_CALLS = "crrl_tool_calls_total", Counter, "calls", "tool, ok", "Tool calls made";
+    TOOL_TIME = "crrl_tool_seconds", Histogram, "seconds", "tool", "Wall time of a tool call";
+    PLACES_TIME = "crrl_episode_wait_seconds", Histogram, "seconds", "", "Wait of an episode for its sandbox and its place in the engine";
+    ACTIVATIONS = "crrl_adapter_activations_total", Counter, "adapters", "ok", "Adapters the engine took, or refused";
+    ACTIVATION_TIME = "crrl_adapter_activation_seconds", Histogram, "seconds", "", "From an adapter's offer to its being served";
     // Learner.
-    STEP_TIME = "crrl_step_seconds", Histogram, Some(Unit::Seconds), "", "Wall time of an optimizer step, its checkpoint included";
+    STEP_TIME = "crrl_step_seconds", Histogram, "seconds", "", "Wall time of an optimizer step, its checkpoint included";
 }
 
 /// Tells whatever exports metrics what each of them means.
 pub fn describe() {
     for Metric { name, kind, unit, tells, .. } in TABLE {
-        let unit = unit.unwrap_or(Unit::Count);
+        let unit = match *unit {
+            "seconds" => Unit::Seconds,
+            "bytes" => Unit::Bytes,
+            _ => Unit::Count,
+        };
         match kind {
             Kind::Counter => describe_counter!(*name, unit, *tells),
             Kind::Gauge => describe_gauge!(*name, unit, *tells),
@@ -96,14 +108,25 @@ pub fn describe() {
 /// The table in Markdown.
 #[must_use]
 pub fn markdown() -> String {
-    let mut text = String::from("| metric | kind | labels | tells |\n|---|---|---|---|\n");
-    for Metric { name, kind, labels, tells, .. } in TABLE {
+    let mut text =
+        String::from("| metric | kind | unit | labels | tells |\n|---|---|---|---|---|\n");
+    for Metric { name, kind, unit, labels, tells } in TABLE {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
             Kind::Histogram => "summary",
         };
-        text += &format!("| `{name}` | {kind} | {labels} | {tells} |\n");
+        text += &format!("| `{name}` | {kind} | {unit} | {labels} | {tells} |\n");
+    }
+    text
+}
+
+/// The numbers of a step in Markdown.
+#[must_use]
+pub fn step_markdown() -> String {
+    let mut text = String::from("| name | unit | tells |\n|---|---|---|\n");
+    for StepMetric { name, unit, tells } in STEP_METRICS {
+        text += &format!("| `{name}` | {unit} | {tells} |\n");
     }
     text
 }
@@ -113,10 +136,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_documented_table_is_this_one() {
+    fn the_documented_tables_are_these() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/METRICS.md");
         let text = std::fs::read_to_string(path).expect("docs/METRICS.md");
-        assert!(text.contains(&markdown()), "docs/METRICS.md should hold:\n{}", markdown());
+        for table in [markdown(), step_markdown()] {
+            assert!(text.contains(&table), "docs/METRICS.md should hold:\n{table}");
+        }
     }
 
     #[test]
@@ -125,11 +150,17 @@ mod tests {
         for Metric { name, kind, unit, .. } in TABLE {
             assert!(seen.insert(*name), "{name} twice");
             assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
-            match unit {
-                Some(Unit::Seconds) => assert!(name.contains("_seconds"), "{name}"),
-                Some(Unit::Bytes) => assert!(name.contains("_bytes"), "{name}"),
+            match *unit {
+                "seconds" => assert!(name.contains("_seconds"), "{name}"),
+                "bytes" => assert!(name.contains("_bytes"), "{name}"),
+                "share" | "cores" => assert!(name.ends_with("_ratio"), "{name}"),
                 _ => {}
             }
+        }
+        for StepMetric { name, unit, .. } in STEP_METRICS {
+            assert!(seen.insert(*name), "{name} twice");
+            let is_time = name.ends_with("_s") && !name.ends_with("_per_s");
+            assert_eq!(*unit == "seconds", is_time, "{name}");
         }
     }
 }

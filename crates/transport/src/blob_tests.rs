@@ -32,15 +32,20 @@ async fn joined_at(dir: &Path, newest: u8) -> (Connection, Connection, [Endpoint
     let address = there.local_addr().expect("is bound");
     let name = "there".into();
     let accepting = async {
-        let handshake = there.accept().await.expect("is open");
+        let handshake = soon(there.accept()).await.expect("is open");
         handshake.finish().await.expect("one of ours")
     };
     let (dialled, accepted) = tokio::join!(here.dial(&name, address, Purpose::Bulk), accepting);
     (dialled.expect("answers"), accepted, [here, there])
 }
 
+/// What has to come about within a minute, on any machine.
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), what).await.expect("nothing came for 60 s")
+}
+
 async fn receive(connection: &Connection) -> Result<ReceivedBlob, BlobError> {
-    let stream = connection.quic.accept_bi().await.expect("connected");
+    let stream = soon(connection.quic.accept_bi()).await.expect("connected");
     receive_blob(stream, connection.protocol, &Options::default(), &Partials::default(), |_, _| {
         Ok(())
     })
@@ -54,17 +59,23 @@ async fn a_blob_arrives_whole_and_is_acknowledged_when_it_was_handled() {
     let body = Bytes::from(
         (0..3_000_000u32).map(|n| (n.wrapping_mul(n) % 253) as u8).collect::<Vec<u8>>(),
     );
-    let sending = {
+    let send = || {
         let (here, body) = (here.clone(), body.clone());
         tokio::spawn(async move {
             send_blob(&here, &Options::default(), 7, b"head", Digest::of(&body), &body).await
         })
     };
+    // What is said of it once it is whole is what its sender hears: nothing was said before.
+    let sending = send();
     let blob = receive(&there).await.expect("whole");
     assert_eq!((blob.id, blob.head.as_slice(), &blob.body), (7, b"head".as_slice(), &body));
-    assert!(!sending.is_finished());
+    blob.receipt.refuse("not today").await.expect("connected");
+    let refused = soon(sending).await.expect("no panic");
+    assert!(matches!(&refused, Err(BlobError::Refused(why)) if why == "not today"), "{refused:?}");
+    let sending = send();
+    let blob = receive(&there).await.expect("whole");
     blob.receipt.accept().await.expect("connected");
-    sending.await.expect("no panic").expect("handled");
+    soon(sending).await.expect("no panic").expect("handled");
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crrl_transport::codec::{OLDEST, VERSION};
 use crrl_transport::{
-    Arrival, Authority, Connection, Credentials, DialError, Door, Endpoint, Facts, KnockError,
-    NetThread, Options, Pending, Pin, Protocols, Purpose, Validity, pin,
+    Arrival, Authority, Connection, Credentials, DialError, Door, Endpoint, Facts, Handshake,
+    KnockError, NetThread, Options, Pending, Pin, Protocols, Purpose, Validity, pin,
 };
 use crrl_types::NodeName;
 
@@ -46,6 +46,13 @@ fn listening(credentials: &Credentials) -> (Endpoint, SocketAddr) {
     (endpoint, address)
 }
 
+/// Whoever comes next.
+async fn next(acceptor: &Endpoint) -> Handshake {
+    let minute = std::time::Duration::from_secs(60);
+    let coming = tokio::time::timeout(minute, acceptor.accept()).await;
+    coming.expect("nobody has come for 60 s").expect("is open")
+}
+
 /// What both sides make of it: the acceptor's view first. A dialler of QUIC learns of a refused
 /// certificate only after its own handshake: it counts once it can use the connection.
 async fn meet(
@@ -55,7 +62,7 @@ async fn meet(
     address: SocketAddr,
 ) -> (Result<Connection, String>, Result<Connection, String>) {
     let accepting = async {
-        let handshake = acceptor.accept().await.expect("is open");
+        let handshake = next(acceptor).await;
         handshake.finish().await.map_err(|error| error.to_string())
     };
     let name = NodeName::from(name);
@@ -154,7 +161,7 @@ async fn without_a_certificate_nobody_gets_in() {
             Err(error) => error.to_string(),
         }
     };
-    let accepting = async { acceptor.accept().await.expect("is open").finish().await };
+    let accepting = async { next(&acceptor).await.finish().await };
     let (refused, accepted) = tokio::join!(dialling, accepting);
     assert!(accepted.is_err());
     assert!(refused.contains("certificate"), "{refused}");
@@ -227,7 +234,7 @@ async fn where_strangers_may_ask_they_can_do_nothing_else() {
             let connection = nobody.connect(address, "hub").expect("can be dialled").await;
             connection.expect("TLS alone lets it in").closed().await.to_string()
         };
-        let accepting = async { acceptor.accept().await.expect("is open").arrive().await };
+        let accepting = async { next(&acceptor).await.arrive().await };
         let (closed, arrived) = tokio::join!(dialling, accepting);
         assert!(arrived.is_err(), "{alpn}: {arrived:?}");
         assert!(closed.contains("certificate"), "{alpn}: {closed}");
@@ -252,7 +259,7 @@ async fn a_stranger_finds_the_door_by_its_pin_and_no_other() {
     let acceptor = bind_with(&hub, Some(ANY_PORT), strangers);
     let address = acceptor.local_addr().expect("is bound");
     let right = pin(&authority_of(folder.path()));
-    let accepting = async { acceptor.accept().await.expect("is open").arrive().await };
+    let accepting = async { next(&acceptor).await.arrive().await };
     let (door, arrived) = tokio::join!(knock(address, right), accepting);
     let door = door.expect("the right pin");
     assert_eq!(
@@ -260,14 +267,14 @@ async fn a_stranger_finds_the_door_by_its_pin_and_no_other() {
         ("hub", &["coordinator".to_owned()][..])
     );
     assert!(matches!(arrived, Ok(Arrival::Stranger(_))), "{arrived:?}");
-    let accepting = async { acceptor.accept().await.expect("is open").arrive().await };
+    let accepting = async { next(&acceptor).await.arrive().await };
     let (door, arrived) = tokio::join!(knock(address, [7; 16]), accepting);
     let error = door.expect_err("another pin").to_string();
     assert!(error.contains("of another cluster than the token"), "{error}");
     assert!(arrived.is_err());
     // Where strangers may not ask, nobody opens.
     let (closed, address) = listening(&issue(folder.path(), "hub", &["coordinator"]));
-    let accepting = async { closed.accept().await.expect("is open").arrive().await };
+    let accepting = async { next(&closed).await.arrive().await };
     let (door, arrived) = tokio::join!(knock(address, right), accepting);
     assert!(door.is_err() && arrived.is_err());
 }
@@ -297,7 +304,7 @@ async fn without_a_common_version_both_sides_learn_what_the_other_speaks() {
     let (acceptor, address) = listening(&issue(folder.path(), "hub", &["coordinator"]));
     let worker = issue(folder.path(), "worker", &["rollout"]);
     let dialler = bind_with(&worker, None, speaking(VERSION + 2, VERSION + 1));
-    let accepting = async { acceptor.accept().await.expect("is open").arrive().await };
+    let accepting = async { next(&acceptor).await.arrive().await };
     let name = NodeName::from("hub");
     let (accepted, dialled) =
         tokio::join!(accepting, dialler.dial(&name, address, Purpose::Control));

@@ -22,6 +22,7 @@
 //! - [`trace`]: what is seen of single messages
 //! - [`timing`]: when an attempt did what
 //! - [`event`]: one line of a run's append-only history
+//! - [`step_metric`]: the numbers of an optimizer step, with their units: the one table
 //! - [`vitals`]: what a node measures of itself and of its machine
 //!
 //! This crate never does I/O and never depends on another crate of the workspace.
@@ -39,6 +40,7 @@ pub mod order;
 pub mod pacing;
 pub mod reward;
 pub mod sampling;
+pub mod step_metric;
 pub mod task;
 pub mod timing;
 pub mod trace;

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::UNHEALTHY;
 use crate::commands::failure::UNREACHABLE;
+use crate::meter::{Meter, Quiet};
 use crate::run::given_up;
 
 /// What `status` says of one node.
@@ -83,8 +84,11 @@ impl Seen {
     }
 }
 
-pub(super) fn run(run: &RunDir, json: bool) -> anyhow::Result<ExitCode> {
-    let seen = Seen::now(run)?;
+pub(super) fn run(run: &RunDir, quiet: Quiet, json: bool) -> anyhow::Result<ExitCode> {
+    let asking = Meter::start(quiet, "asking the coordinator", "", 0);
+    let seen = Seen::now(run);
+    drop(asking);
+    let seen = seen?;
     let mut out = std::io::stdout().lock();
     if json {
         writeln!(out, "{}", seen.json(run))?;

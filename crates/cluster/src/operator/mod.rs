@@ -200,21 +200,20 @@ async fn answer(
             write_reply(&mut send, &Reply::Board).await?;
             whole(shared, &mut send, &mut Cursor::default(), form).await?;
         }
-        Ok(Request::Subscribe | Request::SubscribeTimed | Request::SubscribeFull) => match shared
-            .viewers
-            .try_acquire()
-        {
-            Ok(_place) => {
-                write_reply(&mut send, &Reply::Board).await?;
-                view(shared, &who.name, &mut send, form).await?;
+        Ok(Request::Subscribe | Request::SubscribeTimed | Request::SubscribeFull) => {
+            match shared.viewers.try_acquire() {
+                Ok(_place) => {
+                    write_reply(&mut send, &Reply::Board).await?;
+                    view(shared, &who.name, &mut send, form).await?;
+                }
+                Err(_) => {
+                    let says = format!(
+                        "{VIEWERS_MAX} viewers watch this run already; end one of them and try again"
+                    );
+                    write_reply(&mut send, &Reply::Refused(says)).await?;
+                }
             }
-            Err(_) => {
-                let says = format!(
-                    "{VIEWERS_MAX} viewers watch this run already; end one of them and try again"
-                );
-                write_reply(&mut send, &Reply::Refused(says)).await?;
-            }
-        },
+        }
         Ok(Request::Trace(request)) => traces::serve(shared, &who, request, &mut send).await?,
         Ok(Request::Snapshot { target }) => {
             let answer = snapshots::ask(shared, &who, target).await;

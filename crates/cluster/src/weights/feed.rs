@@ -11,7 +11,7 @@ use crrl_types::NodeName;
 use crrl_weights::{Offer, Source};
 use quinn::RecvStream;
 
-use super::{Answer, Request, Weights};
+use super::{Answer, Request, Weights, fetch};
 use crate::operator::OperatorError;
 use crate::run_dir::{OPERATOR, RunDir};
 
@@ -68,7 +68,7 @@ impl AdapterFeed {
             Answer::Unknown => return Err(OperatorError::Refused("it has none".into())),
             Answer::Refused(reason) => return Err(OperatorError::Refused(reason)),
         }
-        let weights = Weights::new(OPERATOR.into(), endpoint);
+        let weights = Weights::new(OPERATOR.into(), endpoint, fetch::PATIENCE);
         weights.keep(&name, connection);
         Ok(Self { weights, server: Source { name, address }, offers })
     }

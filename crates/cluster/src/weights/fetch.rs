@@ -15,8 +15,8 @@ use crate::peer::lock;
 
 /// Times all sources are gone through, as long as each brings something.
 const ROUNDS_MAX: usize = 3;
-/// A source that sends nothing for this long is left for the next.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// A source that sends nothing for this long is left for the next, unless another time is asked for.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 /// The last source is waited for longer: there is no other.
 const LAST_PATIENCE: Duration = Duration::from_secs(10);
 /// Connections kept for the next adapter.
@@ -123,7 +123,9 @@ impl Weights {
                 if missing.is_empty() {
                     break;
                 }
-                let patience = if n + 1 < sources.len() { PATIENCE } else { LAST_PATIENCE };
+                let is_last = n + 1 == sources.len();
+                let patience =
+                    if is_last { self.0.patience.max(LAST_PATIENCE) } else { self.0.patience };
                 let started = Instant::now();
                 let mut bytes = 0;
                 let ended = self.from(source, payload, &missing, patience, &mut bytes).await;

@@ -62,6 +62,8 @@ struct Inner {
     name: NodeName,
     endpoint: Endpoint,
     depot: Depot,
+    /// Silence after which a source is left for the next.
+    patience: Duration,
     /// Connections to nodes that were fetched from, kept for the next adapter.
     connections: Mutex<HashMap<NodeName, Connection>>,
     /// What leaves this node for all others together.
@@ -70,15 +72,17 @@ struct Inner {
 }
 
 impl Weights {
-    /// Fetches and serves under this name, over that endpoint.
+    /// Fetches and serves under this name, over that endpoint. A source that is silent for longer than
+    /// `patience` is left for the next.
     #[must_use]
-    pub fn new(name: NodeName, endpoint: Endpoint) -> Self {
+    pub fn new(name: NodeName, endpoint: Endpoint, patience: Duration) -> Self {
         let pacing = Mutex::new(Pacing::new(endpoint.options().bulk_bytes_per_s, Duration::ZERO));
         let (depot, connections) = (Depot::default(), Mutex::default());
         Self(Arc::new(Inner {
             name,
             endpoint,
             depot,
+            patience,
             connections,
             pacing,
             started: Instant::now(),

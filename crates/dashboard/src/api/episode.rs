@@ -141,9 +141,13 @@ pub(crate) async fn tokens(
 ) -> Answer {
     let (run, which) = (super::run(&shared, number)?, asked(which)?);
     reading(&shared, move || {
-        let id = EpisodeId(id);
-        let left = run.store()?.trajectory(id)?.ok_or_else(|| no_such(id))?;
-        let found = pieces::of_turn(&left, which.turn, run.tokenizer());
+        let (store, id) = (run.store()?, EpisodeId(id));
+        store.hold()?;
+        store.episode(id)?.ok_or_else(|| no_such(id))?;
+        let found = match store.trajectory(id)? {
+            Some(left) => pieces::of_turn(&left, which.turn, run.tokenizer()),
+            None => under_way::tokens(&run, &store, id, which.turn)?,
+        };
         let says = "this turn has no tokens of its own: it is not there, or turns and tokens of the \
                     transcript do not add up";
         Json::of(&found.ok_or_else(|| Problem::missing(says))?)

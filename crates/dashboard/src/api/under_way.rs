@@ -1,4 +1,4 @@
-//! An episode under way: its turns as they become durable, and the rest of texts that were cut.
+//! An episode under way: its turns as they become durable, their tokens, and the rest of texts that were cut.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use axum::response::IntoResponse;
 use axum::response::sse::{KeepAlive, Sse};
 use crrl_inspect::archive;
+use crrl_inspect::pieces::Pieces;
 use crrl_inspect::state::transcript::{Fate, Journal};
 use crrl_store::Reader;
 use crrl_types::EpisodeId;
@@ -42,13 +43,13 @@ pub(crate) async fn follow(
     Ok(Sse::new(follower.events()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
-/// A text of an episode that left no transcript yet, out of its journal.
-pub(super) fn text(
+/// The journal of an episode that left no transcript yet: up to this turn, or all of it.
+fn journal(
     run: &Run,
     store: &Reader,
     id: EpisodeId,
-    which: &WhichText,
-) -> Result<Option<Excerpt>, Problem> {
+    turn: Option<usize>,
+) -> Result<Journal, Problem> {
     let mut journal = Journal::default();
     for _ in 0..PAGES_MAX {
         let known = (journal.attempt, journal.entries);
@@ -56,11 +57,35 @@ pub(super) fn text(
         let is_last = page.entries.len() < ENTRIES_MAX as usize;
         journal.add(page.attempt, page.first, page.entries);
         // The turn after it is there, so nothing of it is missing.
-        let is_whole = (journal.forgotten + journal.turns.len()).saturating_sub(1) > which.turn;
-        if is_last || (is_whole && !matches!(which.of, Of::Patch)) {
+        let last = (journal.forgotten + journal.turns.len()).saturating_sub(1);
+        if is_last || turn.is_some_and(|turn| last > turn) {
             break;
         }
     }
+    Ok(journal)
+}
+
+/// The tokens of a turn of an episode that left no transcript yet.
+pub(super) fn tokens(
+    run: &Run,
+    store: &Reader,
+    id: EpisodeId,
+    turn: usize,
+) -> Result<Option<Pieces>, Problem> {
+    let journal = journal(run, store, id, Some(turn))?;
+    let at = turn.checked_sub(journal.forgotten);
+    Ok(at.and_then(|at| journal.turns.into_iter().nth(at)).map(|turn| turn.tokens))
+}
+
+/// A text of an episode that left no transcript yet, out of its journal.
+pub(super) fn text(
+    run: &Run,
+    store: &Reader,
+    id: EpisodeId,
+    which: &WhichText,
+) -> Result<Option<Excerpt>, Problem> {
+    let last = (!matches!(which.of, Of::Patch)).then_some(which.turn);
+    let journal = journal(run, store, id, last)?;
     let turn = which.turn.checked_sub(journal.forgotten).and_then(|at| journal.turns.get(at));
     let call = turn.and_then(|turn| turn.calls.get(which.call));
     let found = match which.of {

@@ -116,6 +116,8 @@ class Browser:
             {"name": "prefers-reduced-motion", "value": "reduce"},
         ]
         self.ask("Emulation.setEmulatedMedia", features=features)
+        # The page hears of it with its next picture: whoever goes on before is heard first.
+        self.run("new Promise((done) => { requestAnimationFrame(() => requestAnimationFrame(done)); setTimeout(done, 2000); })")
 
     def go(self, address):
         """Opens an address."""
@@ -148,12 +150,21 @@ class Browser:
         """What a person reads, its beginning."""
         return (self.run("document.body.innerText") or "")[:3000]
 
+    def place(self, selector, share=0.5):
+        """A place in an element, once it stays where it is and nothing is in front of it: what comes late moves others."""
+        return self.wait(f"""(async () => {{
+            const at = () => {{ const e = document.querySelector({json.dumps(selector)}); if (!e) return null;
+                e.scrollIntoView({{ block: 'center', behavior: 'instant' }}); const b = e.getBoundingClientRect();
+                const [x, y] = [b.left + b.width * {share}, b.top + b.height / 2], hit = document.elementFromPoint(x, y);
+                return hit && (e.contains(hit) || e.closest('label')?.contains(hit)) ? [x, y] : null; }};
+            const before = at();
+            await new Promise((done) => setTimeout(done, 60));
+            const now = at();
+            return before && now && before[0] === now[0] && before[1] === now[1] ? now : null; }})()""")
+
     def click(self, selector):
         """Clicks the middle of an element with the mouse."""
-        place = f"""(() => {{ const e = document.querySelector({json.dumps(selector)}); if (!e) return null;
-            e.scrollIntoView({{ block: 'center' }}); const b = e.getBoundingClientRect();
-            return [b.left + b.width / 2, b.top + b.height / 2]; }})()"""
-        x, y = self.wait(place)
+        x, y = self.place(selector)
         for kind in ["mousePressed", "mouseReleased"]:
             self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
@@ -165,8 +176,7 @@ class Browser:
 
     def hover(self, selector, share=0.5):
         """Moves the mouse over an element."""
-        x, y = self.wait(f"""(() => {{ const b = document.querySelector({json.dumps(selector)})?.getBoundingClientRect();
-            return b && [b.left + b.width * {share}, b.top + b.height / 2]; }})()""")
+        x, y = self.place(selector, share)
         self.ask("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
     def key(self, key, code=None, number=0):

@@ -1,6 +1,6 @@
 //! An episode under way, followed over a socket.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -43,7 +43,7 @@ async fn watched(client: &Client) {
     let began = Instant::now();
     while client.json("/api/runs/0/now").await["link"]["state"] == "off" {
         assert!(began.elapsed() < DEADLINE, "nobody looks at the cluster");
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -82,6 +82,14 @@ async fn turns_are_told_as_they_become_durable_until_it_is_over() {
         (Some("shell"), Some(0))
     );
     assert_eq!(first["calls"][0]["fate"], "waiting");
+    let path = format!("/api/runs/0/episodes/{EPISODE}/tokens?turn=");
+    let tokens = client.json(&format!("{path}0")).await;
+    let pieces = tokens["pieces"].as_array().expect("tokens");
+    let written: String = pieces.iter().filter_map(|piece| piece["text"].as_str()).collect();
+    assert!(written.starts_with("I look at the queue."), "{written}");
+    let drawn = (pieces[0]["logprob"].as_f64(), pieces[0]["version"].as_u64());
+    assert_eq!(drawn, (Some(-0.5), Some(19)));
+    assert_eq!(client.refusal(&format!("{path}7")).await.0, 404, "it is not written yet");
     script.answers(1, &"class Queue:\n".repeat(2_000));
     let answered = turn(&mut stream).await;
     let output = &answered["calls"][0]["output"];

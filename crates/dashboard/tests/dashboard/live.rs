@@ -81,7 +81,7 @@ async fn a_cluster_is_seen_as_it_changes_and_as_it_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_viewer_that_does_not_read_holds_nobody_up_and_places_are_bounded() {
+async fn places_of_viewers_are_bounded_and_one_that_is_left_is_free() {
     let (_folder, served) = made_up(&world::World::default()).await;
     let client = &served.client;
     let mut places = Vec::new();

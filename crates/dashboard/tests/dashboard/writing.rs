@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crrl_store::{EpisodeRow, Op, Options, Writer};
 use crrl_types::{AdapterVersion, EpisodeId, GroupId};
@@ -77,6 +77,6 @@ async fn reading_never_fails_and_sees_what_was_written() {
             break;
         }
         assert!(began.elapsed() < DEADLINE, "the change was not noticed");
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -4,17 +4,15 @@
 import { h, fill, say } from "/dom.js";
 import { query } from "/link.js";
 import { count, duration, fixed, value } from "/format.js";
-import { block, short, visible } from "/text.js";
+import { block, short } from "/text.js";
 import { badge } from "/table.js";
 import { callBox } from "/call.js";
 import { patch } from "/patch.js";
+import { drawLegend, picker, tokens } from "/tokens.js";
 import { UnderWay } from "/under_way.js";
 import { outcome } from "/views/rollouts.js";
 
 const FINISHES = { done: "said it was done", call_limit: "out of calls", token_limit: "out of tokens", time_limit: "out of time", failed: "the harness failed" };
-// Natural logarithms of probability: below 1 in 150, 1 in 20, 1 in 5, 2 in 3.
-const SURE = [-5, -3, -1.6, -0.4];
-const LEGEND = ["under 1 %", "under 5 %", "under 20 %", "under 67 %", "surer"];
 const TURNS_OPEN = 12;
 // States of the ledger of which more is to come.
 const UNDER_WAY = ["leased", "queued"];
@@ -125,22 +123,21 @@ export function mount(root, at) {
   function turns() {
     const { turns: list, turns_left_out } = data.left;
     const legend = h("p", { class: "legend", hidden: true });
-    const pick = h("select", { id: "colour" }, [["", "as text"], ["logprob", "by probability"], ["version", "by adapter version"]].map(([v, t]) => h("option", { value: v, selected: v === colour }, t)));
     const articles = list.map((turn, i) => article(turn, i));
-    pick.addEventListener("change", () => { colour = pick.value; at.keep({ colour }); articles.forEach((one) => one.paint()); drawLegend(legend); });
-    drawLegend(legend);
+    const choice = picker(colour, (picked) => { choose(picked); articles.forEach((one) => one.paint()); drawLegend(legend, colour, versions()); });
+    drawLegend(legend, colour, versions());
     const section = h("section", {},
-      h("div", { class: "title" }, h("h2", {}, "Turn by turn"), h("div", { class: "inline" }, h("label", { for: "colour" }, "Show tokens"), pick)), legend,
+      h("div", { class: "title" }, h("h2", {}, "Turn by turn"), choice), legend,
       articles.map((one) => one.root),
       turns_left_out > 0 && h("p", { class: "note" }, `${count(turns_left_out)} turns more are not shown.`));
     articles.forEach((one) => one.paint());
     return section;
   }
 
-  function drawLegend(legend) {
-    legend.hidden = !colour;
-    if (colour === "logprob") fill(legend, "Probability the token was drawn with: ", LEGEND.map((t, i) => h("span", { class: `token p${i}` }, t)));
-    else if (colour === "version") fill(legend, "Adapter: ", versions().map((v, i) => h("span", { class: `token v${i % 8}` }, `v${v}`)));
+  /** Keeps how tokens are coloured, for the next episode too. */
+  function choose(picked) {
+    colour = picked;
+    at.keep({ colour });
   }
 
   const versions = () => [...new Set(data.left.adapters.map((a) => a.version))].sort((a, b) => a - b);
@@ -155,7 +152,7 @@ export function mount(root, at) {
         told ??= at.api(`episodes/${id}/tokens${query({ turn: i })}`);
         const pieces = await told;
         if (!colour) return fill(words, plain);
-        fill(words, tokens(pieces));
+        fill(words, tokens(pieces, colour, versions()));
       } catch (error) {
         told = null;
         if (error.name !== "AbortError") fill(words, plain, h("p", { class: "quiet small" }, `Tokens cannot be shown: ${error.message}`));
@@ -167,22 +164,6 @@ export function mount(root, at) {
       words, turn.calls.map((call, c) => tool(call, i, c)),
       turn.calls_left_out > 0 && h("p", { class: "note" }, `${count(turn.calls_left_out)} calls more are not shown.`));
     return { root, paint };
-  }
-
-  function tokens({ pieces, left_out, note }) {
-    const order = versions();
-    const pre = h("pre", { class: "text said tokens", dir: "ltr", tabindex: "0", role: "group", "aria-label": "Tokens" });
-    for (const piece of pieces) {
-      if (!piece.text && !note) continue;
-      const p = piece.logprob === null ? null : SURE.findIndex((bound) => piece.logprob < bound);
-      const tone = colour === "logprob" ? (p === null ? "px" : `p${p < 0 ? SURE.length : p}`) : `v${Math.max(0, order.indexOf(piece.version)) % 8}`;
-      const hint = `token ${piece.id}, ${piece.logprob === null ? "probability not known" : `probability ${(100 * Math.exp(piece.logprob)).toFixed(1)} %`}, v${piece.version ?? "?"}`;
-      const span = h("span", { class: `token ${tone}`, title: hint });
-      if (note) span.append(`${piece.id} `);
-      else span.append(visible(piece.text));
-      pre.append(span);
-    }
-    return h("div", {}, pre, note && h("p", { class: "quiet small" }, short(note, 300)), left_out > 0 && h("p", { class: "note" }, `${count(left_out)} tokens more are not shown.`));
   }
 
   function tool(call, turn, c) {
@@ -199,7 +180,8 @@ export function mount(root, at) {
     if (!link || link === "off" || !data || data.left || !UNDER_WAY.includes(data.row.state)) return;
     if (live && !(live.is_closed && again)) return;
     again = false;
-    live = new UnderWay({ run: at.run, episode: id, textOf, signal: at.signal, over: load });
+    const tokensOf = (turn) => at.api(`episodes/${id}/tokens${query({ turn })}`);
+    live = new UnderWay({ run: at.run, episode: id, textOf, tokensOf, colour: () => colour, choose, signal: at.signal, over: load });
     fill(place, live.root);
   }
 

@@ -88,7 +88,7 @@ fn episode(app: &App, world: &World) -> Value {
     let number = opened.episode;
     let row = app.archive.over.iter().find(|row| row.episode.0 == number);
     let left = match &opened.left {
-        Some(Ok(Some(left))) => Some(left.as_ref()),
+        Some(Ok(Some(left))) => Some(&**left),
         _ => None,
     };
     json!({

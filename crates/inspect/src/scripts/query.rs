@@ -59,14 +59,22 @@ pub fn run(
     as_json: bool,
     out: &mut dyn Write,
 ) -> Result<(), InspectError> {
-    // A query that makes no sense is told before anything is dialled.
-    answer(&World::new(), query)?;
-    let needs_rates = matches!(query, Query::Actors { .. } | Query::Tree);
-    let world = runtime()?.block_on(look(run, who, needs_rates))?;
+    let world = ask(run, who, query)?;
     if let Some(says) = print(&world, query, as_json, out)? {
         remark(&says);
     }
     Ok(())
+}
+
+/// Looks once, with a certificate of the folder; without a name, with the operator's.
+///
+/// # Errors
+/// [`InspectError`].
+pub fn ask(run: &RunDir, who: Option<&str>, query: &Query) -> Result<World, InspectError> {
+    // A query that makes no sense is told before anything is dialled.
+    answer(&World::new(), query)?;
+    let needs_rates = matches!(query, Query::Actors { .. } | Query::Tree);
+    runtime()?.block_on(look(run, who, needs_rates))
 }
 
 async fn look(run: &RunDir, who: Option<&str>, needs_rates: bool) -> Result<World, InspectError> {

@@ -21,6 +21,8 @@ use crate::units::{bytes, clock};
 
 /// Time between two looks at what is recorded beside frames.
 const COLLECT_EVERY: Duration = Duration::from_millis(200);
+/// How long the first frame is waited for beside the time that was asked for.
+const FIRST_FRAME_MAX: Duration = Duration::from_secs(10);
 /// How long what is left to be read is waited for, once nothing more is seen.
 const LAST_LOOK_MAX: Duration = Duration::from_secs(2);
 /// Time between two lines for people.
@@ -152,7 +154,7 @@ pub fn print(verdict: &Verdict, as_json: bool, out: &mut dyn Write) -> Result<()
 }
 
 /// Writes frames to a file, and beside them history, curves and episodes, until the time is over, the
-/// cluster ends, or Ctrl-C. Says what it wrote.
+/// cluster ends, or Ctrl-C. Says what it wrote in the end, and tells with every frame how much that is so far.
 ///
 /// # Errors
 /// [`InspectError`].
@@ -161,26 +163,29 @@ pub fn record(
     who: Option<&str>,
     path: &Path,
     seconds: Option<Duration>,
+    tell: &dyn Fn(Written),
 ) -> Result<String, InspectError> {
     runtime()?.block_on(async {
         let mut session = Session::open(run, who).await?;
         let name = run.path().file_name().map_or_else(String::new, |n| n.to_string_lossy().into());
         let mut recorder = Recorder::create(path, &name)?;
         let mut collector = Collector::open(run)?;
-        let deadline = seconds.map(|seconds| Instant::now() + seconds);
-        let over = async {
-            match deadline {
-                Some(deadline) => sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
+        // The time begins with the first frame, which may be long in coming.
+        let (mut deadline, mut has_begun) =
+            (seconds.map(|seconds| Instant::now() + seconds + FIRST_FRAME_MAX), false);
         let stopped = tokio::signal::ctrl_c();
-        tokio::pin!(over, stopped);
+        tokio::pin!(stopped);
         let mut collecting = tokio::time::interval(COLLECT_EVERY);
         let why = 'recording: loop {
             // A frame that has begun to come is waited for, whatever else is done meanwhile.
             let next = session.next();
-            tokio::pin!(next);
+            let over = async move {
+                match deadline {
+                    Some(deadline) => sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::pin!(next, over);
             let frame = loop {
                 tokio::select! {
                     () = &mut over => break 'recording "the time is over",
@@ -193,10 +198,14 @@ pub fn record(
             };
             match frame {
                 Ok(frame) => {
+                    if !std::mem::replace(&mut has_begun, true) {
+                        deadline = seconds.map(|seconds| Instant::now() + seconds);
+                    }
                     collector.see(&frame);
                     if !recorder.push(&frame)? {
                         break "the file is as large as it may be";
                     }
+                    tell(recorder.written());
                 }
                 Err(_) => break "the cluster has ended",
             }
@@ -211,10 +220,13 @@ pub fn record(
             }
             collecting.tick().await;
         }
-        if let Some(problem) = collector.problem() {
-            remark(&format!("not everything could be read beside the frames: {problem}"));
-        }
-        Ok(recorded(why, recorder.written(), path))
+        let says = recorded(why, recorder.written(), path);
+        Ok(match collector.problem() {
+            Some(problem) => {
+                format!("{says}\nnot everything could be read beside the frames: {problem}")
+            }
+            None => says,
+        })
     })
 }
 

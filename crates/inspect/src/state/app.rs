@@ -222,10 +222,17 @@ impl App {
         world.events().into_iter().filter(shown).collect()
     }
 
-    /// What went wrong, oldest first: what screen 8 has of a run that is not up.
+    /// What went wrong, and what people had done, oldest first: what screen 8 has of a run that is not up.
     #[must_use]
     pub fn trouble_rows<'w>(&self, world: &'w World) -> Vec<&'w EventRow> {
-        world.history.rows().filter(|row| row.weight == Weight::Trouble).collect()
+        let history = &world.history;
+        let wrong = history.rows().filter(|row| row.weight == Weight::Trouble);
+        let mut rows: Vec<&EventRow> = wrong.chain(&history.deeds).collect();
+        // The history by itself has its order, whatever became of its clock.
+        if !history.deeds.is_empty() {
+            rows.sort_by_key(|row| row.at_ms);
+        }
+        rows
     }
 
     /// Keeps the cursor on what it is on, where the person asked for that, as rows move from

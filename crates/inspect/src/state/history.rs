@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 
-use crrl_types::Event;
 use crrl_types::actor::{ActorEvent, Fate};
 use crrl_types::event::EventKind;
+use crrl_types::{Deed, Event, Outcome};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::filter::Fields;
 use crate::text::plain;
+use crate::units::age;
 
 /// Events that are kept of a run under way; older ones are in the file.
 pub const EVENTS_MAX: usize = 2_000;
@@ -96,6 +97,21 @@ impl EventRow {
             weight,
         }
     }
+
+    /// A fault that was injected, or an order.
+    #[must_use]
+    pub fn of_deed(deed: &Deed) -> Self {
+        let lasts = deed.lasts_ms.map_or_else(String::new, |ms| format!(" for {}", age(ms)));
+        let outcome = deed.outcome.map_or("not known", Outcome::word);
+        let detail = format!("{}{lasts} by={} outcome={outcome}", deed.what, deed.who);
+        Self {
+            at_ms: deed.at_ms,
+            event: if deed.is_fault { "injected" } else { "order" }.to_owned(),
+            node: plain(&deed.target, 64),
+            detail: plain(&detail, CHARS_MAX),
+            weight: Weight::Milestone,
+        }
+    }
 }
 
 fn pair(name: &str, value: &Value) -> String {
@@ -122,6 +138,8 @@ pub struct History {
     out_ms: Option<u64>,
     /// Lines of the file that could not be read.
     pub unreadable: u64,
+    /// Faults that were injected into a run that is over, and orders, oldest first.
+    pub deeds: Vec<EventRow>,
 }
 
 impl Default for History {
@@ -134,7 +152,14 @@ impl History {
     /// One that keeps so many.
     #[must_use]
     pub fn of(most: usize) -> Self {
-        Self { rows: VecDeque::new(), most, finished_ms: None, out_ms: None, unreadable: 0 }
+        Self {
+            rows: VecDeque::new(),
+            most,
+            finished_ms: None,
+            out_ms: None,
+            unreadable: 0,
+            deeds: Vec::new(),
+        }
     }
 
     /// Adds an event; the oldest goes when there are too many.

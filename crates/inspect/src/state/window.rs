@@ -83,7 +83,7 @@ impl Window {
 
     fn ends(&self) -> Option<(Sample, Sample)> {
         let last = *self.0.back()?;
-        let first = *self.0.iter().find(|s| s.up_ms + SPAN_MS >= last.up_ms)?;
+        let first = *self.0.iter().find(|s| last.up_ms - s.up_ms <= SPAN_MS)?;
         let before = || self.0.iter().rev().nth(1).copied();
         // Reports further apart than the span: the last two.
         let first = if first.up_ms == last.up_ms { before()? } else { first };

@@ -117,7 +117,8 @@ impl World {
     fn miss(&mut self, frame: &Frame) {
         let mut silent = HashMap::new();
         // The row of one that was heard may have to wait for its turn.
-        let is_told = |name: &str| frame.snapshot.seen.iter().any(|seen| seen.node.as_str() == name);
+        let is_told =
+            |name: &str| frame.snapshot.seen.iter().any(|seen| seen.node.as_str() == name);
         let unheard = |name: &str| !self.tracks.contains_key(name) && !is_told(name);
         let there = frame.processes.iter().filter(|process| process.pid.is_some());
         for process in there.filter(|process| unheard(&process.name)) {

@@ -25,10 +25,11 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>)
     table(frame, area, app, scene, &rows, says);
 }
 
-/// Only what went wrong: what screen 8 has of a run that is not up.
+/// Only what went wrong, and what people had done: what screen 8 has of a run that is not up.
 pub fn trouble(frame: &mut Frame<'_>, area: Rect, app: &mut App, scene: &Scene<'_>) {
     let rows = app.trouble_rows(scene.world);
-    let says = "Nothing went wrong as far as the run's history tells: no node was lost, no episode failed.";
+    let says = "Nothing went wrong as far as the run's history tells: no node was lost, no episode failed. \
+                Nobody injected a fault or gave an order.";
     table(frame, area, app, scene, &rows, says);
 }
 

@@ -169,7 +169,8 @@ mod tests {
             told(&lines(&pieces, 8, &brush(Paint::Logprob))),
             ["   a long ", "   word", "   and anot", "   her"]
         );
-        let pieces = vec![piece("修正された", -0.1, 4), piece("コ🙂ド ", -3.0, 5), piece("ab", -0.1, 5)];
+        let pieces =
+            vec![piece("修正された", -0.1, 4), piece("コ🙂ド ", -3.0, 5), piece("ab", -0.1, 5)];
         let wide = Pieces { pieces, left_out: 0, note: None };
         assert_eq!(
             told(&lines(&wide, 8, &brush(Paint::Version))),

@@ -302,7 +302,8 @@ fn an_actor_that_is_started_again_and_again() {
     assert!(diagnose(&world(apart)).healthy);
     let meant = "restarted by an order of anna";
     assert!(diagnose(&world(vec![restarted(170, meant), restarted(180, meant)])).healthy);
-    let crashing = world(vec![restarted(150, "x"), restarted(170, "y"), restarted(180, "no space")]);
+    let crashing =
+        world(vec![restarted(150, "x"), restarted(170, "y"), restarted(180, "no space")]);
     let found = only(&crashing);
     assert_eq!((found.rule, found.actor.as_deref()), (Rule::ActorFailed, Some("rollout")));
     assert_eq!(

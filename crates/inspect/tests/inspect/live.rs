@@ -8,7 +8,7 @@ use crrl_inspect::desk::Desk;
 use crrl_inspect::diagnose::Rule;
 use crrl_inspect::feed::{self, Feed, Seen, Session};
 use crrl_inspect::frame::Link;
-use crrl_inspect::recording::Recording;
+use crrl_inspect::recording::{Recording, Written};
 use crrl_inspect::scripts::query::{self, Query};
 use crrl_inspect::scripts::watching;
 use crrl_inspect::state::World;
@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 
 use crate::{coordinator, scene};
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A coordinator on threads of its own, until this is dropped.
 pub(crate) struct Live {
@@ -58,14 +58,7 @@ fn is_of(seen: &Snapshot, wanted: &Snapshot) -> bool {
 }
 
 fn until(feed: &mut Feed, wanted: impl Fn(&Seen) -> bool) -> Seen {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(seen) = feed.take().filter(&wanted) {
-            return seen;
-        }
-        assert!(Instant::now() < deadline, "it did not come");
-        std::thread::yield_now();
-    }
+    crate::until::until("what the feed is to bring", || feed.take().filter(&wanted))
 }
 
 #[test]
@@ -82,7 +75,7 @@ fn the_feed_brings_the_newest_and_says_when_it_is_lost() {
     // Detaching does not wait for a coordinator that is gone.
     let began = Instant::now();
     drop(feed);
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(began.elapsed() < DEADLINE);
 }
 
 #[test]
@@ -224,8 +217,11 @@ fn a_wrong_certificate_is_told_and_not_taken_for_a_run_that_is_over() {
 fn a_recording_of_a_cluster_can_be_played() {
     let live = live();
     let path = live.run.path().join("a.rec");
-    let says = watching::record(&live.run, None, &path, Some(Duration::from_millis(300)));
+    let told = std::cell::Cell::new(0);
+    let tell = |written: Written| told.set(written.frames);
+    let says = watching::record(&live.run, None, &path, Some(Duration::from_millis(300)), &tell);
     assert!(says.expect("recorded").starts_with("the time is over: 1 frames"));
+    assert_eq!(told.get(), 1, "it is told while it goes on");
     let mut recording = Recording::open(&path).expect("a recording");
     assert_eq!(recording.run(), "run");
     let frame = recording.frame(0).expect("a frame");
@@ -235,23 +231,29 @@ fn a_recording_of_a_cluster_can_be_played() {
 #[test]
 fn a_viewer_that_does_not_look_delays_nobody() {
     let live = live();
-    let stalled = Feed::attach(&live.run, None).expect("a run folder");
     let runtime = Runtime::new().expect("threads");
+    // More than may be unread: some 900 KB.
+    let mut large = scene::frame(151).snapshot;
+    let actors = &mut large.nodes[2].actors;
+    let actor = actors[0].clone();
+    actors.extend((0..10_000).map(|n| {
+        let mut another = actor.clone();
+        another.name = format!("{}-{n}", actor.name);
+        another
+    }));
     runtime.block_on(async {
+        let stalled = Session::open(&live.run, None).await.expect("it answers");
         let mut session = Session::open(&live.run, None).await.expect("it answers");
-        for s in 151..156 {
-            live.put(s);
-            let wanted = scene::frame(s).snapshot;
+        for wanted in std::iter::once(large).chain((152..156).map(|s| scene::frame(s).snapshot)) {
+            live.board.update(|board| *board = wanted.clone());
             let seen = async {
                 while !is_of(&session.next().await.expect("it goes on").snapshot, &wanted) {}
             };
             tokio::time::timeout(DEADLINE, seen).await.expect("the newest comes");
         }
         session.close().await;
+        stalled.close().await;
     });
-    let mut stalled = stalled;
-    let newest = scene::frame(155).snapshot;
-    until(&mut stalled, |seen| seen.frame.as_ref().is_some_and(|f| is_of(&f.snapshot, &newest)));
 }
 
 #[test]

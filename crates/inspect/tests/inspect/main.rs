@@ -10,6 +10,7 @@ mod live;
 mod mice;
 mod ordering;
 mod past;
+mod properties;
 mod recordings;
 mod scene;
 mod schema;
@@ -24,6 +25,8 @@ mod tmux;
 mod told;
 mod traces;
 mod under_way;
+#[path = "../../../../tests/support/until.rs"]
+mod until;
 
 use crrl_inspect::frame::Frame;
 use crrl_inspect::state::World;

@@ -11,7 +11,8 @@ use crrl_inspect::state::keys::Effect;
 use crrl_inspect::state::{App, World};
 use crrl_store::{BatchRow, EpisodeRow, Op, Options, Writer};
 use crrl_types::event::EventKind;
-use crrl_types::{AdapterVersion, Digest, Event, Step};
+use crrl_types::fault::{Fault, Injection};
+use crrl_types::{AdapterVersion, Digest, Event, OrderRecord, Outcome, Step, deed};
 
 use crate::leftovers::{over, step, trajectory};
 use crate::screens::{seen_as, shows};
@@ -59,6 +60,20 @@ pub(crate) fn folder() -> (tempfile::TempDir, RunDir) {
         .map(|event| serde_json::to_string(&event).expect("JSON") + "\n")
         .collect();
     std::fs::write(run.events(), lines).expect("writable");
+    let pause = Injection { id: 1, fault: Fault::Pause, duration_ms: 30_000, seed: 1 };
+    let order = OrderRecord {
+        id: 1,
+        at_ms: scene::BEGIN_MS + 1,
+        who: "anna".into(),
+        roles: vec!["chaos".into()],
+        operation: deed::FAULT.into(),
+        target: "rollout-0".into(),
+        detail: pause.to_string(),
+        outcome: Some(Outcome::Done),
+        says: String::new(),
+    };
+    let order = serde_json::to_string(&order).expect("JSON") + "\n";
+    std::fs::write(run.orders(), order).expect("writable");
     (folder, run)
 }
 
@@ -98,7 +113,7 @@ impl Viewer {
                 return screen;
             }
             assert!(Instant::now() < late, "{wanted:?} did not come:\n{screen}");
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
@@ -124,6 +139,7 @@ fn it_says_that_it_is_over_and_shows_what_there_is() {
     viewer.until(&["loss", "gradient norm", "step 3"]);
     viewer.press("8");
     viewer.until(&["failed", "the sandbox died", "node down", "rollout-1"]);
+    viewer.until(&["injected", "stands still for 30 s by=anna outcome=done"]);
     viewer.press("9g");
     viewer.until(&["14:00:00", "finished"]);
     assert!(viewer.world.history.len() > 3_000, "all of it is there");

@@ -1,13 +1,19 @@
 //! What scripts get.
 
 use crrl_inspect::diagnose::diagnose;
+use crrl_inspect::frame::Link;
+use crrl_inspect::past::Past;
 use crrl_inspect::scripts::export;
 use crrl_inspect::scripts::query::{Query, print};
 use crrl_inspect::scripts::watching;
+use crrl_inspect::state::snapshot::Snapshot;
 use crrl_inspect::state::{App, Screen};
+use crrl_types::actor::{ActorSnapshot, SnapshotAnswer};
+use crrl_types::{OrderAnswer, Outcome, Target};
 use serde_json::Value;
 
 use crate::healthy;
+use crate::screens::{at, seen_as, shows};
 
 fn printed(query: &Query, as_json: bool) -> String {
     let mut out = Vec::new();
@@ -113,4 +119,48 @@ fn every_screen_can_be_exported_twice_in_a_second() {
         let value: Value = serde_json::from_slice(&text).expect("JSON");
         assert_eq!(value["screen"], screen.title());
     }
+}
+
+#[test]
+fn what_went_wrong_in_a_run_that_is_not_up_is_exported_as_it_is_shown() {
+    let world = healthy();
+    let mut app = at(Screen::Faults, &world);
+    app.past = Some(Past::default());
+    shows(&seen_as(&mut app, &world, &Link::Past, (120, 40)), &["node down", "timed out"]);
+    let exported = export::value(&app, &world);
+    let rows = exported["rows"].as_array().expect("rows");
+    let down = rows.iter().find(|row| row["event"] == "node down").expect("it is shown");
+    assert_eq!(down["node"], "rollout-1");
+    assert!(rows.iter().all(|row| row["weight"] != "routine"), "{rows:?}");
+}
+
+#[test]
+fn what_an_actor_has_published_is_exported_with_it() {
+    let world = healthy();
+    let mut app = at(Screen::Actor, &world);
+    let id = app.actor.clone().expect("one is looked at");
+    let published = ActorSnapshot { json: r#"{"credit":3}"#.to_owned(), age_ms: 4_200 };
+    let answer = OrderAnswer::new(Outcome::Done, "");
+    let answer = SnapshotAnswer { answer, snapshot: Some(published) };
+    let target = Target::actor(id.node.as_str(), id.name.as_str());
+    app.snapshot = Snapshot::of(&target, &Ok(answer));
+    let exported = export::value(&app, &world);
+    let snapshot = &exported["rows"]["snapshot"];
+    assert_eq!(snapshot["says"], "published 4.2 s ago");
+    assert_eq!(snapshot["value"]["credit"], 3);
+    // That of another one is not shown either.
+    app.actor = world.actors().iter().map(|row| row.id()).find(|other| *other != id);
+    let exported = export::value(&app, &world);
+    assert_eq!(exported["rows"]["snapshot"], Value::Null);
+}
+
+#[test]
+fn an_episode_is_exported_with_what_it_earned() {
+    let world = healthy();
+    let exported = export::value(&at(Screen::Episode, &world), &world);
+    let rows = &exported["rows"];
+    assert_eq!((&rows["episode"], &rows["over"]["state"]), (&7.into(), &"trained".into()));
+    assert_eq!((&rows["advantage"], &rows["scored"]), (&1.25.into(), &8.into()));
+    assert_eq!((&rows["trained_at"], &rows["is_final"]), (&14.into(), &true.into()));
+    assert_eq!(rows["trajectory"]["turns"].as_array().map(Vec::len), Some(2));
 }

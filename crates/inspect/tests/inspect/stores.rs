@@ -1,7 +1,7 @@
 //! The run store, asked by the viewer.
 
 use std::sync::mpsc::channel;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crrl_cluster::RunDir;
 use crrl_inspect::archive::{Answer, Ask, Store};
@@ -9,19 +9,13 @@ use crrl_store::{EpisodeRow, Op, Options, Writer};
 use crrl_types::EpisodeId;
 
 use crate::leftovers::{over, step, trajectory};
+use crate::until::until;
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 fn answer(store: &Store, ask: Ask) -> Answer {
     assert!(store.ask(ask));
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(answer) = store.answer() {
-            return answer;
-        }
-        assert!(Instant::now() < deadline, "{ask:?} was not answered");
-        std::thread::yield_now();
-    }
+    until(&format!("an answer to {ask:?}"), || store.answer())
 }
 
 #[test]

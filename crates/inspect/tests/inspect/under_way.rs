@@ -17,8 +17,9 @@ use ratatui::style::Color;
 use crate::healthy;
 use crate::keys::{press, tap};
 use crate::screens::{at, seen, shows, terminal, text};
+use crate::until::until;
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 fn wrote(said: &str) -> Entry {
     let tokens = said.split_inclusive(' ').map(|word| Piece {
@@ -170,15 +171,10 @@ fn sampled(id: u32) -> Sampled {
 
 fn page(store: &Store, attempt: u32, entries: u32) -> Page {
     assert!(store.ask(Ask::Journal { episode: 9, attempt, entries }));
-    let late = Instant::now() + DEADLINE;
-    loop {
-        match store.answer() {
-            Some(Answer::Journal(9, Ok(page))) => return page,
-            Some(other) => panic!("{other:?}"),
-            None => assert!(Instant::now() < late, "no answer came"),
-        }
-        std::thread::yield_now();
-    }
+    until("a page of the journal", || match store.answer()? {
+        Answer::Journal(9, Ok(page)) => Some(page),
+        other => panic!("{other:?}"),
+    })
 }
 
 #[test]

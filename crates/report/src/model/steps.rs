@@ -211,15 +211,17 @@ fn series(label: &str, points: &[Point], keep: Keep, chosen: Option<usize>) -> S
     Series { label, raw: stored, line, band }
 }
 
+/// Parts of a step's wall time, and their labels.
+const TIME_PARTS: [(&str, &str); 4] = [
+    ("pass_s", "forward and backward"),
+    ("score_s", "scoring"),
+    ("update_s", "optimizer"),
+    ("learner_waited_s", "waiting for episodes"),
+];
+
 /// Where the wall time of a step went, seconds.
 #[must_use]
 pub fn time(facts: &Facts) -> Option<Stack> {
-    const PARTS: [(&str, &str); 4] = [
-        ("pass_s", "forward and backward"),
-        ("score_s", "scoring"),
-        ("update_s", "optimizer"),
-        ("learner_waited_s", "waiting for episodes"),
-    ];
     let each = facts.steps.len().div_ceil(BARS_MAX).max(1);
     let bar = |rows: &[StepRow]| {
         let part = |(name, _): &(&str, &str)| {
@@ -227,7 +229,11 @@ pub fn time(facts: &Facts) -> Option<Stack> {
             sum / rows.len() as f64
         };
         let last = rows[rows.len() - 1].step.0 as f64;
-        Bar { from: rows[0].step.0 as f64 - 1.0, to: last, parts: PARTS.iter().map(part).collect() }
+        Bar {
+            from: rows[0].step.0 as f64 - 1.0,
+            to: last,
+            parts: TIME_PARTS.iter().map(part).collect(),
+        }
     };
     let bars: Vec<Bar> = facts.steps.chunks(each).map(bar).collect();
     let any = bars.iter().any(|bar| bar.parts.iter().any(|part| *part > 0.0));
@@ -241,7 +247,7 @@ pub fn time(facts: &Facts) -> Option<Stack> {
         } else {
             "A bar a step.".to_owned()
         },
-        names: PARTS.iter().map(|(_, label)| (*label).to_owned()).collect(),
+        names: TIME_PARTS.iter().map(|(_, label)| (*label).to_owned()).collect(),
         bars,
         areas: false,
     })
@@ -266,6 +272,13 @@ mod tests {
             "a schedule is no measurement"
         );
         assert!(long.line[100..].iter().all(|point| (point.y - 0.5).abs() < 0.11));
+    }
+
+    #[test]
+    fn what_is_drawn_is_what_a_step_tells() {
+        for (name, _) in PLANS.iter().flat_map(|plan| plan.lines).chain(&TIME_PARTS) {
+            assert!(crrl_types::step_metric::named(name).is_some(), "no step tells {name}");
+        }
     }
 
     #[test]

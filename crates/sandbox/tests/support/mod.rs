@@ -3,10 +3,11 @@
 
 #[path = "../../../../tests/support/skips.rs"]
 mod skips;
+#[path = "../../../../tests/support/until.rs"]
+mod until;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use crrl_sandbox::{Limits, LocalBackend, Options, Sandbox, Template, Unavailable};
 pub(crate) use skips::skipped;
@@ -62,9 +63,5 @@ pub(crate) async fn says(sandbox: &mut Sandbox, cmd: &str) -> String {
 
 /// Waits until something holds.
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !holds() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        std::thread::yield_now();
-    }
+    until::until(what, || holds().then_some(()));
 }
