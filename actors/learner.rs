@@ -119,12 +119,14 @@ pub struct LearnerBoard {
     worker: Worker,
     /// Held by the thread that trains, so that there is one however often the actor is started.
     turn: Arc<Mutex<()>>,
+    /// The step that was begun last and has not ended, and how often in a row.
+    begun: Arc<Mutex<(Step, u32)>>,
 }
 
 impl Default for LearnerBoard {
     fn default() -> Self {
         let worker = Worker::new("trainer", "TrainerThread", "learner", &trainer::PHASES);
-        Self { seen: Arc::default(), worker, turn: Arc::default() }
+        Self { seen: Arc::default(), worker, turn: Arc::default(), begun: Arc::default() }
     }
 }
 
@@ -144,6 +146,20 @@ impl LearnerBoard {
     /// What the thread that trains holds until it ends.
     pub(crate) fn turn(&self) -> Arc<Mutex<()>> {
         Arc::clone(&self.turn)
+    }
+
+    /// A step is begun: how often in a row it was, in this life of the actor and those before, and came to
+    /// no end.
+    pub(crate) fn begun(&self, step: Step) -> u32 {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = if begun.0 == step { begun.1.saturating_add(1) } else { 1 };
+        *begun = (step, times);
+        times
+    }
+
+    /// The step that was begun last is done, or was given up because somebody wanted that.
+    pub(crate) fn ended(&self) {
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = (Step(0), 0);
     }
 
     pub(crate) fn say(&self, change: impl FnOnce(&mut Seen)) {

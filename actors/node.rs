@@ -53,9 +53,9 @@ const REASON_CHARS_MAX: usize = 300;
 const ROOT: &str = "node";
 /// Restarts of one node's actors within [`RESTART_WINDOW`]; past it the process ends, and the
 /// host decides.
-const RESTARTS_MAX: u32 = 3;
+pub(crate) const RESTARTS_MAX: u32 = 3;
 /// The window restarts are counted in.
-const RESTART_WINDOW: Duration = Duration::from_secs(30);
+pub(crate) const RESTART_WINDOW: Duration = Duration::from_secs(30);
 /// How long the coordinator waits for the others to leave before it does.
 const LAST_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long actors may take to stop; those that do not in time are ended with the process.
@@ -499,9 +499,7 @@ fn coordinator(parts: &Parts) -> ChildSpec {
     let (board, leave) = (parts.board.clone(), parts.leave.clone());
     let telemetry = parts.config.telemetry.clone();
     let copies_kept = parts.config.run.ledger_copies as usize;
-    let rolls_out = |node: &&Node| !node.external && node.roles.contains(&Role::Rollout);
-    let own = parts.config.node.iter().filter(rolls_out).map(|node| node.name.as_str().into());
-    let own: BTreeSet<NodeName> = own.collect();
+    let own = own_rollouts(&parts.config);
     let store = crrl_store::Options { copies_kept, ..parts.ground.store.clone() };
     let args = move || coordinator::Args {
         name: mesh.name().clone(),
@@ -516,6 +514,13 @@ fn coordinator(parts: &Parts) -> ChildSpec {
     let messages = (coordinator::Msg::Inbound as fn(_) -> _, coordinator::Msg::Peer as fn(_) -> _);
     let (takes, shows) = (coordinator::takes, coordinator::State::snapshot);
     child(parts, "coordinator", || Coordinator, args, takes, messages, shows)
+}
+
+/// Rollout nodes of the run's own: their word on the base model is taken before a guest's.
+fn own_rollouts(config: &ClusterConfig) -> BTreeSet<NodeName> {
+    let rolls_out = |node: &Node| !node.external && node.roles.contains(&Role::Rollout);
+    let nodes = config.nodes().into_iter().filter(rolls_out);
+    nodes.map(|node| node.name.as_str().into()).collect()
 }
 
 fn parameter_server(parts: &Parts) -> ChildSpec {
@@ -611,4 +616,21 @@ fn rollout(parts: &Parts, repairer: Repairer) -> ChildSpec {
     let messages = (rollout::Msg::Inbound as fn(_) -> _, rollout::Msg::Peer as fn(_) -> _);
     let (takes, shows) = (rollout::takes, rollout::State::snapshot);
     child(parts, "rollout", || Rollout, args, takes, messages, shows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rollout_nodes_of_a_configuration_that_names_none_are_the_default_ones() {
+        let mut config = ClusterConfig::default();
+        let both = BTreeSet::from(["rollout-0", "rollout-1"].map(NodeName::from));
+        assert_eq!(own_rollouts(&config), both);
+        config.node = ClusterConfig::default_nodes();
+        for node in &mut config.node {
+            node.external = node.name == "rollout-1";
+        }
+        assert_eq!(own_rollouts(&config), BTreeSet::from(["rollout-0".into()]));
+    }
 }

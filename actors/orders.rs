@@ -270,15 +270,24 @@ impl Node {
         };
         // One that waits at its gate could not stop.
         watched.resume();
-        match child {
-            ChildOrder::Kill => watched.ended(&format!("killed by an order of {by}")),
-            ChildOrder::Restart => watched.ended(&format!("restarted by an order of {by}")),
+        let why = match child {
+            ChildOrder::Kill => format!("killed by an order of {by}"),
+            ChildOrder::Restart => format!("restarted by an order of {by}"),
+            ChildOrder::Stop => format!("{STOPPED_BY_ORDER} of {by}"),
+        };
+        if child == ChildOrder::Stop {
             // Said once it has stopped.
-            ChildOrder::Stop => {}
+            let answer = self.to_child(actor, child).await;
+            if answer.outcome == Outcome::Done {
+                watched.stopped(&why);
+            }
+            return answer;
         }
+        // Said beforehand: whoever starts it again says why.
+        let before = watched.ended(&why);
         let answer = self.to_child(actor, child).await;
-        if child == ChildOrder::Stop && answer.outcome == Outcome::Done {
-            watched.stopped(&format!("{STOPPED_BY_ORDER} of {by}"));
+        if answer.outcome != Outcome::Done {
+            watched.not_ended(&why, before);
         }
         answer
     }

@@ -248,7 +248,8 @@ impl Sandboxes {
 }
 
 /// How long the oldest has waited is not told here: whoever waits is an episode, and says so itself. Who has
-/// had a place for longest is, while somebody waits for one: as what the pool is at.
+/// had a place for longest is, while somebody waits for one, as what the pool is at. For how long it has had
+/// it is in words: the number beside them is how long an actor has been at a message, and the pool is at none.
 impl Row for Sandboxes {
     fn name(&self) -> &str {
         "sandboxes"
@@ -265,7 +266,7 @@ impl Row for Sandboxes {
             state: if self.open() > 0 { ActorState::Busy } else { ActorState::Idle },
             waiting,
             waiting_max: counts.waiting_max.load(Ordering::Relaxed),
-            handling: oldest.map(|(episode, held)| (format!("episode {episode}"), ms(held))),
+            handling: oldest.map(|(episode, held)| (taken(episode, held), 0)),
             handled: counts.opened.load(Ordering::Relaxed),
             last_failure: counts.why_not().clone(),
             up_ms: ms(counts.began.elapsed()),
@@ -289,6 +290,11 @@ impl Row for Sandboxes {
             "templates_max": self.0.options.templates_max,
         }))
     }
+}
+
+/// Who has had a place for longest, and for how long.
+fn taken(episode: EpisodeId, held: Duration) -> String {
+    format!("episode {episode}, for {} s", held.as_secs())
 }
 
 fn ms(time: Duration) -> u64 {

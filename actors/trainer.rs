@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError, mpsc};
 use std::time::{Duration, Instant};
 
-use crrl_cluster::WorkerThread;
+use crrl_cluster::{Row, WorkerThread};
 use crrl_config::{ClusterConfig, Objective};
 use crrl_learner::checkpoint::{Progress, tear_newest};
 use crrl_learner::publish::Published;
@@ -20,8 +20,9 @@ use ractor::ActorRef;
 
 use crate::chaos::Poison;
 use crate::engine::panic_text;
-use crate::learner::{Args, Msg, Stepped};
+use crate::learner::{Args, LearnerBoard, Msg, Stepped};
 use crate::leave::Farewell;
+use crate::node::RESTARTS_MAX;
 use crate::settings;
 
 /// Jobs that may wait: the actor gives one at a time, and one to pack again.
@@ -29,9 +30,14 @@ const JOBS_MAX: usize = 4;
 /// Steps in a row that may change no weight. A batch now and then may be spoilt; a policy that has
 /// diverged stays so, and a run must not count as complete that learnt nothing.
 const UNCHANGED_STEPS_MAX: u32 = 10;
+/// Lives of the actor in one process that may begin one step and come to no end. One more than are
+/// started within the supervisor's window: a process whose lives are short is replaced first, and what ails
+/// the device or its memory may be gone with it.
+const LIVES_MAX: u32 = RESTARTS_MAX + 1;
 /// How long a thread waits for the one before it to end: for a pass, or for a checkpoint to be written.
-/// Past it the actor is started again, and waits again.
-const TURN_WAIT: Duration = Duration::from_secs(60);
+/// Past it the actor is started again, and waits again. So short that one that hangs is waited for more often
+/// than a supervisor restarts within its window: only a fresh process is rid of it.
+const TURN_WAIT: Duration = Duration::from_secs(5);
 /// Time between two looks whether it has.
 const TURN_LOOK: Duration = Duration::from_millis(10);
 
@@ -66,6 +72,19 @@ enum TrainError {
         /// The limit.
         most: u64,
     },
+    /// A step failed in life after life.
+    #[error(
+        "step {step} was begun {lives} times in a row, each time in another life of the learner, and came \
+         to no end; the last time: {why}"
+    )]
+    Again {
+        /// The step.
+        step: Step,
+        /// How often.
+        lives: u32,
+        /// Why it failed the last time.
+        why: String,
+    },
     /// The thread of the actor's life before goes on.
     #[error("the thread that trained before has not ended in {} s", TURN_WAIT.as_secs())]
     Taken,
@@ -76,7 +95,7 @@ impl TrainError {
     fn is_hopeless(&self) -> bool {
         match self {
             Self::Learner(error) => !error.may_pass(),
-            Self::Stuck { .. } | Self::TooLarge { .. } => true,
+            Self::Stuck { .. } | Self::TooLarge { .. } | Self::Again { .. } => true,
             Self::Taken => false,
         }
     }
@@ -158,14 +177,16 @@ impl Trainer {
         let harm = Harm { poison: args.poison.clone(), torn: args.torn.clone() };
         let checkpoints =
             Checkpoints::new(args.run.checkpoints(), config.learner.checkpoints_kept as usize);
-        let (given, turn) = (args.board.worker().clone(), args.board.turn());
+        let (board, given, turn) =
+            (args.board.clone(), args.board.worker().clone(), args.board.turn());
         let (thread, stop) = (given.starting(), Stop::default());
         let heard = stop.clone();
         std::thread::Builder::new().name("learner".into()).spawn(move || {
             let work = || {
                 thread.enter(Phase::Load as usize);
                 let _turn = take_turn(&turn, &heard)?;
-                let desk = Desk { config: &config, checkpoints: &checkpoints, thread: &thread };
+                let (config, checkpoints) = (&*config, &checkpoints);
+                let desk = Desk { config, checkpoints, thread: &thread, board: &board };
                 work(desk, &inbox, &actor, &harm, &heard)
             };
             let reason = match catch_unwind(AssertUnwindSafe(work)) {
@@ -216,7 +237,7 @@ fn take_turn<'a>(turn: &'a Mutex<()>, stop: &Stop) -> Result<MutexGuard<'a, ()>,
             Err(TryLockError::Poisoned(left)) => return Ok(left.into_inner()),
             Err(TryLockError::WouldBlock) => {}
         }
-        stop.check()?;
+        LearnerError::stopped_by(stop)?;
         if Instant::now() >= deadline {
             return Err(TrainError::Taken);
         }
@@ -230,6 +251,7 @@ struct Desk<'a> {
     config: &'a ClusterConfig,
     checkpoints: &'a Checkpoints,
     thread: &'a WorkerThread,
+    board: &'a LearnerBoard,
 }
 
 fn work(
@@ -239,7 +261,7 @@ fn work(
     harm: &Harm,
     stop: &Stop,
 ) -> Result<(), TrainError> {
-    let Desk { config, checkpoints, thread } = desk;
+    let Desk { config, checkpoints, thread, board } = desk;
     let mut learner =
         Learner::load(&config.model.path, &config.model.device, settings::learner(config))?;
     let watching = thread.clone();
@@ -273,7 +295,8 @@ fn work(
                     let _ = actor.cast(Msg::Packed(Box::new(adapter.clone())));
                 };
                 let batch = (step, trajectories.as_slice());
-                let stepped = train(desk, stop, &mut learner, &mut progress, batch, ahead)?;
+                let make = || train(desk, stop, &mut learner, &mut progress, batch, ahead);
+                let stepped = attempt(board, step, make)?;
                 if harm.torn.take() {
                     tear(checkpoints);
                 }
@@ -308,6 +331,25 @@ fn fits(sent: u64, kept: u64) -> Result<(), TrainError> {
         return Ok(());
     }
     Err(TrainError::TooLarge { sent, kept, most: sent_max.min(kept_max) })
+}
+
+/// Makes a step, unless too many lives of the actor have begun it and came to no end: an error may pass,
+/// and so may a panic, but not for ever.
+fn attempt<T>(
+    board: &LearnerBoard,
+    step: Step,
+    make: impl FnOnce() -> Result<T, LearnerError>,
+) -> Result<T, TrainError> {
+    if board.begun(step) > LIVES_MAX {
+        let why = board.worker().report().last_failure.unwrap_or_default();
+        return Err(TrainError::Again { step, lives: LIVES_MAX, why });
+    }
+    let made = make();
+    // One that was told to stop has not failed.
+    if matches!(made, Ok(_) | Err(LearnerError::Stopped)) {
+        board.ended();
+    }
+    Ok(made?)
 }
 
 /// Steps in a row that changed no weight.
@@ -372,7 +414,7 @@ fn resume(
 /// One step. `ahead` gets its adapter before the checkpoint is written. What of the batch cannot be trained
 /// on is left out: the coordinator drops whatever is not consumed.
 fn train(
-    Desk { config, checkpoints, thread }: Desk<'_>,
+    Desk { config, checkpoints, thread, .. }: Desk<'_>,
     stop: &Stop,
     learner: &mut Learner,
     progress: &mut Progress,
@@ -398,7 +440,7 @@ fn train(
     // run could never be resumed.
     let adapter = learner.publish(progress.version, settings::adapter_dtype(config))?;
     ahead(&adapter);
-    stop.check()?;
+    LearnerError::stopped_by(stop)?;
     thread.enter(Phase::Checkpoint as usize);
     checkpoints.save(learner, progress)?;
     metrics::histogram!(crrl_telemetry::names::STEP_TIME).record(began.elapsed());
@@ -435,11 +477,12 @@ fn episodes(
 
 #[cfg(test)]
 mod tests {
-    use crrl_cluster::Worker;
+    use crrl_cluster::Backoff;
     use crrl_model::{Architecture, ModelConfig, RopeScaling};
     use crrl_types::{EpisodeId, Reward};
 
     use super::*;
+    use crate::node::RESTART_WINDOW;
 
     fn trajectory(episode: u64, group: u64, reward: f64, finish: Finish) -> Trajectory {
         Trajectory {
@@ -510,9 +553,11 @@ mod tests {
         let mut config = ClusterConfig::default();
         config.lora.rank = 2;
         let mut learner = Learner::random(&model, settings::learner(&config)).expect("a model");
-        let thread = Worker::new("trainer", "TrainerThread", "learner", &PHASES).starting();
+        let board = LearnerBoard::default();
+        let thread = board.worker().starting();
         let checkpoints = Checkpoints::new(folder.path(), 3);
-        let desk = Desk { config: &config, checkpoints: &checkpoints, thread: &thread };
+        let (config, checkpoints) = (&config, &checkpoints);
+        let desk = Desk { config, checkpoints, thread: &thread, board: &board };
         let mut progress = Progress::default();
         let batch = (Step(1), batch);
         let stepped = train(desk, stop, &mut learner, &mut progress, batch, |_| ahead());
@@ -555,9 +600,9 @@ mod tests {
         let stop = Stop::default();
         let mut trainer = Trainer::new(|_| false);
         trainer.stop = stop.clone();
-        stop.check().expect("nobody wants it to stop");
+        assert!(!stop.is_wanted());
         drop(trainer);
-        stop.check().expect_err("its actor is gone");
+        assert!(stop.is_wanted(), "its actor is gone");
     }
 
     #[test]
@@ -574,6 +619,48 @@ mod tests {
             drop(held);
             waits.join().expect("no panic").expect("nobody has it");
         });
+    }
+
+    #[test]
+    fn a_step_that_fails_in_every_life_of_a_process_ends_the_run_and_is_named() {
+        let board = LearnerBoard::default();
+        let begin = |step, make: &dyn Fn() -> Result<(), LearnerError>| {
+            catch_unwind(AssertUnwindSafe(|| attempt(&board, Step(step), make)))
+        };
+        let reason = || "the device is lost".to_owned();
+        let pass = || -> Result<(), LearnerError> {
+            Err(LearnerError::Pass { tokens: 7, reason: reason() })
+        };
+        // Whoever is told to stop, or makes the step in the end, begins with nothing against it.
+        for _ in 0..3 * LIVES_MAX {
+            let stopped = begin(5, &|| Err(LearnerError::Stopped)).expect("no panic");
+            assert!(!stopped.expect_err("it stopped").is_hopeless());
+            begin(5, &|| Ok(())).expect("no panic").expect("a step");
+        }
+        for life in 0..LIVES_MAX {
+            if life % 2 == 0 {
+                let error = begin(5, &pass).expect("no panic").expect_err("it failed");
+                assert!(!error.is_hopeless(), "a fresh process may mend it: {error}");
+            } else {
+                begin(5, &|| panic!("in between")).expect_err("it panicked");
+            }
+        }
+        board.worker().starting().failed(&reason());
+        let error = begin(5, &|| Ok(())).expect("no panic").expect_err("for ever");
+        let text = error.to_string();
+        assert!(error.is_hopeless() && text.contains("step 5 was begun 4 times"), "{text}");
+        assert!(text.contains("the device is lost"), "{text}");
+        begin(6, &|| Ok(())).expect("no panic").expect("another step");
+    }
+
+    #[test]
+    fn a_thread_that_hangs_is_waited_for_more_often_than_a_window_allows() {
+        let cluster = ClusterConfig::default().cluster;
+        let ms = Duration::from_millis;
+        let backoff = Backoff { min: ms(cluster.backoff_min_ms), max: ms(cluster.backoff_max_ms) };
+        let took: Duration =
+            (1..=RESTARTS_MAX).map(|failures| TURN_WAIT + backoff.wait(failures, 0.0)).sum();
+        assert!(took < RESTART_WINDOW, "no process is ever replaced: {took:?}");
     }
 
     #[test]

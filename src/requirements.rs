@@ -14,16 +14,16 @@ use crrl_config::{ClusterConfig, Role};
 use crrl_control::plan::Phase;
 use crrl_model::ModelDir;
 use crrl_tasks::TaskSet;
+use crrl_tasks::mutate::FIX_DIGEST;
 use crrl_types::{Base, Origin, Split, Task, TaskId};
 
-use crate::commands::config::model_is_named;
 use crate::commands::failure::{Coded, say};
 use crate::meter::{Meter, Quiet};
 use crate::run::Run;
 
 /// What to do about a model that is not there.
-const MODEL_FIX: &str =
-    "model.path names a Hugging Face folder: config.json, *.safetensors, tokenizer.json";
+const MODEL_FIX: &str = "model.path names a Hugging Face folder: config.json, *.safetensors, tokenizer.json; the \
+                         project's small policy is --set model.path=models/small --set agent.prompt=brief";
 /// What to do about tasks that are not there.
 const TASKS_FIX: &str =
     "`crrl tasks mutate PATH -o FILE` or `crrl tasks mine REPO -o FILE` makes a task file";
@@ -42,13 +42,14 @@ impl Problem {
         Self { found: found.into(), fix: fix.into() }
     }
 
-    fn refusal(self) -> anyhow::Error {
+    /// The error of a command that does not go on with it.
+    pub(crate) fn refusal(self) -> anyhow::Error {
         Coded::usage(format!("{}\n  {}", self.found, self.fix))
     }
 }
 
 /// Looks at what a run is about to be started on. What is no obstacle and a person should know is said
-/// on stderr.
+/// on stderr: of a run that has begun that is also what is wrong with its tasks, which it keeps.
 ///
 /// # Errors
 /// The first thing that a run could not do with, and what to do about it.
@@ -59,7 +60,6 @@ pub(crate) fn check(run: &Run, quiet: Quiet) -> anyhow::Result<()> {
         file.as_deref().map_or(Ok(()), |file| named(key, file)).map_err(Problem::refusal)?;
     }
     let prompts = if needs_model(&run.config) {
-        model_is_named(&run.config)?;
         let model = model(&run.config.model.path).map_err(Problem::refusal)?;
         Some(Prompts::of(&run.config, &model).map_err(Problem::refusal)?)
     } else {
@@ -68,16 +68,21 @@ pub(crate) fn check(run: &Run, quiet: Quiet) -> anyhow::Result<()> {
     let checking = Meter::start(quiet, "checking tasks", "tasks", 0);
     let count = checking.count();
     let read = |key, file: Option<PathBuf>| {
-        file.map(|file| tasks(key, &file, &|| count.one()).map(|set| (file, set))).transpose()
+        file.map(|file| tasks(key, &file).map(|set| (file, set))).transpose()
     };
     let train = read("tasks.train", train).map_err(Problem::refusal)?;
     let held_out = read("tasks.held_out", held_out).map_err(Problem::refusal)?;
+    let both = train.iter().chain(&held_out);
+    let mut known: Vec<Problem> =
+        both.filter_map(|(file, set)| patches(file, set, &|| count.one()).err()).collect();
     drop(checking);
     if let (Some((_, train)), Some((_, held_out))) = (&train, &held_out) {
-        apart(train, held_out).map_err(Problem::refusal)?;
+        known.extend(apart(train, held_out).err());
     }
-    let mut known: Vec<Problem> =
-        train.iter().filter_map(|(file, set)| strays(file, set)).collect();
+    if !run.has_begun() && !known.is_empty() {
+        return Err(known.swap_remove(0).refusal());
+    }
+    known.extend(train.iter().filter_map(|(file, set)| strays(file, set)));
     if let Some(prompts) = &prompts {
         for (_, set) in train.iter().chain(&held_out) {
             known.extend(prompts.opening(set).map_err(Problem::refusal)?.tight);
@@ -108,11 +113,17 @@ fn needs_model(config: &ClusterConfig) -> bool {
     config.nodes().iter().any(|node| node.is_local() && node.roles.iter().any(loads))
 }
 
-/// The model's folder.
-pub(crate) fn model(path: &Path) -> Result<ModelDir, Problem> {
+/// Whether `model.path` names a model at all.
+pub(crate) fn model_is_named(path: &Path) -> Result<(), Problem> {
     if path.as_os_str().is_empty() {
         return Err(Problem::new("model.path names no model", MODEL_FIX));
     }
+    Ok(())
+}
+
+/// The model's folder.
+pub(crate) fn model(path: &Path) -> Result<ModelDir, Problem> {
+    model_is_named(path)?;
     ModelDir::open(path).map_err(|error| Problem::new(error.to_string(), MODEL_FIX))
 }
 
@@ -124,13 +135,16 @@ fn named(key: &str, file: &Path) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The tasks of a file, each looked at. One whose patch does not apply earns nothing whatever the policy
-/// does: better said before anything is trained. Neither repositories nor whole trees are read for it.
-/// `one` is called at each task.
-pub(crate) fn tasks(key: &str, file: &Path, one: &dyn Fn()) -> Result<TaskSet, Problem> {
+/// The tasks of a file.
+pub(crate) fn tasks(key: &str, file: &Path) -> Result<TaskSet, Problem> {
     named(key, file)?;
-    let set =
-        TaskSet::load(file).map_err(|error| Problem::new(format!("{key}: {error}"), TASKS_FIX))?;
+    TaskSet::load(file).map_err(|error| Problem::new(format!("{key}: {error}"), TASKS_FIX))
+}
+
+/// Whether the patch of every task applies. One whose patch does not earns nothing whatever the policy does:
+/// better said before anything is trained. Neither repositories nor whole trees are read for it. `one` is
+/// called at each task.
+pub(crate) fn patches(file: &Path, set: &TaskSet, one: &dyn Fn()) -> Result<(), Problem> {
     for task in &set.tasks {
         one();
         let at_hand = match &task.base {
@@ -145,19 +159,21 @@ pub(crate) fn tasks(key: &str, file: &Path, one: &dyn Fn()) -> Result<TaskSet, P
             ));
         }
     }
-    Ok(set)
+    Ok(())
 }
 
-/// Whether what is held out is: no task and no source file of it is trained on.
+/// Whether what is held out is: no task and no source file of it is trained on. A file is known by what is
+/// in it: where it lies says little.
 pub(crate) fn apart(train: &TaskSet, held_out: &TaskSet) -> Result<(), Problem> {
     let names: BTreeSet<&TaskId> = train.tasks.iter().map(|task| &task.instance_id).collect();
-    let files: BTreeSet<_> = train.tasks.iter().filter_map(source_file).collect();
+    let files: BTreeSet<&str> =
+        train.tasks.iter().filter_map(source_file).map(|(digest, _)| digest).collect();
     let both = held_out.tasks.iter().find_map(|task| {
         if names.contains(&task.instance_id) {
             return Some(format!("task {}", task.instance_id));
         }
-        let (tree, path) = source_file(task).filter(|file| files.contains(file))?;
-        Some(format!("{path} of {tree} (task {})", task.instance_id))
+        let (_, path) = source_file(task).filter(|(digest, _)| files.contains(digest))?;
+        Some(format!("{path} (task {})", task.instance_id))
     });
     match both {
         None => Ok(()),
@@ -171,14 +187,10 @@ pub(crate) fn apart(train: &TaskSet, held_out: &TaskSet) -> Result<(), Problem> 
     }
 }
 
-/// The source file a bug was put into, and the tree it is of.
+/// The source file a bug was put into: the digest of what was in it before, and its path in its tree.
 fn source_file(task: &Task) -> Option<(&str, &str)> {
     let Origin::Mutated { path, .. } = &task.origin else { return None };
-    let tree = match &task.base {
-        Base::Tree { root, .. } => root.as_str(),
-        Base::Files { .. } | Base::Commit => task.repo.as_str(),
-    };
-    Some((tree, path.as_str()))
+    Some((task.extra.get(FIX_DIGEST)?.as_str()?, path.as_str()))
 }
 
 /// Tasks to train on that are marked as held out, if there are any.
@@ -298,9 +310,11 @@ impl Prompts {
 #[cfg(test)]
 mod tests {
     use crrl_agent::RenderError;
+    use crrl_cluster::RunDir;
     use crrl_types::{BugKind, Message};
 
     use super::*;
+    use crate::run::plan_of;
 
     /// A word is a token.
     struct Words;
@@ -332,6 +346,7 @@ mod tests {
         }
     }
 
+    /// Of a file that holds its own name.
     fn task(name: &str, file: &str, words: usize) -> Task {
         let origin = Origin::Mutated {
             bug: BugKind::Comparison,
@@ -350,8 +365,13 @@ mod tests {
             origin,
             difficulty: Default::default(),
             split: Split::Train,
-            extra: Default::default(),
+            extra: [(FIX_DIGEST.to_owned(), file.into())].into(),
         }
+    }
+
+    /// The same, of a file that holds something else.
+    fn holding(content: &str, task: Task) -> Task {
+        Task { extra: [(FIX_DIGEST.to_owned(), content.into())].into(), ..task }
     }
 
     fn set(tasks: Vec<Task>) -> TaskSet {
@@ -372,10 +392,48 @@ mod tests {
         assert!(same_task.found.starts_with("task b is in tasks.train"), "{same_task:?}");
         let same_file =
             apart(&train, &set(vec![task("c", "x.py", 1)])).expect_err("x.py is in both");
-        assert!(same_file.found.starts_with("x.py of tree (task c)"), "{same_file:?}");
-        // A file of that name in another tree is another.
-        let elsewhere = Task { repo: "other".to_owned(), ..task("c", "x.py", 1) };
-        assert_eq!(apart(&train, &set(vec![elsewhere])), Ok(()));
+        assert!(same_file.found.starts_with("x.py (task c)"), "{same_file:?}");
+        // The same file in another place is the same, and another of its name is another.
+        let moved = holding("x.py", task("c", "lib/z.py", 1));
+        let moved = apart(&train, &set(vec![moved])).expect_err("it is x.py");
+        assert!(moved.found.starts_with("lib/z.py (task c)"), "{moved:?}");
+        let namesake = holding("something else", task("c", "x.py", 1));
+        assert_eq!(apart(&train, &set(vec![namesake])), Ok(()));
+    }
+
+    #[test]
+    fn a_run_that_has_begun_goes_on_with_the_tasks_it_has() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = |name: &str, task: Task| {
+            let path = folder.path().join(name);
+            set(vec![task]).save(&path).expect("writable");
+            path
+        };
+        let of = |train: PathBuf, held_out: PathBuf| {
+            let node = ClusterConfig::default_nodes();
+            let mut config = ClusterConfig { node, ..ClusterConfig::default() };
+            // Nothing here loads a model.
+            config.node.iter_mut().skip(1).for_each(|node| node.external = true);
+            (config.tasks.train, config.tasks.held_out) = (train, Some(held_out));
+            let (title, plan, resume) = (String::new(), plan_of(&config, 0), String::new());
+            Run { title, dir: folder.path().to_owned(), config, plan, resume }
+        };
+        let good = file("good.jsonl", task("a", "x.py", 1));
+        let base = Base::Files { files: [("y.py".to_owned(), String::new())].into() };
+        let broken = file("broken.jsonl", Task { base, ..task("b", "y.py", 1) });
+        let cases = [
+            (of(good.clone(), good.clone()), "task a is in tasks.train and in tasks.held_out"),
+            (of(broken, good), "task b: its patch"),
+        ];
+        let quiet = Quiet { quiet: true };
+        for (run, why) in &cases {
+            let refused = check(run, quiet).expect_err("nothing has begun").to_string();
+            assert!(refused.contains(why), "{refused}");
+        }
+        std::fs::write(RunDir::new(folder.path()).events(), "").expect("writable");
+        for (run, why) in &cases {
+            check(run, quiet).unwrap_or_else(|error| panic!("{why}: {error}"));
+        }
     }
 
     #[test]

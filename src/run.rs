@@ -76,8 +76,7 @@ fn phases(config: &ClusterConfig, greedy_tasks: u32) -> Vec<Phase> {
             label: label.to_owned(),
             tasks: absolute(&tasks),
             tasks_max: if greedy { greedy_tasks } else { 0 },
-            // The folder of a run that an earlier build began may say 0 for 1.
-            samples: if greedy { 1 } else { config.tasks.held_out_samples.max(1) },
+            samples: if greedy { 1 } else { config.tasks.held_out_samples },
             sampling: Sampling { temperature, ..sampling.clone() },
         }))
     };
@@ -203,7 +202,7 @@ impl Run {
     }
 
     /// Whether a coordinator has begun with it.
-    fn has_begun(&self) -> bool {
+    pub(crate) fn has_begun(&self) -> bool {
         let folder = RunDir::new(&self.dir);
         folder.events().exists() || folder.store().exists()
     }

@@ -93,7 +93,7 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// CPU time of so many messages: announced, sent and handled.
+/// CPU time of so many messages: delivered and handled.
 async fn window(messages: u64, is_watched: bool) -> anyhow::Result<Duration> {
     let probes = Probes::default();
     let watched = is_watched.then(|| probes.starting("idle", "Idle", Some("supervisor")));
@@ -106,8 +106,7 @@ async fn window(messages: u64, is_watched: bool) -> anyhow::Result<Duration> {
     while left > 0 {
         let burst = left.min(BURST);
         for _ in 0..burst {
-            announce(watched.as_ref());
-            actor.cast(Msg::Inbound).context("it has ended")?;
+            deliver(&actor, watched.as_ref())?;
         }
         let (answer, reached) = oneshot::channel();
         actor.cast(Msg::Reached(answer)).context("it has ended")?;
@@ -120,9 +119,13 @@ async fn window(messages: u64, is_watched: bool) -> anyhow::Result<Duration> {
     Ok(cpu)
 }
 
-/// As whoever delivers a message says so.
-fn announce(watched: Option<&Watched>) {
-    if let Some(watched) = watched {
-        watched.sent(|| Letter { message: "Inbound".into(), from: None });
+/// As the mesh delivers a message.
+fn deliver(actor: &ActorRef<Msg>, watched: Option<&Watched>) -> anyhow::Result<()> {
+    match watched {
+        None => actor.cast(Msg::Inbound).context("it has ended"),
+        Some(watched) => {
+            let letter = |_: &Msg| Letter { message: "Inbound".into(), from: None };
+            watched.pass(actor, Msg::Inbound, letter, |message| message).map_err(anyhow::Error::msg)
+        }
     }
 }

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use crrl_config::{ClusterConfig, ConfigError, Overrides, outdated};
+use crrl_cluster::RunDir;
+use crrl_config::{ClusterConfig, ConfigError, Overrides, renew, unsayable};
 
 use super::failure::Coded;
 
@@ -49,27 +50,23 @@ impl Source {
         for text in &self.set {
             overrides.flag(text)?;
         }
-        let config = crrl_config::load(&self.file, &overrides)?;
-        match outdated(&config) {
-            None => Ok(config),
-            Some(problem) => {
-                let (path, problems) = (self.file.clone(), vec![problem]);
-                Err(ConfigError::Invalid { path, problems }.into())
-            }
+        let mut config = crrl_config::load(&self.file, &overrides)?;
+        if self.is_of_run(&config) {
+            renew(&mut config);
         }
+        let problems = unsayable(&config);
+        if problems.is_empty() {
+            return Ok(config);
+        }
+        Err(ConfigError::Invalid { path: self.file.clone(), problems }.into())
     }
-}
 
-/// Refuses a configuration that names no model, for what needs one.
-pub(crate) fn model_is_named(config: &ClusterConfig) -> anyhow::Result<()> {
-    if config.model.path.as_os_str().is_empty() {
-        return Err(Coded::usage(
-            "model.path names no model: it is a Hugging Face folder with config.json, *.safetensors and \
-             tokenizer.json. For the project's small policy: --set model.path=models/small --set \
-             agent.prompt=brief",
-        ));
+    /// Whether the file is the one in the folder of its own run, which an earlier build may have written.
+    fn is_of_run(&self, config: &ClusterConfig) -> bool {
+        let held = RunDir::new(&config.run.dir).config_path();
+        let file = std::fs::canonicalize(&self.file).ok();
+        file.is_some() && file == std::fs::canonicalize(held).ok()
     }
-    Ok(())
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -93,4 +90,29 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Action::Show(source) => print!("{}", toml::to_string(&source.load()?)?),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_an_earlier_build_began_is_gone_on_with_by_its_own_file() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let run = RunDir::new(folder.path().join("run"));
+        std::fs::create_dir(run.path()).expect("writable");
+        let mut config = ClusterConfig::default();
+        run.path().clone_into(&mut config.run.dir);
+        config.tasks.held_out_samples = 0;
+        let text = toml::to_string(&config).expect("plain data");
+        let load = |file: PathBuf| {
+            std::fs::write(&file, &text).expect("writable");
+            Source { file, set: Vec::new() }.load()
+        };
+        let held = load(run.config_path()).expect("it is the run's own");
+        assert_eq!(held.tasks.held_out_samples, 1);
+        // What somebody wrote elsewhere is what somebody says now.
+        let refused = load(folder.path().join("cluster.toml")).expect_err("is refused").to_string();
+        assert!(refused.contains("tasks.held_out_samples is 0"), "{refused}");
+    }
 }

@@ -15,8 +15,9 @@ use crrl_tasks::TaskSet;
 use crrl_types::{AdapterVersion, EpisodeId, GroupId, NodeName, Sampling, Trajectory};
 use futures::StreamExt as _;
 
-use super::config::{Source, model_is_named};
+use super::config::Source;
 use crate::meter::{Meter, Quiet};
+use crate::requirements::{Problem, model_is_named};
 use crate::run::absolute;
 
 /// Resamples of the bootstrap.
@@ -58,7 +59,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut config = args.source.load()?;
     config.model.path = absolute(args.model.as_ref().unwrap_or(&config.model.path));
-    model_is_named(&config)?;
+    model_is_named(&config.model.path).map_err(Problem::refusal)?;
     let file = args
         .tasks
         .clone()

@@ -24,7 +24,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Optimizer steps.
-    #[arg(long, default_value_t = recipe::STEPS)]
+    #[arg(long, default_value_t = recipe::STEPS, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
     /// Source tree to make tasks from; without it, Python's standard library, or the tree that
     /// ships with the project.

@@ -110,3 +110,22 @@ fn a_run_has_one_authority_and_whoever_comes_first_makes_it() {
     assert_eq!(std::fs::read(&file).expect("is there"), made);
     assert!(fingerprints(&world).contains_key("learner"));
 }
+
+#[test]
+fn a_rotation_of_everyone_lets_nobody_in_whom_an_earlier_build_revoked() {
+    let world = World::new();
+    world.succeeds(&["tls", "init"]);
+    for name in ["guest", "other"] {
+        world.succeeds(&["tls", "issue", name, "--role", "rollout"]);
+    }
+    world.succeeds(&["tls", "revoke", "guest"]);
+    // It wrote down certificates that were revoked, and no names.
+    std::fs::remove_file(world.run.tls().join("revoked_names.json")).expect("was written");
+    let said = world.succeeds(&["tls", "rotate"]);
+    assert!(said.contains("guest: was revoked, and stays so"), "{said}");
+    assert!(said.contains("other: a new key"), "{said}");
+    // Somebody may say that it is to be let in.
+    let said = world.succeeds(&["tls", "rotate", "guest"]);
+    assert!(said.contains("guest: a new key"), "{said}");
+    assert_eq!(fingerprints(&world).len(), 2);
+}

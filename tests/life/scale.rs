@@ -199,6 +199,14 @@ fn a_run_that_has_begun_keeps_its_plan_and_one_that_is_over_is_let_be() {
         assert!(said.contains("is complete"), "{said}");
         assert_eq!(host::host_pid(&world.run).expect("can be looked at"), None);
     }
+    // Nor where the build before has written it, which had 0 for 1.
+    let text = String::from_utf8(config.clone()).expect("text");
+    let older = text.replace("held_out_samples = 1", "held_out_samples = 0");
+    assert_ne!(older, text);
+    std::fs::write(world.run.config_path(), older).expect("writable");
+    let said = world.succeeds(&["cluster", "up", "-f", "run/cluster.toml"]);
+    assert!(said.contains("is complete"), "{said}");
+    std::fs::write(world.run.config_path(), text).expect("writable");
     let output = world.crrl(&["cluster", "up", "--json"]);
     let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(
@@ -206,6 +214,7 @@ fn a_run_that_has_begun_keeps_its_plan_and_one_that_is_over_is_let_be() {
         (Some(0), &Value::from("complete")),
         "{told:#}"
     );
+    assert_eq!(told["changes"], Value::Array(Vec::new()), "nothing is started");
     // More steps are another run, and so it is not half of one.
     let more = ["--set", "run.steps=3", "--set", "learner.learning_rate=0.5"];
     assert_eq!(world.crrl(&["cluster", "plan"]).status.code(), Some(0), "nothing is to be done");

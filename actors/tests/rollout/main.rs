@@ -62,6 +62,7 @@ fn main() {
         too_much_of_a_change_earns_nothing_and_is_no_failure,
         slow_tools_take_their_time,
         the_engine_and_the_sandboxes_are_rows_of_their_own,
+        whoever_has_had_a_sandbox_for_longest_is_told_of_while_somebody_waits,
     );
     if failed > 0 {
         println!("{failed} failed");
@@ -532,6 +533,23 @@ async fn slow_tools_take_their_time() {
     assert!(u128::from(call.took_us) >= late.as_micros(), "{call:?} where {late:?} were drawn");
     assert_eq!(world.slow.seen().iter().map(|seen| seen.fired).sum::<u64>(), 1);
     world.all_given_back().await;
+}
+
+async fn whoever_has_had_a_sandbox_for_longest_is_told_of_while_somebody_waits() {
+    let world = World::new(2).await;
+    let at = || world.sandboxes.report().handling;
+    let first = world.sandboxes.place(EpisodeId(17)).await.expect("there are two");
+    let second = world.sandboxes.place(EpisodeId(4)).await.expect("there are two");
+    assert_eq!(at(), None, "nobody waits");
+    let mut third = Box::pin(world.sandboxes.place(EpisodeId(5)));
+    assert!(third.as_mut().now_or_never().is_none(), "there is no third");
+    let (says, ms) = at().expect("somebody waits");
+    assert!(says.starts_with("episode 17, for ") && says.ends_with(" s"), "{says}");
+    // No message is handled for as long as that: an actor that was at one would hang.
+    assert_eq!(ms, 0);
+    drop(third);
+    assert_eq!(at(), None, "nobody waits any more");
+    drop((first, second));
 }
 
 async fn the_engine_and_the_sandboxes_are_rows_of_their_own() {

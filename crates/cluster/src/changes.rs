@@ -232,6 +232,7 @@ fn id(wanted: &ClusterConfig, changes: &[Change]) -> String {
 mod tests {
     use super::*;
     use crate::host::NodeProcess;
+    use crate::run_dir::RunDir;
 
     fn config(rollouts: usize) -> ClusterConfig {
         let mut node = ClusterConfig::default_nodes();
@@ -283,6 +284,21 @@ mod tests {
         let changes = plan(&config(2), &running(&config(2)));
         assert!(changes.is_empty(), "{changes:?}");
         assert_eq!(changes, plan(&config(2), &running(&config(2))), "the same again");
+    }
+
+    #[test]
+    fn a_run_that_an_earlier_build_began_is_no_other_than_it_was() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let run = RunDir::new(folder.path());
+        let wanted = config(2);
+        let mut before = wanted.clone();
+        before.tasks.held_out_samples = 0;
+        let text = toml::to_string(&before).expect("plain data");
+        std::fs::write(run.config_path(), text).expect("writable");
+        let held = Some(run.config().expect("is understood"));
+        let changes = plan(&wanted, &Observed { held, ..running(&wanted) });
+        assert_eq!(changes.obstacle, None);
+        assert!(changes.is_empty(), "{changes:?}");
     }
 
     #[test]

@@ -21,9 +21,9 @@ const UNPROVEN_AT_ONCE: usize = GREETED_AT_ONCE / 4;
 /// Those of them that come from one address, that it is theirs being proven, and have shown no certificate
 /// yet. With [`UNPROVEN_AT_ONCE`] it is half of all, and room for 32 nodes of one machine at once.
 const SHARE: usize = GREETED_AT_ONCE / 4;
-/// Handshakes of one address that are under way or wait for it; more are refused and dial again. Half of
-/// what the transport keeps of all addresses together.
-const LINE_MAX: usize = 512;
+/// Handshakes of one address that are under way or wait for it; more are refused and dial again. An eighth of
+/// what the transport keeps of all addresses together: it takes eight that are proven to fill that.
+const LINE_MAX: usize = 128;
 /// The part of an IPv6 address that tells machines' owners apart: each has 64 bits to choose from.
 const NETWORK: u128 = !0 << 64;
 

@@ -1,9 +1,8 @@
 //! What actors are doing, read off counters: an actor that hangs is seen hanging.
 //!
 //! A [`Probe`] around an actor has the same messages and the same state. It notes which message the
-//! actor is at and since when; whoever sends to it from elsewhere does so with [`Watched::pass`], or says
-//! so with [`Watched::sent`]. What is said of an earlier life of the actor, or to one that has ended, counts
-//! for nothing.
+//! actor is at and since when; whoever sends to it from elsewhere does so with [`Watched::pass`]. What is
+//! sent to an earlier life of the actor, or to one that has ended, counts for nothing.
 //! Reading asks nobody. A probe also keeps its actor from the next message while somebody has it
 //! suspended ([`crate::gate`]), shows messages to whoever traces them ([`crate::tap`]), and publishes
 //! what the actor shows of its state ([`crate::slot`]).
@@ -177,6 +176,16 @@ impl Seen {
         self.state = state;
         self.forget_waiting();
     }
+
+    /// Why it ended last; gives what was told before.
+    fn because(&mut self, why: &str) -> Option<String> {
+        self.last_failure.replace(shortened(why))
+    }
+}
+
+/// As much of a reason as is told.
+fn shortened(why: &str) -> String {
+    why.chars().take(FAILURE_CHARS_MAX).collect()
 }
 
 impl Probes {
@@ -316,13 +325,14 @@ impl Watched {
         })
     }
 
-    /// A message from elsewhere is on its way to the actor. What it is, is asked only where somebody
-    /// looks.
-    pub fn sent(&self, what: impl FnOnce() -> Letter) {
+    /// A message that is on its way, and that a test delivers by itself.
+    #[cfg(test)]
+    fn sent(&self, what: impl FnOnce() -> Letter) {
         self.count(what);
     }
 
-    /// Counts a message that is on its way; whether it was counted.
+    /// Counts a message that is on its way; whether it was counted. What it is, is asked only where
+    /// somebody looks.
     fn count(&self, what: impl FnOnce() -> Letter) -> bool {
         let what = self.taps.is_on().then(|| Box::new(what()));
         let Some(mut seen) = self.current().filter(|seen| !seen.has_ended()) else { return false };
@@ -386,16 +396,25 @@ impl Watched {
         lock(&self.seen).parent.is_some()
     }
 
-    /// What is told of the actor's end, if it is ended from outside.
-    pub fn ended(&self, why: &str) {
-        lock(&self.seen).last_failure = Some(why.chars().take(FAILURE_CHARS_MAX).collect());
+    /// What is told of the actor's end, if it is ended from outside; gives what was told before.
+    pub fn ended(&self, why: &str) -> Option<String> {
+        lock(&self.seen).because(why)
+    }
+
+    /// It was not ended from outside after all: what is told is what was told before, unless something else
+    /// has come about since.
+    pub fn not_ended(&self, why: &str, before: Option<String>) {
+        let mut seen = lock(&self.seen);
+        if seen.last_failure.as_deref() == Some(&*shortened(why)) {
+            seen.last_failure = before;
+        }
     }
 
     /// It was ended from outside and stays away, and why; nothing where it was started again meanwhile.
     pub fn stopped(&self, why: &str) {
         if let Some(mut seen) = self.current() {
             seen.end(ActorState::Stopped);
-            seen.last_failure = Some(why.chars().take(FAILURE_CHARS_MAX).collect());
+            seen.because(why);
         }
     }
 
@@ -432,7 +451,7 @@ impl Watched {
     fn failed(&self, why: &str) {
         if let Some(mut seen) = self.current() {
             seen.end(ActorState::Failed);
-            seen.last_failure = Some(why.chars().take(FAILURE_CHARS_MAX).collect());
+            seen.because(why);
         }
     }
 

@@ -299,6 +299,23 @@ async fn nothing_waits_for_an_actor_that_was_stopped() {
 }
 
 #[test]
+fn an_end_that_did_not_come_about_leaves_what_was_told_before() {
+    let probes = Probes::default();
+    let watched = probes.starting("worker", "Worker", Some("node"));
+    let told = || probes.report().remove(0).last_failure;
+    watched.failed("no space");
+    let before = watched.ended("restarted by an order of anna");
+    assert_eq!(told().as_deref(), Some("restarted by an order of anna"));
+    watched.not_ended("restarted by an order of anna", before);
+    assert_eq!(told().as_deref(), Some("no space"));
+    // What has come about since is told.
+    let before = watched.ended("killed by an order of anna");
+    watched.failed("out of memory");
+    watched.not_ended("killed by an order of anna", before);
+    assert_eq!(told().as_deref(), Some("out of memory"));
+}
+
+#[test]
 fn what_the_life_before_still_does_is_not_told_of_the_one_in_its_place() {
     let probes = Probes::default();
     let old = probes.starting("worker", "Worker", Some("node"));

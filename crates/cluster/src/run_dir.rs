@@ -172,12 +172,14 @@ impl RunDir {
         self.0.join("orders.1.jsonl")
     }
 
-    /// Reads the resolved configuration.
+    /// Reads the resolved configuration, in the words of this build where an earlier one began the run.
     ///
     /// # Errors
     /// As [`crrl_config::load()`].
     pub fn config(&self) -> Result<ClusterConfig, ConfigError> {
-        crrl_config::load(&self.config_path(), &Overrides::default())
+        let mut config = crrl_config::load(&self.config_path(), &Overrides::default())?;
+        crrl_config::renew(&mut config);
+        Ok(config)
     }
 
     /// Where nodes listen, by name; empty before the first `up`. In the folder of a node elsewhere, where

@@ -15,7 +15,7 @@ pub mod sections;
 pub mod validate;
 
 pub use load::{ConfigError, Overrides, load, parse};
-pub use validate::{is_node_name, outdated};
+pub use validate::{is_node_name, renew, unsayable};
 
 pub use sections::{
     AdapterDtype, AgentSection, CERTIFICATE_HOURS, ClusterConfig, ClusterSection, EngineSection,

@@ -98,7 +98,8 @@ impl Overrides {
     }
 }
 
-/// Loads a file, applies overrides, checks the whole.
+/// Loads a file, applies overrides, checks the whole; not whether a person may say it, which is asked of
+/// [`crate::unsayable`].
 ///
 /// # Errors
 /// [`ConfigError`], with line and column for the file's own mistakes.
@@ -264,8 +265,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_named_with_the_file() {
-        let error = read("[run]\nsteps = 0\n", &[]).expect_err("must be refused").to_string();
-        assert_eq!(error, "cluster.toml: run.steps is 0: it is at least 1");
+        let error = read("[lora]\nrank = 0\n", &[]).expect_err("must be refused").to_string();
+        assert_eq!(error, "cluster.toml: lora.rank is 0");
     }
 
     #[test]

@@ -1,7 +1,12 @@
 //! The checks that involve more than one key, or a key's range. Each message says which key, what
 //! it holds and what it may hold.
+//!
+//! [`validate`] is asked of every configuration that is read, [`unsayable`] only of what a person says: runs
+//! that an earlier build began go on with what that build let them say.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 
 use crrl_types::Staleness;
 
@@ -267,27 +272,55 @@ pub fn validate(config: &ClusterConfig) -> Vec<String> {
         format!("cluster.disk_wait_s ({}) is not from 0 to {DISK_WAIT_MAX_S}", cluster.disk_wait_s),
     );
 
-    problems.extend(whole_numbers(config));
-    problems.extend(real_numbers(config));
+    for (key, value, _) in real_numbers(config) {
+        check(!value.is_nan(), format!("{key} is no number"));
+    }
     problems.extend(nodes(config));
     problems
 }
 
-/// What a person may no longer say, though folders of runs that an earlier build began do: they, and
-/// nodes of such a build, are still understood. None if it says nothing of the kind.
+/// What a person may not say, though folders of runs that an earlier build began may: they, and nodes of such
+/// a build, are still understood. Empty if it says nothing of the kind.
 #[must_use]
-pub fn outdated(config: &ClusterConfig) -> Option<String> {
-    (config.tasks.held_out_samples == 0).then(|| {
-        "tasks.held_out_samples is 0: it is at least 1; to evaluate nothing, leave tasks.held_out out"
-            .to_owned()
-    })
+pub fn unsayable(config: &ClusterConfig) -> Vec<String> {
+    let mut problems = Vec::new();
+    if config.tasks.held_out_samples == 0 {
+        problems.push(
+            "tasks.held_out_samples is 0: it is at least 1; to evaluate nothing, leave tasks.held_out \
+             out"
+                .to_owned(),
+        );
+    }
+    problems.extend(outside(&whole_numbers(config), &u64::MAX));
+    problems.extend(outside(&real_numbers(config), &f64::MAX));
+    problems
 }
 
-/// Whole numbers outside the range in which something can be done with them, whatever the others are.
-fn whole_numbers(config: &ClusterConfig) -> Vec<String> {
+/// Says in the words of this build what the folder of a run says that an earlier build began: there
+/// `tasks.held_out_samples` was 0 for 1.
+pub fn renew(config: &mut ClusterConfig) {
+    config.tasks.held_out_samples = config.tasks.held_out_samples.max(1);
+}
+
+/// A key, what it holds, and the range in which something can be done with that, whatever the others hold.
+type Ranged<T> = (&'static str, T, RangeInclusive<T>);
+
+/// Those that hold something outside their range; one that ends in `any` has no upper end.
+fn outside<T: PartialOrd + Display>(ranges: &[Ranged<T>], any: &T) -> Vec<String> {
+    let wrong = ranges.iter().filter(|(_, value, range)| !range.contains(value));
+    wrong
+        .map(|(key, value, range)| match (range.start(), range.end()) {
+            (low, high) if high == any => format!("{key} is {value}: it is at least {low}"),
+            (low, high) => format!("{key} is {value}: it lies from {low} to {high}"),
+        })
+        .collect()
+}
+
+/// Whole numbers and their ranges.
+fn whole_numbers(config: &ClusterConfig) -> Vec<Ranged<u64>> {
     let ClusterConfig { run, agent, sandbox, rollout, engine, learner, cluster, .. } = config;
     let (any, sizes, waits) = (u64::MAX, 1..=SIZE_MAX_MIB, 1..=WAIT_MAX_MS);
-    let ranges = [
+    vec![
         ("run.steps", run.steps, 1..=any),
         ("agent.tokens_max", agent.tokens_max.into(), TOKENS_MIN..=any),
         ("agent.turn_tokens_max", agent.turn_tokens_max.into(), 1..=any),
@@ -309,21 +342,14 @@ fn whole_numbers(config: &ClusterConfig) -> Vec<String> {
         ("cluster.idle_timeout_ms", cluster.idle_timeout_ms, waits.clone()),
         ("cluster.heartbeat_timeout_ms", cluster.heartbeat_timeout_ms, waits),
         ("cluster.backoff_max_ms", cluster.backoff_max_ms, 0..=WAIT_MAX_MS),
-    ];
-    let wrong = ranges.into_iter().filter(|(_, value, range)| !range.contains(value));
-    wrong
-        .map(|(key, value, range)| match (range.start(), range.end()) {
-            (low, high) if *high == any => format!("{key} is {value}: it is at least {low}"),
-            (low, high) => format!("{key} is {value}: it lies from {low} to {high}"),
-        })
-        .collect()
+    ]
 }
 
-/// The same for numbers with a fraction; what is no number, or not finite, lies in no range.
-fn real_numbers(config: &ClusterConfig) -> Vec<String> {
+/// Numbers with a fraction and their ranges; what is not finite lies in none.
+fn real_numbers(config: &ClusterConfig) -> Vec<Ranged<f64>> {
     let ClusterConfig { agent, sandbox, rollout, learner, cluster, .. } = config;
     let (any, times) = (f64::MAX, TIME_MIN_S..=TIME_MAX_S);
-    let ranges = [
+    vec![
         ("agent.time_max_s", agent.time_max_s, times.clone()),
         ("sandbox.command_time_max_s", sandbox.command_time_max_s, times.clone()),
         ("rollout.lease_s", rollout.lease_s, times),
@@ -333,14 +359,7 @@ fn real_numbers(config: &ClusterConfig) -> Vec<String> {
         ("learner.kl_beta", learner.kl_beta, 0.0..=any),
         ("learner.importance_cap", learner.importance_cap, 0.0..=any),
         ("cluster.restart_window_s", cluster.restart_window_s, 0.0..=TIME_MAX_S),
-    ];
-    let wrong = ranges.into_iter().filter(|(_, value, range)| !range.contains(value));
-    wrong
-        .map(|(key, value, range)| match (range.start(), range.end()) {
-            (low, high) if *high == any => format!("{key} is {value}: it is at least {low}"),
-            (low, high) => format!("{key} is {value}: it lies from {low} to {high}"),
-        })
-        .collect()
+    ]
 }
 
 /// Whether a node may have this name: files and certificates are named after it.
@@ -592,21 +611,49 @@ mod tests {
         for (key, change) in cases {
             let mut config = ClusterConfig::default();
             change(&mut config);
-            let problems = validate(&config);
+            let mut problems = validate(&config);
+            // Whoever is refused by the first is not asked the second.
+            if problems.is_empty() {
+                problems = unsayable(&config);
+            }
             let [problem] = &problems[..] else { panic!("{key}: {problems:?}") };
             assert!(problem.starts_with(&format!("{key} is ")), "{key}: {problem}");
         }
     }
 
     #[test]
-    fn no_attempt_at_a_held_out_task_is_refused_of_people_alone() {
-        let mut config = ClusterConfig::default();
-        assert_eq!(outdated(&config), None);
+    fn what_runs_of_an_earlier_build_say_is_refused_of_people_alone() {
+        type Change = fn(&mut ClusterConfig);
+        let cases: [(&str, Change); 5] = [
+            ("tasks.held_out_samples", |c| c.tasks.held_out_samples = 0),
+            ("learner.importance_cap", |c| c.learner.importance_cap = -1.0),
+            ("sandbox.disk_mib", |c| c.sandbox.disk_mib = 0),
+            ("cluster.restart_window_s", |c| c.cluster.restart_window_s = -1.0),
+            ("cluster.heartbeat_timeout_ms", |c| {
+                c.cluster.heartbeat_timeout_ms = 2 * WAIT_MAX_MS;
+            }),
+        ];
+        assert_eq!(unsayable(&ClusterConfig::default()), Vec::<String>::new());
+        for (key, change) in cases {
+            let mut config = ClusterConfig::default();
+            change(&mut config);
+            let problems = unsayable(&config);
+            let [problem] = &problems[..] else { panic!("{key}: {problems:?}") };
+            assert!(problem.starts_with(&format!("{key} is ")), "{problem}");
+            // As it stands in the folder of a run that an earlier build began.
+            assert_eq!(validate(&config), Vec::<String>::new(), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_run_of_an_earlier_build_says_what_it_meant_once_it_is_renewed() {
+        let (mut config, wanted) = (ClusterConfig::default(), ClusterConfig::default());
         config.tasks.held_out_samples = 0;
-        let problem = outdated(&config).expect("a person is told");
-        assert!(problem.starts_with("tasks.held_out_samples is 0"), "{problem}");
-        // As it stands in the folder of a run that an earlier build began.
-        assert_eq!(validate(&config), Vec::<String>::new());
+        renew(&mut config);
+        assert_eq!(config, wanted);
+        config.tasks.held_out_samples = 4;
+        renew(&mut config);
+        assert_eq!(config.tasks.held_out_samples, 4);
     }
 
     #[test]

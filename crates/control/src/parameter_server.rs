@@ -560,13 +560,11 @@ impl Engine {
     fn member(&self, name: &NodeName, target: Serving, now: Duration) -> Member {
         let state = match self.delivery {
             _ if self.serves == Some(target) => tree::State::Has,
-            _ if self.wants(target) => tree::State::Wants,
             Delivery::Offered { serving, .. } if serving == target => {
                 tree::State::Fetching(self.route.as_ref().and_then(|(_, from)| from.clone()))
             }
-            Delivery::Idle | Delivery::Offered { .. } | Delivery::Backoff { .. } => {
-                tree::State::Aside
-            }
+            Delivery::Idle => tree::State::Wants,
+            Delivery::Offered { .. } | Delivery::Backoff { .. } => tree::State::Aside,
         };
         let relay = self.relay.filter(|_| self.rests_until <= now);
         Member { name: name.clone(), host: self.host, relay, state }

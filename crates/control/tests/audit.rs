@@ -336,6 +336,8 @@ fn checkpoints_that_are_with_the_learners_node_are_not_judged_and_hold_nothing_a
     let found = verdict.of(Invariant::I6).expect("told");
     assert_eq!((found.held, found.judged, found.violations), (true, false, 0));
     assert_eq!(found.looked_at, "the checkpoints are with trainer");
+    let note = "the checkpoints are with trainer: I2 and I13 are judged without them";
+    assert!(verdict.notes.iter().any(|told| told == note), "{:?}", verdict.notes);
     let judged = verdict.findings.iter().filter(|finding| finding.judged).count();
     assert_eq!(judged, Invariant::ALL.len() - 1, "{verdict:#?}");
     // A folder that is here and empty is another matter.

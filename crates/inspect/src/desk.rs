@@ -1,6 +1,8 @@
 //! Orders, a trace and snapshots, for whoever must not wait: asked here, answered later, by a thread that dials
 //! when there is something to ask.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use tokio::task::AbortHandle;
 
 use crate::error::InspectError;
 use crate::feed::connect;
+use crate::scripts::remark;
 
 /// Orders that may wait to be sent.
 const ASKED_MAX: usize = 16;
@@ -20,9 +23,11 @@ const ASKED_MAX: usize = 16;
 const HEARD_MAX: usize = 256;
 /// How long the coordinator is dialled.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long what was asked for last may take once nobody asks any more: an order that was just given is sent,
-/// and nobody who leaves waits for a cluster that is lost.
+/// How long what was asked for last may take once nobody asks any more: nobody who leaves waits for a cluster
+/// that is lost.
 const LAST_WORD_MAX: Duration = Duration::from_millis(250);
+/// The same where it is an order: somebody confirmed it, and for the first the coordinator has to be dialled.
+const LAST_ORDER_MAX: Duration = DIAL_TIMEOUT;
 
 /// What came back.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,12 +65,14 @@ enum Ask {
     Snapshot(Target),
 }
 
-/// Asks and hears. Dropping it ends the trace.
+/// Asks and hears. Dropping it ends the trace, waits for orders that were not answered yet, and says on stderr
+/// how many never were: whoever has the terminal gives it back first.
 #[derive(Debug)]
 pub struct Desk {
     asks: Option<mpsc::Sender<Ask>>,
     heard: mpsc::Receiver<Heard>,
     stop: watch::Sender<bool>,
+    unanswered: Unanswered,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -81,15 +88,22 @@ impl Desk {
         let (stop, stopped) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let dial = Dial { run: run.clone(), who: who.map(str::to_owned) };
+        let unanswered = Unanswered::default();
+        let orders = unanswered.clone();
         let thread = std::thread::Builder::new().name("inspect-desk".into()).spawn(move || {
-            runtime.block_on(serve(&dial, asked, &say, stopped));
+            runtime.block_on(serve(&dial, asked, &say, stopped, &orders));
         })?;
-        Ok(Self { asks: Some(asks), heard, stop, thread: Some(thread) })
+        Ok(Self { asks: Some(asks), heard, stop, unanswered, thread: Some(thread) })
     }
 
     /// Has something done; `false` where too much waits already.
     pub fn order(&self, order: Order) -> bool {
-        self.ask(Ask::Order(order))
+        self.unanswered.given();
+        let is_taken = self.ask(Ask::Order(order));
+        if !is_taken {
+            self.unanswered.answered();
+        }
+        is_taken
     }
 
     /// Begins a trace; one that goes on is ended. `false` where too much waits already.
@@ -125,6 +139,31 @@ impl Drop for Desk {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+        match self.unanswered.count() {
+            0 => {}
+            1 => remark("the order given last was not answered: it may not have been carried out"),
+            more => remark(&format!(
+                "the {more} orders given last were not answered: they may not have been carried out"
+            )),
+        }
+    }
+}
+
+/// How many orders were given and have no answer that could be told.
+#[derive(Debug, Clone, Default)]
+struct Unanswered(Arc<AtomicUsize>);
+
+impl Unanswered {
+    fn given(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn answered(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -134,24 +173,31 @@ struct Dial {
     who: Option<String>,
 }
 
-/// Until whoever asks has gone; what is being asked then is cut short.
+/// Until whoever asks has gone; what is being asked then is cut short, soon or, where it is an order, late.
 async fn serve(
     dial: &Dial,
     asked: mpsc::Receiver<Ask>,
     say: &mpsc::Sender<Heard>,
     mut stopped: watch::Receiver<bool>,
+    orders: &Unanswered,
 ) {
-    let working = work(dial, asked, say);
+    let working = work(dial, asked, say, orders);
     tokio::pin!(working);
     tokio::select! {
         () = &mut working => return,
         _ = stopped.changed() => {}
     }
-    let _ = tokio::time::timeout(LAST_WORD_MAX, working).await;
+    let wait = if orders.count() > 0 { LAST_ORDER_MAX } else { LAST_WORD_MAX };
+    let _ = tokio::time::timeout(wait, working).await;
 }
 
-/// Answers until nothing more is asked.
-async fn work(dial: &Dial, mut asked: mpsc::Receiver<Ask>, say: &mpsc::Sender<Heard>) {
+/// Answers until nothing more is asked. Of what waits when whoever asks has gone, only orders are carried out.
+async fn work(
+    dial: &Dial,
+    mut asked: mpsc::Receiver<Ask>,
+    say: &mpsc::Sender<Heard>,
+    orders: &Unanswered,
+) {
     let mut line: Option<OperatorClient> = None;
     let mut trace = Following(None);
     while let Some(ask) = asked.recv().await {
@@ -160,8 +206,12 @@ async fn work(dial: &Dial, mut asked: mpsc::Receiver<Ask>, say: &mpsc::Sender<He
                 trace.end();
                 continue;
             }
+            Ask::Snapshot(_) | Ask::Trace(_) if say.is_closed() => continue,
             Ask::Order(order) => {
                 let answer = give(dial, &mut line, &order).await;
+                if answer.is_ok() || !say.is_closed() {
+                    orders.answered();
+                }
                 (Heard::Order { order, answer }, None)
             }
             Ask::Snapshot(target) => {
@@ -179,10 +229,9 @@ async fn work(dial: &Dial, mut asked: mpsc::Receiver<Ask>, say: &mpsc::Sender<He
                 }
             }
         };
-        if say.send(heard).await.is_err() {
-            break;
-        }
-        if let Some(begun) = begun {
+        if say.send(heard).await.is_ok()
+            && let Some(begun) = begun
+        {
             trace.0 = Some(tokio::spawn(follow(begun, say.clone())).abort_handle());
         }
     }

@@ -179,8 +179,8 @@ fn judge_node(node: &NodeRow, world: &World, out: &mut Vec<Finding>) {
     }
     if node.is_unheard() {
         let says = format!(
-            "node {0} has said nothing since its process was started, {1} ago: it hangs before it joins, or \
-             does not reach the coordinator; crrl cluster logs {0}",
+            "node {0} has said nothing since its process and the coordinator's were started, {1} ago: it hangs \
+             before it joins, or does not reach the coordinator; crrl cluster logs {0}",
             node.name,
             age(node.activity_ms)
         );
@@ -320,9 +320,9 @@ fn episodes(world: &World, out: &mut Vec<Finding>) {
             1 => "; 1 more waits too long".to_owned(),
             more => format!("; {more} more wait too long"),
         };
-        let taken = match pool_of(node, world) {
-            Some((holder, ms)) if oldest.doing.starts_with(WAITING_FOR_SANDBOX) => {
-                format!("; the oldest has been taken for {} by {holder}", age(*ms))
+        let taken = match holder_of(node, world) {
+            Some(holder) if oldest.doing.starts_with(WAITING_FOR_SANDBOX) => {
+                format!("; the one that has had one for longest is {holder}")
             }
             _ => String::new(),
         };
@@ -337,10 +337,10 @@ fn episodes(world: &World, out: &mut Vec<Finding>) {
     }
 }
 
-/// Who has had a sandbox of a node for longest, and for how long, milliseconds.
-fn pool_of<'a>(node: &str, world: &'a World) -> Option<&'a (String, u64)> {
+/// Who has had a sandbox of a node for longest, and for how long, in words.
+fn holder_of<'a>(node: &str, world: &'a World) -> Option<&'a str> {
     let pool = world.actors().iter().find(|actor| actor.node == node && actor.is_pool())?;
-    pool.handling.as_ref()
+    pool.handling.as_ref().map(|(holder, _)| holder.as_str())
 }
 
 /// Actors that were started again several times within [`CRASHES_MS`], and not because somebody had it done.

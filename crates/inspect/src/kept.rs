@@ -78,14 +78,21 @@ pub struct Transcript {
     advantage: Option<f64>,
     scored: usize,
     trained_at: Option<u64>,
+    /// Whether the three above stay as they are; a recording of a build that does not tell says it again where
+    /// they changed.
+    #[serde(default = "settled")]
+    is_final: bool,
+}
+
+fn settled() -> bool {
+    true
 }
 
 impl Transcript {
     /// For keeping; long texts are cut.
     #[must_use]
     pub fn of(left: Left) -> Self {
-        // A recording tells it again once it is final.
-        let Left { mut trajectory, tokens, advantage, scored, trained_at, is_final: _ } = left;
+        let Left { mut trajectory, tokens, advantage, scored, trained_at, is_final } = left;
         let generated = std::mem::take(&mut trajectory.generated);
         let logprobs = std::mem::take(&mut trajectory.logprobs);
         let mut stretches = Vec::new();
@@ -105,14 +112,22 @@ impl Transcript {
             }
         }
         cut(&mut trajectory.diff);
-        Self { trajectory, stretches, logprobs, tokens, advantage, scored, trained_at }
+        Self { trajectory, stretches, logprobs, tokens, advantage, scored, trained_at, is_final }
     }
 
     /// For showing.
     #[must_use]
     pub fn restore(self) -> Left {
-        let Self { mut trajectory, stretches, logprobs, tokens, advantage, scored, trained_at } =
-            self;
+        let Self {
+            mut trajectory,
+            stretches,
+            logprobs,
+            tokens,
+            advantage,
+            scored,
+            trained_at,
+            is_final,
+        } = self;
         let turns = [false, true].into_iter().cycle();
         let flags = zip(turns, stretches).flat_map(|(is, len)| repeat_n(is, len as usize));
         // Whatever a file claims: there are no more than there are tokens.
@@ -123,7 +138,7 @@ impl Transcript {
             false => 0.0,
         };
         trajectory.logprobs = trajectory.generated.iter().map(logprob).collect();
-        Left { trajectory, tokens, advantage, scored, trained_at, is_final: true }
+        Left { trajectory, tokens, advantage, scored, trained_at, is_final }
     }
 }
 

@@ -81,6 +81,8 @@ fn answers(run: &RunDir, who: Option<&str>) -> Result<bool, InspectError> {
     })
 }
 
+/// The terminal is given back before `source` goes: that may wait for the answer to an order, and say that none
+/// came.
 fn show(
     mut source: Source,
     run: Option<&RunDir>,

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
+use crrl_machine::Stop;
 use crrl_model::ModelDirError;
 use crrl_model::peft::PeftError;
 
@@ -79,13 +80,22 @@ pub enum LearnerError {
 }
 
 impl LearnerError {
-    /// Whether the same may work when it is tried again. Options, shapes, a sequence that finds no memory and
-    /// a checkpoint of another run stay what they are, and a file that is not there does not come by itself;
-    /// what else the system says of a file may pass.
+    /// Goes on unless somebody wanted it to stop.
+    ///
+    /// # Errors
+    /// [`LearnerError::Stopped`]: somebody did.
+    pub fn stopped_by(stop: &Stop) -> Result<(), Self> {
+        if stop.is_wanted() { Err(Self::Stopped) } else { Ok(()) }
+    }
+
+    /// Whether the same may work when it is tried again. Options, shapes and a checkpoint of another run stay
+    /// what they are, and a file that is not there does not come by itself; what else the system says of a
+    /// file may pass. So may whatever a pass failed of: another process holds the memory for a moment, or the
+    /// device wants a fresh process.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Io { .. } | Self::Stopped => true,
+            Self::Io { .. } | Self::Pass { .. } | Self::Stopped => true,
             Self::Model(ModelDirError::Io { source, .. })
             | Self::Peft(PeftError::Io { source, .. }) => source.kind() != ErrorKind::NotFound,
             Self::Model(_)
@@ -95,7 +105,6 @@ impl LearnerError {
             | Self::Adapter(_)
             | Self::Example { .. }
             | Self::Device(_)
-            | Self::Pass { .. }
             | Self::Checkpoint { .. }
             | Self::NoAdapter => false,
         }

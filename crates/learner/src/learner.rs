@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use crrl_machine::Stop;
 use crrl_model::train::HeadOut;
 use crrl_model::{AdapterWeights, Cpu, Decoder, FileDtype, Lora, ModelConfig, ModelDir};
 use crrl_rl::objective::{Batch, Metrics, ObjectiveError, Outcome, Totals, objective};
@@ -22,7 +23,6 @@ use crate::passes::{Pass, Sequence};
 use crate::phase::{Listener, Phase};
 use crate::publish::{self, Published};
 use crate::report::{Accuracy, Report};
-use crate::stop::Stop;
 
 /// A network on one of the backends.
 enum Inner {

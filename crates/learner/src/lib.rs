@@ -7,7 +7,7 @@
 //! - [`example`]: what a step is given
 //! - [`network`]: a decoder on a device, its graph, and its gradients
 //! - [`learner`]: one step of supervised or reinforcement learning; [`report`]: what it says
-//! - [`phase`]: what a step is at, for whoever watches it; [`stop`]: the wish that it ends
+//! - [`phase`]: what a step is at, for whoever watches it; [`Stop`]: the wish that it ends
 //! - [`checkpoint`]: atomic folders of everything a resumed run needs
 //! - [`publish`]: the adapter as it is sent
 //! - [`feed`]: examples made by a producer thread
@@ -29,9 +29,9 @@ pub mod phase;
 pub mod publish;
 pub mod report;
 pub mod schedule;
-pub mod stop;
 
 pub use checkpoint::{Checkpoint, Checkpoints};
+pub use crrl_machine::Stop;
 pub use error::LearnerError;
 pub use example::{Episode, Example};
 pub use feed::Feed;
@@ -39,4 +39,3 @@ pub use learner::Learner;
 pub use options::{AdamW, Options, Schedule, Trainable};
 pub use phase::Phase;
 pub use report::{Accuracy, Report};
-pub use stop::Stop;

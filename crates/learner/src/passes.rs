@@ -71,7 +71,7 @@ impl Learner {
             !bin.is_empty()
         });
         while !bins.is_empty() {
-            self.stop.check()?;
+            LearnerError::stopped_by(&self.stop)?;
             let wave: Vec<Vec<usize>> = bins.drain(..lanes.min(bins.len())).collect();
             let this = &*self;
             let attempt = |bin: &Vec<usize>| {

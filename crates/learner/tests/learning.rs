@@ -347,6 +347,8 @@ fn what_starting_again_would_not_mend_is_told_from_what_it_may() {
     assert!(!Learner::load("nowhere".as_ref(), "cpu", lora(1)).expect_err("no model").may_pass());
     let source = std::io::ErrorKind::StorageFull.into();
     assert!(LearnerError::Io { path: "a".into(), source }.may_pass());
+    let reason = "another process has the memory".to_owned();
+    assert!(LearnerError::Pass { tokens: 7, reason }.may_pass());
 }
 
 #[test]

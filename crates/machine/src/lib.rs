@@ -4,6 +4,7 @@
 //! - [`clock`]: the time of day, for people and certificates; never for leases, which count from a start
 //! - [`faults`]: what goes wrong with either on purpose, and ends by itself
 //! - [`lock`]: a file that one process at a time holds locked
+//! - [`stop`]: a wish that what takes long ends
 //!
 //! One for each process, since a process is a node. Without a fault it costs one look at a flag.
 
@@ -11,6 +12,8 @@ pub mod clock;
 pub mod disk;
 pub mod faults;
 pub mod lock;
+pub mod stop;
 
 pub use faults::Faults;
 pub use lock::Lock;
+pub use stop::Stop;

@@ -152,6 +152,27 @@ fn what_cannot_be_read_is_said() {
 }
 
 #[test]
+fn of_a_long_log_of_orders_all_are_told() {
+    let (folder, _) = facts(&World::default());
+    let lines = |ids: std::ops::Range<u64>| -> String {
+        let line = |id: u64, outcome: &str| {
+            format!(
+                "{{\"id\":{id},\"at_ms\":{id},\"who\":\"a\",\"roles\":[],\"operation\":\"drain\",\
+                 \"target\":\"r\",\"detail\":\"\",\"outcome\":{outcome},\"says\":\"\"}}\n"
+            )
+        };
+        ids.map(|id| line(id, "null") + &line(id, "\"done\"")).collect()
+    };
+    for (file, ids) in [("orders.1.jsonl", 0..5_100), ("orders.jsonl", 5_100..10_200)] {
+        let text = lines(ids);
+        assert!((1 << 20..2 << 20).contains(&text.len()), "{} bytes", text.len());
+        std::fs::write(folder.path().join(file), text).expect("writable");
+    }
+    let deeds = read(folder.path()).expect("a run").deeds;
+    assert_eq!((deeds.len(), deeds.last().map(|deed| deed.at_ms)), (10_200, Some(10_199)));
+}
+
+#[test]
 fn a_run_without_evaluation_claims_nothing_about_it() {
     let html = page(&World { held_out: 0, ..World::default() });
     assert!(html.contains("No evaluation has ended"));

@@ -9,9 +9,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use crrl_machine::Stop;
+
 use crate::copies::{Copies, Manifest};
 use crate::error::StoreError;
-use crate::stop::Stop;
 use crate::writer::{Hand, Options};
 
 /// Time between two copies, in multiples of what the last one took.

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crrl_machine::{clock, disk};
+use crrl_machine::{Stop, clock, disk};
 use crrl_types::{Digest, Step};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::StoreError;
 use crate::read::Reader;
 use crate::row::Op;
-use crate::stop::Stop;
+use crate::stop::{heard_by, unless_wanted};
 use crate::{schema, writer};
 
 const STORE: &str = "run.sqlite";
@@ -133,7 +133,7 @@ impl Copies {
     fn name(&self, part: &Path, stop: &Stop) -> Result<(), StoreError> {
         // Two that end together take two numbers.
         let turn = under_way();
-        stop.check(part)?;
+        unless_wanted(stop, part)?;
         let number = self.list()?.last().map_or(1, |(number, _)| number + 1);
         let target = self.dir.join(format!("copy-{number:08}"));
         let named = std::fs::rename(part, &target);
@@ -155,7 +155,7 @@ impl Copies {
         let step = copy.last_committed()?.unwrap_or_default();
         drop(copy);
         // Bringing it to the disk is the one thing that cannot be interrupted.
-        stop.check(&target)?;
+        unless_wanted(stop, &target)?;
         let (bytes, digest) = File::open(&target)
             .and_then(|file| file.sync_all())
             .and_then(|()| hash(&target, stop))
@@ -411,7 +411,7 @@ fn write_out(store: &Path, target: &Path, stop: &Stop) -> Result<(), StoreError>
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(store, flags).map_err(wrap)?;
     connection.busy_timeout(Duration::from_secs(5)).map_err(wrap)?;
-    stop.heard_by(&connection);
+    heard_by(&connection, stop);
     schema::check(&connection, store)?;
     // Writing it out reads neither indexes nor pages that are free.
     schema::whole(&connection, store, "integrity_check")?;

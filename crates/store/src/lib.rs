@@ -9,7 +9,7 @@
 //! - [`page`]: for people who leaf through episodes
 //! - [`copies`]: last good copies of the store, and going back to one
 //! - [`copier`]: makes them while a run goes on
-//! - [`stop`]: how whoever reads all of a store is told to stop
+//! - [`Stop`]: how whoever reads all of a store is told to stop
 //! - [`environment`]: on what a run was started, in `environment.jsonl`
 //! - [`event_log`]: the history, in `events.jsonl`
 //! - [`schema`]: tables and their version
@@ -27,13 +27,14 @@ pub mod page;
 pub mod read;
 pub mod row;
 pub mod schema;
-pub mod stop;
+mod stop;
 pub mod timing;
 mod write;
 pub mod writer;
 
 pub use copier::Copier;
 pub use copies::{Copies, GoodCopy};
+pub use crrl_machine::Stop;
 pub use environment::Environment;
 pub use error::StoreError;
 pub use event_log::EventLog;
@@ -41,6 +42,5 @@ pub use journal::JournalRow;
 pub use page::{EpisodePage, EpisodeQuery, Facet, Order};
 pub use read::{Reader, StateCount};
 pub use row::{BatchRow, EpisodeRow, Op, StepRow};
-pub use stop::Stop;
 pub use timing::{AttemptTiming, OutcomeRow};
 pub use writer::{Hand, Options, Work, Writer, WriterClosed, settled};

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crrl_machine::Stop;
 use crrl_types::{AdapterVersion, Digest, EpisodeId, GroupId, Step, TaskId, Trajectory, Turn};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
@@ -10,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use crate::error::StoreError;
 use crate::row::{BatchRow, EpisodeRow, StepRow, TokenRow};
 use crate::schema;
-use crate::stop::Stop;
+use crate::stop::heard_by;
 use crate::write::int;
 
 /// Episodes of one phase in one state.
@@ -91,7 +92,7 @@ impl Reader {
 
     /// Whatever is read from now on ends with an error once `stop` is wanted.
     pub(crate) fn stop_at(&self, stop: &Stop) {
-        stop.heard_by(&self.connection);
+        heard_by(&self.connection, stop);
     }
 
     /// Looks at every page and every index. Reads all of the file.

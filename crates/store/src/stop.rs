@@ -1,9 +1,8 @@
 //! A wish to stop, heard within a few pages by whoever reads all of a store.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use crrl_machine::Stop;
 use rusqlite::Connection;
 
 use crate::error::StoreError;
@@ -11,37 +10,20 @@ use crate::error::StoreError;
 /// Rows or pages SQLite works on between two looks at the wish, about.
 const LOOK_EVERY: i32 = 100;
 
-/// The wish. Cloning shares it.
-#[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<AtomicBool>);
+/// Whatever this connection does ends with an error once the wish is said. Nothing that is said before a
+/// statement begins is missed, as an interrupt would be.
+pub(crate) fn heard_by(connection: &Connection, stop: &Stop) {
+    let stop = stop.clone();
+    connection.progress_handler(LOOK_EVERY, Some(move || stop.is_wanted()));
+}
 
-impl Stop {
-    /// Says it. Never blocks.
-    pub fn want(&self) {
-        self.0.store(true, Ordering::Relaxed);
+/// # Errors
+/// The wish was said.
+pub(crate) fn unless_wanted(stop: &Stop, path: &Path) -> Result<(), StoreError> {
+    if !stop.is_wanted() {
+        return Ok(());
     }
-
-    /// Whether it was said.
-    #[must_use]
-    pub fn is_wanted(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Whatever this connection does ends with an error once it is said. Nothing that is said before a
-    /// statement begins is missed, as an interrupt would be.
-    pub(crate) fn heard_by(&self, connection: &Connection) {
-        let stop = self.clone();
-        connection.progress_handler(LOOK_EVERY, Some(move || stop.is_wanted()));
-    }
-
-    /// # Errors
-    /// It was said.
-    pub(crate) fn check(&self, path: &Path) -> Result<(), StoreError> {
-        if !self.is_wanted() {
-            return Ok(());
-        }
-        Err(StoreError::Other { path: path.to_owned(), detail: "interrupted".to_owned() })
-    }
+    Err(StoreError::Other { path: path.to_owned(), detail: "interrupted".to_owned() })
 }
 
 #[cfg(test)]
@@ -51,7 +33,7 @@ mod tests {
     #[test]
     fn a_wish_from_before_a_statement_ends_it() {
         let (connection, stop) = (Connection::open_in_memory().expect("memory"), Stop::default());
-        stop.heard_by(&connection);
+        heard_by(&connection, &stop);
         let count = |most: u32| {
             let sql = format!(
                 "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < {most}) \

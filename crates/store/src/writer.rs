@@ -24,9 +24,6 @@ use crate::row::Op;
 use crate::schema;
 use crate::write;
 
-/// How long a store that somebody else writes to is waited for, as a file and as a database.
-const BUSY_WAIT: Duration = Duration::from_secs(5);
-
 /// How a store is written.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -42,6 +39,9 @@ pub struct Options {
     /// Last good copies kept beside the store, the newest ones; 0 makes none. Each takes as much room
     /// as the store. A lent hand makes none. Default 2.
     pub copies_kept: usize,
+    /// How long a store that somebody else writes to is waited for, as a file and as a database.
+    /// Longer outlasts a slower disk, and tells later of another coordinator. Default 5 s.
+    pub busy_wait: Duration,
 }
 
 /// A piece of writing: to be done once, after those that were handed over before.
@@ -65,7 +65,14 @@ impl fmt::Debug for Hand {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { queue_max: 1024, batch_max: 256, bytes_max: None, hand: Hand::Own, copies_kept: 2 }
+        Self {
+            queue_max: 1024,
+            batch_max: 256,
+            bytes_max: None,
+            hand: Hand::Own,
+            copies_kept: 2,
+            busy_wait: Duration::from_secs(5),
+        }
     }
 }
 
@@ -85,9 +92,9 @@ enum Way<T> {
 }
 
 impl<T: Send + 'static> Writer<T> {
-    /// Opens or makes the store, and starts the thread; waits a few seconds for another that still
-    /// writes. `said` gets, in order, the words of every submission that is durable; or, once and last,
-    /// the error that ended the thread.
+    /// Opens or makes the store, and starts the thread; waits [`Options::busy_wait`] for another that
+    /// still writes. `said` gets, in order, the words of every submission that is durable; or, once and
+    /// last, the error that ended the thread.
     ///
     /// # Errors
     /// [`StoreError`]: not a store, damaged, of a later build, in use, no space.
@@ -97,7 +104,7 @@ impl<T: Send + 'static> Writer<T> {
         said: impl FnMut(Result<T, StoreError>) + Send + 'static,
     ) -> Result<Self, StoreError> {
         let hand = options.hand.clone();
-        let lock = matches!(hand, Hand::Own).then(|| alone(path)).transpose()?;
+        let lock = matches!(hand, Hand::Own).then(|| alone(path, &options)).transpose()?;
         let connection = open(path, &options)?;
         let (path, said) = (path.to_owned(), Box::new(said));
         let pen = Pen { connection, path: path.clone(), said, _lock: lock };
@@ -236,21 +243,21 @@ impl<T> Pen<T> {
 }
 
 /// Makes the store's folder, and waits until nobody else writes in it.
-fn alone(path: &Path) -> Result<Lock, StoreError> {
+fn alone(path: &Path, options: &Options) -> Result<Lock, StoreError> {
     make_folder(path)?;
     let lock = beside(path, ".lock");
-    Lock::wait(&lock, BUSY_WAIT)
+    Lock::wait(&lock, options.busy_wait)
         .map_err(|error| StoreError::of_file(&lock, &error))?
         .map_err(|_| StoreError::Busy { path: path.to_owned() })
 }
 
-/// Waits a few seconds until nobody writes to a store any more, nor says what is durable. Whoever reads
-/// what was said before [`Writer::start`], which waits as well, reads all of it.
+/// Waits [`Options::busy_wait`] until nobody writes to a store any more, nor says what is durable. Whoever
+/// reads what was said before [`Writer::start`], which waits as well, reads all of it.
 ///
 /// # Errors
 /// [`StoreError::Busy`]: somebody still does; or the lock beside the store cannot be made.
 pub fn settled(path: &Path, options: &Options) -> Result<(), StoreError> {
-    if matches!(options.hand, Hand::Own) { alone(path).map(drop) } else { Ok(()) }
+    if matches!(options.hand, Hand::Own) { alone(path, options).map(drop) } else { Ok(()) }
 }
 
 fn make_folder(path: &Path) -> Result<(), StoreError> {
@@ -262,7 +269,7 @@ fn open(path: &Path, options: &Options) -> Result<Connection, StoreError> {
     make_folder(path)?;
     let wrap = |error: rusqlite::Error| StoreError::of(path, &error);
     let connection = Connection::open(path).map_err(wrap)?;
-    connection.busy_timeout(BUSY_WAIT).map_err(wrap)?;
+    connection.busy_timeout(options.busy_wait).map_err(wrap)?;
     // WAL lets readers look while we write; FULL puts every commit through an fsync.
     let mode: String =
         connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(wrap)?;

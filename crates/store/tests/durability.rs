@@ -145,12 +145,14 @@ fn whoever_writes_next_waits_for_the_last_commit_of_whoever_wrote_before() {
     next(&said).expect("durable");
     // It is held up, as by a slow disk, with this still to be written.
     writer.submit(note("second"), 2).expect("open");
-    let error = start(&path, Options::default()).expect_err("two at once");
+    let within = |busy_wait| Options { busy_wait, ..Options::default() };
+    let soon = within(Duration::from_millis(50));
+    let error = start(&path, soon.clone()).expect_err("two at once");
     assert!(matches!(error, StoreError::Busy { .. }), "{error}");
-    let busy = settled(&path, &Options::default()).expect_err("it is written to");
+    let busy = settled(&path, &soon).expect_err("it is written to");
     assert!(matches!(busy, StoreError::Busy { .. }), "{busy}");
     std::thread::scope(|threads| {
-        let waits = threads.spawn(|| start(&path, Options::default()));
+        let waits = threads.spawn(|| start(&path, within(Duration::from_secs(60))));
         drop(go_on);
         drop(writer);
         let (next_life, _) = waits.join().expect("no panic").expect("nobody else writes");

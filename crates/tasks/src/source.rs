@@ -58,9 +58,31 @@ pub enum SourceError {
         /// What was left out.
         skipped: Skipped,
     },
+    /// All its files are on other sides of the split.
+    #[error(
+        "{}: of its {files} Python files none is on the side {}: take a larger tree, or another --split-seed",
+        path.display(), word(*side)
+    )]
+    Side {
+        /// The tree.
+        path: PathBuf,
+        /// The side that was asked for.
+        side: Split,
+        /// Files of the tree, whatever their side.
+        files: usize,
+    },
     /// The split's shares make no split.
     #[error(transparent)]
     Split(#[from] InvalidSplit),
+}
+
+/// What a side is called where one is chosen.
+fn word(side: Split) -> &'static str {
+    match side {
+        Split::Sft => "sft",
+        Split::Train => "train",
+        Split::HeldOut => "held-out",
+    }
 }
 
 /// What was left out, by reason.
@@ -125,8 +147,15 @@ impl SourceTree {
         let mut skipped = Skipped::default();
         let texts = read_all(root, options, &mut skipped);
         let sides = sides(&texts, &options.split);
+        let all = texts.len();
         let mut parser = parser();
         let mut files = Vec::new();
+        if let Some(side) = options.side
+            && all > 0
+            && !sides.contains(&side)
+        {
+            return Err(SourceError::Side { path: root.to_owned(), side, files: all });
+        }
         for ((path, text), split) in texts.into_iter().zip(sides) {
             // What leaks into the held-out side is found by looking at all of them.
             let wanted = options.side.is_none_or(|side| side == split || side == Split::HeldOut);

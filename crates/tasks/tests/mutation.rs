@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crrl_tasks::{
     Augment, Corpus, CorpusOptions, MutateError, MutateOptions, OracleOptions, SourceOptions,
-    SplitOptions, TaskSet, materialize, mutate, oracle, verify,
+    SourceTree, SplitOptions, TaskSet, materialize, mutate, oracle, verify,
 };
 use crrl_types::{Base, BugKind, Origin, Split, Task};
 use rand::SeedableRng as _;
@@ -276,4 +276,15 @@ fn follow(task: &Task, turns: &[crrl_tasks::OracleTurn]) {
     let patch = crrl_rl::diff::parse(&task.patch).expect("a patch");
     let fixed = crrl_rl::diff::apply(&before, &patch.files[0]).expect("applies");
     assert_eq!(before.replacen(&text("old"), &text("new"), 1), fixed, "{}", task.instance_id);
+}
+
+#[test]
+fn a_side_on_which_no_file_is_is_told_of_with_what_there_is() {
+    let root = tree(&[("lib/store.py", EVERYTHING)]);
+    let split = SplitOptions { sft: 1.0, train: 0.0, held_out: 0.0, seed: 0 };
+    let source = SourceOptions { split, side: Some(Split::HeldOut), ..SourceOptions::default() };
+    let told =
+        SourceTree::load(root.path(), &source).expect_err("it is on another side").to_string();
+    assert!(told.contains("of its 1 Python files none is on the side held-out"), "{told}");
+    assert!(told.contains("--split-seed"), "{told}");
 }

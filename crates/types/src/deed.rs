@@ -1,6 +1,8 @@
 //! What people had done to a run, as its log of orders tells: a fault for as long as it lasted, an order with
 //! what became of it.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::fault::{Fault, Injection};
@@ -84,9 +86,10 @@ pub fn deeds(records: Vec<OrderRecord>) -> Vec<Deed> {
 #[must_use]
 pub fn folded(records: Vec<OrderRecord>) -> Vec<OrderRecord> {
     let mut orders: Vec<OrderRecord> = Vec::new();
+    let mut places = BTreeMap::new();
     for record in records {
-        // Few are under way at once: the one that is answered is near the end.
-        match orders.iter_mut().rev().find(|held| held.id == record.id) {
+        let place = *places.entry(record.id).or_insert(orders.len());
+        match orders.get_mut(place) {
             Some(held) if held.outcome.is_none() => {
                 let asked_ms = held.at_ms;
                 *held = OrderRecord { at_ms: asked_ms, ..record };

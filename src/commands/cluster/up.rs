@@ -42,7 +42,7 @@ pub(super) fn run(
     let run = run_dir(&config);
     // What is planned is what is done: nobody changes it in between.
     let alone = host::alone(&run).map_err(host_error)?;
-    let changes = plan::of(&run, &config)?;
+    let mut changes = plan::of(&run, &config)?;
     if let Some(id) = id
         && id != changes.id
     {
@@ -56,6 +56,9 @@ pub(super) fn run(
         None => start(&run, config, &alone, how.quiet)?,
         Some(pid) => apply(&run, &config, &changes, pid, &alone)?,
     };
+    if did == Did::Complete {
+        changes.nodes.clear();
+    }
     drop(alone);
     finish(&run, did, &changes, how)
 }

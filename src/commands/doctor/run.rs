@@ -66,7 +66,8 @@ fn work(config: &ClusterConfig, model: Option<&ModelDir>) -> Vec<Check> {
     let (mut checks, mut sets) = (Vec::new(), Vec::new());
     let files = [(TRAIN, Some(&config.tasks.train)), (HELD_OUT, config.tasks.held_out.as_ref())];
     for (name, file) in files.into_iter().filter_map(|(name, file)| Some((name, file?))) {
-        match requirements::tasks(name, file, &|| ()) {
+        let set = requirements::tasks(name, file);
+        match set.and_then(|set| requirements::patches(file, &set, &|| ()).map(|()| set)) {
             Err(problem) => checks.push(bad(name, problem)),
             Ok(set) => {
                 let found = format!("{} tasks in {}", set.tasks.len(), file.display());

@@ -153,8 +153,7 @@ impl Host {
             let log = NodeLog::open(&path, LOG_BYTES_MAX)
                 .map_err(system(format!("open {}", path.display())))?;
             logs.push(Arc::new(Mutex::new(log)));
-            // How far it came under an earlier host says nothing.
-            let _ = std::fs::remove_file(run.phase(&node.name));
+            forget_phase(&run, node);
         }
         let cluster = &config.cluster;
         let intensity = Intensity {
@@ -373,6 +372,7 @@ impl Host {
                 return tracing::error!(%error, path = %path.display(), "no log, no node");
             }
         }
+        forget_phase(&self.run, &node);
         self.state.nodes.push(NodeProcess::of(&node));
         self.nodes.push(node);
         self.waiting.push(false);
@@ -481,7 +481,10 @@ impl Host {
     }
 
     fn restart(&mut self, node: usize) {
-        self.waiting[node] = false;
+        // One that was recalled meanwhile runs, or has come to its end since, as it was to.
+        if self.state.nodes[node].pid.is_some() || !std::mem::take(&mut self.waiting[node]) {
+            return;
+        }
         if !self.state.stopping && !self.state.nodes[node].retired {
             // Its node is started no sooner than its machine is reached.
             if self.away[node].is_none() {
@@ -536,6 +539,11 @@ impl Host {
     }
 }
 
+/// How far a node came under an earlier host says nothing.
+fn forget_phase(run: &RunDir, node: &Node) {
+    let _ = std::fs::remove_file(run.phase(&node.name));
+}
+
 /// Resolves when the standard input of a tied host ends; never otherwise.
 async fn starter_gone(tied: bool) {
     if tied {
@@ -585,6 +593,41 @@ async fn copy_lines(stream: Box<dyn AsyncRead + Unpin + Send>, log: Arc<Mutex<No
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn host() -> (tempfile::TempDir, Host) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let run = RunDir::new(folder.path());
+        let host = Host::new(run, &ClusterConfig::default()).expect("a folder to write into");
+        (folder, host)
+    }
+
+    #[test]
+    fn a_restart_that_was_due_before_a_node_was_recalled_starts_no_second_one() {
+        let (_folder, mut host) = host();
+        // It was recalled and runs; and is to leave for a restart.
+        (host.state.nodes[3].pid, host.waiting[3]) = (Some(u32::MAX), true);
+        host.restart(3);
+        assert_eq!((host.state.nodes[3].pid, host.waiting[3]), (Some(u32::MAX), true));
+        // It was recalled, and has come to its end.
+        (host.state.nodes[3].pid, host.waiting[3]) = (None, false);
+        host.restart(3);
+        assert_eq!((host.state.nodes[3].pid, host.state.nodes[3].restarts), (None, 0));
+    }
+
+    #[test]
+    fn how_far_a_node_came_before_says_nothing_of_one_that_is_added() {
+        let (_folder, mut host) = host();
+        // Nothing is started: there is no such program.
+        host.executable = PathBuf::from("/no/such/program");
+        let node = Node { name: "rollout-9".to_owned(), ..host.nodes[3].clone() };
+        let path = host.run.phase(&node.name);
+        crate::run_dir::write_atomic(&path, b"{}").expect("writable");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("an event loop");
+        let _inside = runtime.enter();
+        host.add(node);
+        assert!(!path.exists());
+    }
 
     #[test]
     fn a_machine_that_is_away_is_no_failure_of_a_node_that_has_run_there() {

@@ -22,6 +22,9 @@ pub(super) fn judge(known: &Known, transcripts: u64, court: &mut Court) {
         CheckpointFacts::Here(checkpoints) => judge_newest(known, checkpoints, court),
         CheckpointFacts::Elsewhere(node) => {
             court.cannot_judge(Invariant::I6, format!("the checkpoints are with {node}"));
+            court.note(format!(
+                "the checkpoints are with {node}: I2 and I13 are judged without them"
+            ));
         }
     }
     for adapter in &facts.adapters {

@@ -242,16 +242,13 @@ impl Coordinator {
 
     /// Hands queued episodes out, oldest first, to nodes with room.
     pub(super) fn dispatch(&mut self, now: Duration, out: &mut Vec<Effect>) -> Result<(), Broken> {
-        self.held_back.take_if(|held| held.until <= now);
+        self.queue_held(now);
         if !self.may_dispatch() {
             return Ok(());
         }
         let mut next = EpisodeId(0);
         while let Some(episode) = self.queue.range(next..).next().copied() {
             next = episode.next();
-            if self.held_back.as_ref().is_some_and(|held| held.episodes.contains(&episode)) {
-                continue;
-            }
             let Some(entry) = self.ledger.get(episode) else { continue };
             let Some(to) = self.choose(entry) else { break };
             let past = self.go_on_from(episode, out);
@@ -336,7 +333,9 @@ impl Coordinator {
         let broken = |what: String| Err(Broken(what));
         for entry in self.ledger.entries() {
             let queued = entry.state == State::Queued;
-            if queued != self.queue.contains(&entry.episode) {
+            let (waits, held) =
+                (self.queue.contains(&entry.episode), self.is_held_back(entry.episode));
+            if queued != (waits || held) || (waits && held) {
                 return broken(format!("the queue and {entry:?}"));
             }
             let known = |lease: &Lease| {

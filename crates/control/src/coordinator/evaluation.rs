@@ -34,9 +34,10 @@ impl Coordinator {
         let spare = self.nodes.capacity() + QUEUE_SPARE;
         let tasks = self.tasks[self.phase].len();
         loop {
+            let queued = self.queued();
             let Stage::Evaluating(evaluating) = &mut self.stage else { return Ok(()) };
             let index = evaluating.next_task;
-            if index >= tasks || self.queue.len() >= spare || evaluating.pinned.is_none() {
+            if index >= tasks || queued >= spare || evaluating.pinned.is_none() {
                 return Ok(());
             }
             evaluating.next_task += 1;

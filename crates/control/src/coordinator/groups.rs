@@ -68,8 +68,7 @@ impl Coordinator {
         let mut outstanding = self.groups.len() as u64 + in_training * per_step;
         let phase = self.phase as u32;
         // Groups are entered in the ledger when somebody could work on them soon.
-        let mut queue_room =
-            (self.nodes.capacity() + size as usize).saturating_sub(self.queue.len());
+        let mut queue_room = (self.nodes.capacity() + size as usize).saturating_sub(self.queued());
         // The last of one pass over the tasks and the first of the next may be quarantined, all but one
         // of each.
         let passes_max = 2 * self.tasks[self.phase].len();

@@ -196,7 +196,7 @@ pub struct Coordinator {
     unsettled: BTreeSet<GroupId>,
     /// Those of them that wait for a batch.
     ready: BTreeSet<groups::Ready>,
-    /// Episodes without a node.
+    /// Episodes without a node, but for those that are held back.
     queue: BTreeSet<EpisodeId>,
     nodes: roster::Roster,
     /// Nodes that are asked once more what they hold.
@@ -358,6 +358,9 @@ impl Coordinator {
             self.queue.insert(episode);
         } else {
             self.queue.remove(&episode);
+            if let Some(held) = &mut self.held_back {
+                held.episodes.remove(&episode);
+            }
         }
         if !entry.state.is_open() {
             self.unsettled.insert(entry.group);

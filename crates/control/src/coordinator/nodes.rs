@@ -43,7 +43,7 @@ pub(super) enum Asked {
 }
 
 /// What nodes that were lost together were working on: whoever would get it next may be lost as well,
-/// and not be missed yet.
+/// and not be missed yet. It is out of the queue, so that nobody looks at it until then.
 #[derive(Debug, Clone)]
 pub(super) struct HeldBack {
     /// When the first of the losses was noticed.
@@ -255,11 +255,27 @@ impl Coordinator {
 
     /// What a node that was lost was working on waits a moment.
     fn hold_back(&mut self, episodes: BTreeSet<EpisodeId>, now: Duration) {
-        self.held_back.take_if(|held| held.until <= now);
+        self.queue_held(now);
         let begin = || HeldBack { since: now, until: now, episodes: BTreeSet::new() };
         let held = self.held_back.get_or_insert_with(begin);
         held.until = (now + LOSS_SETTLES).min(held.since + HELD_BACK_MAX);
-        held.episodes.extend(episodes);
+        held.episodes.extend(episodes.into_iter().filter(|episode| self.queue.remove(episode)));
+    }
+
+    /// Queues what was held back once its time has come.
+    pub(super) fn queue_held(&mut self, now: Duration) {
+        if let Some(held) = self.held_back.take_if(|held| held.until <= now) {
+            self.queue.extend(held.episodes);
+        }
+    }
+
+    pub(super) fn is_held_back(&self, episode: EpisodeId) -> bool {
+        self.held_back.as_ref().is_some_and(|held| held.episodes.contains(&episode))
+    }
+
+    /// Episodes without a node, those that are held back among them.
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len() + self.held_back.as_ref().map_or(0, |held| held.episodes.len())
     }
 
     /// Whether a node lost now is one of many that were lost together.
@@ -393,5 +409,41 @@ impl Coordinator {
             // Over and forgotten.
             None => self.ledger.was_created(episode),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coordinator::Input;
+    use crate::plan::{Evaluate, Phase, Plan};
+
+    #[test]
+    fn what_is_held_back_is_counted_and_nobody_looks_at_it() {
+        let evaluate = Phase::Evaluate(Evaluate {
+            label: "before".into(),
+            tasks: "tasks".into(),
+            tasks_max: 0,
+            samples: 1,
+            sampling: Default::default(),
+        });
+        let tasks = (0..8).map(|at| format!("task-{at}").as_str().into()).collect();
+        let plan = Plan::new(1, vec![evaluate]);
+        let mut machine = Coordinator::new(plan, vec![tasks]).expect("a good plan");
+        let mut say = |input, ms| {
+            machine.handle(input, Duration::from_millis(ms)).expect("sound");
+            machine.check().expect("sound");
+            let held = machine.held_back.as_ref().map_or(0, |held| held.episodes.len());
+            (machine.queue.len(), held, machine.status().queued)
+        };
+        let serving = Some(Serving { version: AdapterVersion(0), digest: Digest::default() });
+        let (from, holding) = (NodeName::from("a"), Vec::new());
+        let join = Input::Join { from, incarnation: 1, capacity: 4, holding, serving };
+        let (waiting, held, told) = say(join, 1);
+        assert_eq!((held, told as usize), (0, waiting));
+        let (node, reason) = (NodeName::from("a"), "gone".to_owned());
+        let lost = say(Input::NodeDown { node, reason, loss: Loss::Unplanned }, 1000);
+        assert_eq!(lost, (waiting, 4, told + 4), "out of the queue, and still to be done");
+        assert_eq!(say(Input::Timer, 2000), (waiting + 4, 0, told + 4), "its time has come");
     }
 }

@@ -172,7 +172,7 @@ impl Coordinator {
             groups_open: (self.groups.len() - ready) as u32,
             groups_ready: ready as u32,
             batches_out: self.batches.values().filter(|b| !b.committed).count() as u32,
-            queued: self.queue.len() as u32,
+            queued: self.queued() as u32,
             leased: leased as u32,
             evaluated,
             totals: self.ledger.totals(),
@@ -192,7 +192,7 @@ impl Coordinator {
             Stage::Over { .. } => Waiting::Over,
             _ if self.plan.steps() > 0 && self.learner.version.is_none() => Waiting::Learner,
             _ if self.nodes.up() == 0 => Waiting::Nodes,
-            _ if leased == 0 && !self.queue.is_empty() => Waiting::Adapter { version },
+            _ if leased == 0 && self.queued() > 0 => Waiting::Adapter { version },
             Stage::Evaluating(evaluating) if evaluating.pinned.is_none() => {
                 Waiting::Adapter { version }
             }

@@ -55,7 +55,7 @@ impl Coordinator {
     /// The next time an attempt counts as slow while a second node could take it.
     pub(super) fn next_straggler(&self) -> Option<Duration> {
         let patience = self.patience()?;
-        let free = self.queue.is_empty() && self.nodes.capacity() > self.nodes.leases();
+        let free = self.queued() == 0 && self.nodes.capacity() > self.nodes.leases();
         let mut slow = self.ledger.leased().filter_map(alone);
         free.then(|| slow.next().map(|lease| self.since(lease.deadline) + patience))?
     }
@@ -67,7 +67,7 @@ impl Coordinator {
         out: &mut Vec<Effect>,
     ) -> Result<(), Broken> {
         let Some(patience) = self.patience() else { return Ok(()) };
-        if !self.queue.is_empty() {
+        if self.queued() > 0 {
             return Ok(());
         }
         let last = self.plan.limits.attempts_max;

@@ -16,7 +16,7 @@ use crate::server::Shared;
 
 /// Marks of the history that are told.
 const MARKS_MAX: usize = 1_000;
-/// Injected faults and orders that are told.
+/// Injected faults and orders that are told, the newest.
 const DEEDS_MAX: usize = 500;
 /// Faults that are told.
 const FAULTS_MAX: usize = 200;
@@ -54,7 +54,7 @@ pub(crate) async fn faults(State(shared): State<Arc<Shared>>, Path(number): Path
             })).collect::<Vec<_>>(),
             "left_out": left_out,
             "deeds": timeline.map_or_else(Vec::new, deeds),
-            "deeds_left_out": timeline.map_or(0, |t| t.deeds.len().saturating_sub(DEEDS_MAX)),
+            "deeds_left_out": timeline.map_or(0, deeds_left_out),
             "throughput": timeline.and_then(|timeline| timeline.throughput.as_ref()),
             "processes": read.as_ref().and_then(|read| read.model.host.as_ref()).map(|h| &h.nodes),
             "active": seen.world.faults().iter().take(FAULTS_MAX).collect::<Vec<_>>(),
@@ -63,7 +63,12 @@ pub(crate) async fn faults(State(shared): State<Arc<Shared>>, Path(number): Path
     .await
 }
 
-/// Faults that people injected, and their orders: who, when, and for how long.
+/// Injected faults and orders that are too old to be told.
+fn deeds_left_out(timeline: &Timeline) -> usize {
+    timeline.deeds.len().saturating_sub(DEEDS_MAX)
+}
+
+/// Faults that people injected, and their orders, oldest first: who, when, and for how long.
 pub(crate) fn deeds(timeline: &Timeline) -> Vec<Value> {
     let told = |(at_s, deed): &(f64, Deed)| {
         json!({
@@ -77,7 +82,7 @@ pub(crate) fn deeds(timeline: &Timeline) -> Vec<Value> {
             "is_done": deed.is_done(),
         })
     };
-    timeline.deeds.iter().take(DEEDS_MAX).map(told).collect()
+    timeline.deeds.iter().skip(deeds_left_out(timeline)).map(told).collect()
 }
 
 /// Which events.
@@ -111,4 +116,35 @@ pub(crate) async fn history(
         "unreadable": history.unreadable,
         "rows": rows.take(events.limit.min(EVENTS_MAX)).collect::<Vec<_>>(),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_deeds_the_newest_are_told() {
+        let deed = |at_ms| Deed {
+            at_ms,
+            lasts_ms: None,
+            is_fault: false,
+            what: "drain".into(),
+            target: "rollout-0".into(),
+            who: "anna".into(),
+            outcome: None,
+        };
+        let timeline = |most: u64| Timeline {
+            throughput: None,
+            marks: Vec::new(),
+            counts: Vec::new(),
+            left_out: 0,
+            deeds: (0..most).map(|s| (s as f64, deed(1_000 * s))).collect(),
+        };
+        let all = timeline(DEEDS_MAX as u64);
+        assert_eq!((deeds(&all).len(), deeds_left_out(&all)), (DEEDS_MAX, 0));
+        let more = timeline(DEEDS_MAX as u64 + 20);
+        let told = deeds(&more);
+        assert_eq!((told.len(), deeds_left_out(&more)), (DEEDS_MAX, 20));
+        assert_eq!((&told[0]["at_s"], &told[DEEDS_MAX - 1]["at_s"]), (&json!(20.0), &json!(519.0)));
+    }
 }

@@ -36,7 +36,8 @@ export function mount(root, at) {
       { title: "Came of it", cell: (row) => badge(row.outcome ?? "not known", row.is_done ? "" : "idle") },
     ],
   });
-  const asked = h("section", { hidden: true, "aria-labelledby": "asked" }, h("h2", { id: "asked" }, "Injected faults and orders"), deeds.root);
+  const older = h("p", { class: "note", hidden: true });
+  const asked = h("section", { hidden: true, "aria-labelledby": "asked" }, h("h2", { id: "asked" }, "Injected faults and orders"), older, deeds.root);
   const active = h("section", { hidden: true });
   const processes = h("section", { hidden: true });
   const field = h("input", { type: "search", id: "filter", "data-filter": true, value: filter, placeholder: "event:stepped node:rollout !dispatched", spellcheck: "false", autocomplete: "off", maxlength: 200 });
@@ -71,7 +72,9 @@ export function mount(root, at) {
     fill(counts, pairs.map(([title, n]) => h("div", {}, h("dt", {}, title), h("dd", {}, h("b", {}, count(n))))));
     marks.set(data.marks);
     asked.hidden = !data.deeds.length;
-    deeds.set(data.deeds.map((deed, nth) => ({ ...deed, nth })));
+    older.hidden = !data.deeds_left_out;
+    say(older, data.deeds_left_out > 0 ? `${count(data.deeds_left_out)} older ones are not shown; orders.jsonl in the run's folder has them.` : "");
+    deeds.set(data.deeds.map((deed, nth) => ({ ...deed, nth: data.deeds_left_out + nth })));
     drawActive(data.active);
     processes.hidden = !data.processes?.length;
     if (data.processes?.length) {

@@ -154,8 +154,8 @@ impl ActorRow {
         self.kind.ends_with(THREAD)
     }
 
-    /// Whether it is a pool of sandboxes. What it is at is whoever has had a place for longest, while somebody
-    /// waits for one.
+    /// Whether it is a pool of sandboxes. What it is at says, in words, who has had a place for longest and for
+    /// how long, while somebody waits for one.
     #[must_use]
     pub fn is_pool(&self) -> bool {
         self.kind == POOL
@@ -170,10 +170,6 @@ impl ActorRow {
     /// How long it may be at one thing before it is slow, milliseconds.
     #[must_use]
     pub fn patience_ms(&self) -> u64 {
-        if self.is_pool() {
-            // Those that wait say it themselves.
-            return u64::MAX;
-        }
         if !self.is_thread() {
             return SLOW_MS;
         }

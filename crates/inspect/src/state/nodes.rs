@@ -103,7 +103,7 @@ pub struct NodeRow {
     /// What it is doing, in its own words; empty once it has left.
     pub activity: String,
     /// For how long it has been saying just that, milliseconds; where it has not said anything yet, for how
-    /// long its process has been there.
+    /// long its process and the coordinator's have both been there.
     pub activity_ms: u64,
     /// Its process.
     pub pid: Option<u32>,
@@ -115,7 +115,8 @@ pub struct NodeRow {
 }
 
 impl NodeRow {
-    /// Whether its process has been there for so long that it should have said something.
+    /// Whether its process and the coordinator's have been there for so long that it should have said
+    /// something.
     #[must_use]
     pub fn is_unheard(&self) -> bool {
         let bound = if self.is_elsewhere { UNHEARD_ELSEWHERE_MS } else { UNHEARD_MS };

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
+use crrl_cluster::host::NodeProcess;
 use crrl_cluster::{NodeSeen, Progress};
 use crrl_control::wire::NodeReport;
 
@@ -12,6 +13,9 @@ use super::history::{EventRow, History};
 use super::nodes::{NodeRow, STALE_MS, Standing};
 use super::window::Window;
 use crate::frame::Frame;
+
+/// The role of the process whose board is seen, as the configuration writes it.
+const COORDINATOR: &str = "coordinator";
 
 /// A fault in a node.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -72,7 +76,7 @@ pub struct World {
     /// What became of actors lately, oldest first.
     actor_events: Vec<EventRow>,
     /// Since when processes have said nothing at all, by node: which process, and when that was started or
-    /// first seen.
+    /// first seen, or its coordinator was started, whatever came last.
     silent: HashMap<String, (Option<u32>, u64)>,
     /// The last events of the run.
     pub history: History,
@@ -116,6 +120,11 @@ impl World {
     /// Notes since when processes have been there that have said nothing.
     fn miss(&mut self, frame: &Frame) {
         let mut silent = HashMap::new();
+        // A coordinator that was started again has heard nobody before they dialled it again.
+        let is_coordinator =
+            |process: &&NodeProcess| process.roles.iter().any(|r| r == COORDINATOR);
+        let coordinators = frame.processes.iter().filter(is_coordinator);
+        let listens = coordinators.filter_map(|process| process.started_ms).max().unwrap_or(0);
         // The row of one that was heard may have to wait for its turn.
         let is_told =
             |name: &str| frame.snapshot.seen.iter().any(|seen| seen.node.as_str() == name);
@@ -124,13 +133,13 @@ impl World {
         for process in there.filter(|process| unheard(&process.name)) {
             let held = self.silent.get(&process.name).filter(|(pid, _)| *pid == process.pid);
             let first_seen = held.map_or(frame.at_ms, |(_, since)| *since);
-            let since = process.started_ms.unwrap_or(first_seen);
+            let since = process.started_ms.unwrap_or(first_seen).max(listens);
             silent.insert(process.name.clone(), (process.pid, since));
         }
         self.silent = silent;
     }
 
-    /// For how long the process of a node has said nothing at all.
+    /// For how long the process of a node has said nothing at all, to the coordinator that is there now.
     fn silent_ms(&self, node: &str) -> u64 {
         self.silent.get(node).map_or(0, |(_, since)| self.now_ms.saturating_sub(*since))
     }

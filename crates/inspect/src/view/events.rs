@@ -41,12 +41,12 @@ fn table(
     rows: &[&EventRow],
     says: &str,
 ) {
-    let (world, palette) = (scene.world, scene.palette);
+    let palette = scene.palette;
     app.settle(rows.len(), Grid::page(area));
     if rows.is_empty() {
         return empty(frame, area, scene, says);
     }
-    let nodes = world.history.rows().map(|row| row.node.as_str());
+    let nodes = rows.iter().map(|row| row.node.as_str());
     let columns = [
         Column::text("TIME", 8),
         Column::text("EVENT", 11).kept(),

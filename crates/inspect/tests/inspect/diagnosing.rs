@@ -254,6 +254,28 @@ fn a_node_that_never_said_anything() {
 }
 
 #[test]
+fn a_coordinator_that_was_just_started_again_has_heard_nobody_yet() {
+    let after = |s| {
+        world(190, s, |_, frame| {
+            frame.snapshot.nodes.clear();
+            for process in &mut frame.processes {
+                process.started_ms = Some(scene::BEGIN_MS - 7_200_000);
+            }
+            frame.processes[0].roles = vec!["coordinator".into()];
+            frame.processes[0].started_ms = Some(scene::BEGIN_MS + 187_000);
+            frame.processes[2].host = Some("anna@far".into());
+        })
+    };
+    // The nodes have been there for two hours, it for three seconds.
+    let verdict = diagnose(&after(190));
+    assert!(verdict.healthy, "{verdict:?}");
+    let found = diagnose(&after(248)).findings;
+    let silent: Vec<_> = found.iter().map(|f| (f.rule, f.node.as_str(), f.for_ms)).collect();
+    let unheard = |node| (Rule::NodeSilent, node, 61_000);
+    assert_eq!(silent, [unheard("coordinator"), unheard("learner"), unheard("rollout-1")]);
+}
+
+#[test]
 fn an_actor_that_is_starting_for_long() {
     let starts = |ms| {
         with(move |s| {
@@ -350,13 +372,13 @@ fn of_episodes_that_wait_the_oldest_is_named_with_what_it_waits_for() {
         with(move |s| {
             s.nodes[2].live[0].doing = "waiting for a sandbox, 8 of 8 taken".into();
             s.nodes[2].live[0].idle_ms = idle_ms;
-            s.nodes[2].actors[3].handling = Some(("episode 17".into(), 300_000));
+            s.nodes[2].actors[3].handling = Some(("episode 17, for 300 s".into(), 0));
             s.nodes[2].actors[3].waiting = 1;
         })
     };
     assert!(diagnose(&held(20)).healthy, "{:?}", diagnose(&held(20)));
     let says = only(&held(41_000)).says;
-    let end = "); the oldest has been taken for 5m00s by episode 17";
+    let end = "); the one that has had one for longest is episode 17, for 300 s";
     assert!(says.ends_with(end), "{says}");
     // The second of them is late by then, the third is not.
     assert!(only(&waits(31_500)).says.ends_with("); 1 more waits too long"));

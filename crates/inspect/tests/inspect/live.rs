@@ -1,9 +1,10 @@
 //! The feed of a real coordinator.
 
-use std::net::UdpSocket;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use crrl_cluster::{Mesh, RunDir, Snapshot, StatusBoard};
+use crrl_cluster::{Mesh, RunDir, Snapshot, StatusBoard, order_log};
 use crrl_inspect::desk::Desk;
 use crrl_inspect::diagnose::Rule;
 use crrl_inspect::feed::{self, Feed, Seen, Session};
@@ -12,12 +13,14 @@ use crrl_inspect::recording::{Recording, Written};
 use crrl_inspect::scripts::query::{self, Query};
 use crrl_inspect::scripts::watching;
 use crrl_inspect::state::World;
-use crrl_types::{NodeName, RoundTrip, Target, Vitals};
+use crrl_types::{Action, NodeName, Order, RoundTrip, Target, Vitals};
 use tokio::runtime::Runtime;
 
 use crate::{coordinator, scene};
 
 const DEADLINE: Duration = Duration::from_secs(60);
+/// How long a bad line loses all it is given; one that dials tries once more after a second.
+const BAD_FOR: Duration = Duration::from_millis(400);
 
 /// A coordinator on threads of its own, until this is dropped.
 pub(crate) struct Live {
@@ -52,6 +55,43 @@ impl Live {
     }
 }
 
+/// Where the coordinator listens.
+fn listens(run: &RunDir) -> SocketAddr {
+    let addresses = run.dialled().expect("was prepared");
+    let at = addresses.get(&NodeName::from("coordinator")).expect("it listens somewhere");
+    at.socket_addr().expect("an address")
+}
+
+/// Where whoever dials reaches who listens, over a line that loses all for a while.
+fn behind_a_bad_line(to: SocketAddr) -> SocketAddr {
+    let socket = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let (near, far) = (socket(), socket());
+    let here = near.local_addr().expect("bound");
+    std::thread::spawn(move || -> io::Result<()> {
+        let mut bytes = vec![0; 1 << 16];
+        let (_, dialler) = near.recv_from(&mut bytes)?;
+        let began = Instant::now();
+        let mut len = near.recv(&mut bytes)?;
+        while began.elapsed() < BAD_FOR {
+            len = near.recv(&mut bytes)?;
+        }
+        far.connect(to)?;
+        let (back, answers) = (near.try_clone()?, far.try_clone()?);
+        std::thread::spawn(move || -> io::Result<()> {
+            let mut bytes = vec![0; 1 << 16];
+            loop {
+                let len = answers.recv(&mut bytes)?;
+                back.send_to(&bytes[..len], dialler)?;
+            }
+        });
+        loop {
+            far.send(&bytes[..len])?;
+            len = near.recv(&mut bytes)?;
+        }
+    });
+    here
+}
+
 /// Whether both are of the same second, whenever they were seen.
 fn is_of(seen: &Snapshot, wanted: &Snapshot) -> bool {
     seen.nodes == wanted.nodes && seen.progress == wanted.progress
@@ -72,27 +112,51 @@ fn the_feed_brings_the_newest_and_says_when_it_is_lost() {
     live.leave();
     let seen = until(&mut feed, |seen| matches!(seen.link, Link::Lost { .. }));
     assert!(seen.frame.is_some(), "what was seen last stays");
-    // Detaching does not wait for a coordinator that is gone.
+}
+
+/// Leaves while a coordinator is dialled that hears what is asked, and never answers.
+fn leaves_at_once<T>(dial: impl FnOnce(&RunDir) -> T) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let run = coordinator::prepared(&folder.path().join("run"));
+    let silent = UdpSocket::bind(listens(&run)).expect("nobody is there");
+    silent.set_read_timeout(Some(DEADLINE)).expect("a socket");
+    let dials = dial(&run);
+    silent.recv_from(&mut [0; 4_096]).expect("it is dialled");
     let began = Instant::now();
-    drop(feed);
-    assert!(began.elapsed() < DEADLINE);
+    drop(dials);
+    assert!(began.elapsed() < Duration::from_secs(2), "a dial takes three seconds at least");
 }
 
 #[test]
 fn leaving_waits_for_no_answer_of_a_cluster_that_is_lost() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let run = coordinator::prepared(&folder.path().join("run"));
-    let addresses = run.dialled().expect("was prepared");
-    let at = addresses.get(&NodeName::from("coordinator")).expect("it listens somewhere");
-    // It hears what is asked, and never answers.
-    let silent = UdpSocket::bind(at.socket_addr().expect("an address")).expect("nobody is there");
-    silent.set_read_timeout(Some(DEADLINE)).expect("a socket");
-    let desk = Desk::open(&run, None).expect("a thread");
-    assert!(desk.snapshot(Target::actor("rollout-0", "engine")));
-    silent.recv_from(&mut [0; 4_096]).expect("it is dialled");
-    let began = Instant::now();
+    leaves_at_once(|run| Feed::attach(run, None).expect("a run folder"));
+    leaves_at_once(|run| {
+        let desk = Desk::open(run, None).expect("a thread");
+        assert!(desk.snapshot(Target::actor("rollout-0", "engine")));
+        desk
+    });
+}
+
+#[test]
+fn an_order_that_was_just_given_reaches_its_cluster_although_one_leaves() {
+    let live = live();
+    // Its line is bad for longer than anything else is waited for.
+    let at = listens(&live.run);
+    let path = live.run.addresses_path();
+    let addresses = std::fs::read_to_string(&path).expect("was prepared");
+    let line = behind_a_bad_line(at);
+    std::fs::write(&path, addresses.replace(&format!("\"{at}\""), &format!("\"{line}\"")))
+        .expect("writable");
+    let desk = Desk::open(&live.run, None).expect("a thread");
+    let given = ["rollout-0", "rollout-1"];
+    for node in given {
+        assert!(desk.order(Order { target: Target::node(node), action: Action::Suspend }));
+    }
     drop(desk);
-    assert!(began.elapsed() < Duration::from_secs(2), "a dial takes three seconds at least");
+    let orders = order_log::read(&live.run).expect("readable");
+    let answered = orders.iter().filter(|order| order.outcome.is_some());
+    let answered: Vec<&str> = answered.map(|order| order.target.as_str()).collect();
+    assert_eq!(answered, given);
 }
 
 #[test]

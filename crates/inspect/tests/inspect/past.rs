@@ -72,8 +72,15 @@ pub(crate) fn folder() -> (tempfile::TempDir, RunDir) {
         outcome: Some(Outcome::Done),
         says: String::new(),
     };
-    let order = serde_json::to_string(&order).expect("JSON") + "\n";
-    std::fs::write(run.orders(), order).expect("writable");
+    let to_an_actor = OrderRecord {
+        id: 2,
+        operation: "kill".into(),
+        target: "rollout-0/rollout".into(),
+        detail: String::new(),
+        ..order.clone()
+    };
+    let line = |order: &OrderRecord| serde_json::to_string(order).expect("JSON") + "\n";
+    std::fs::write(run.orders(), line(&order) + &line(&to_an_actor)).expect("writable");
     (folder, run)
 }
 
@@ -140,6 +147,7 @@ fn it_says_that_it_is_over_and_shows_what_there_is() {
     viewer.press("8");
     viewer.until(&["failed", "the sandbox died", "node down", "rollout-1"]);
     viewer.until(&["injected", "stands still for 30 s by=anna outcome=done"]);
+    viewer.until(&["rollout-0/rollout"]);
     viewer.press("9g");
     viewer.until(&["14:00:00", "finished"]);
     assert!(viewer.world.history.len() > 3_000, "all of it is there");

@@ -224,6 +224,16 @@ fn what_an_episode_left_behind_is_the_same_after_it_was_kept() {
     let kept = serde_json::to_string(&Transcript::of(before.clone())).expect("JSON");
     let read: Transcript = serde_json::from_str(&kept).expect("read");
     assert!(read.restore() == before);
+    // Others of its group are still out.
+    before.is_final = false;
+    let kept = serde_json::to_string(&Transcript::of(before.clone())).expect("JSON");
+    let read: Transcript = serde_json::from_str(&kept).expect("read");
+    assert!(read.restore() == before);
+    // A build that did not tell whether they are.
+    let old = kept.replace(",\"is_final\":false", "");
+    assert_ne!(old, kept);
+    let read: Transcript = serde_json::from_str(&old).expect("read");
+    assert!(read.restore().is_final);
     // No number is kept as none, and a long output is cut.
     before.trajectory.logprobs[3] = f32::NAN;
     before.trajectory.turns[0].tools[0].output = "é".repeat(1 << 20);

@@ -22,8 +22,8 @@ const LINE_BYTES_MAX: u64 = 64 << 20;
 const FILE_BYTES_MAX: u64 = 64 << 20;
 /// The log of orders, the older part first: it is begun anew where it is long.
 const ORDER_FILES: [&str; 2] = ["orders.1.jsonl", "orders.jsonl"];
-/// Lines of it that are read.
-const ORDER_LINES_MAX: usize = 20_000;
+/// Bytes of each that are read: twice the length at which the coordinator begins it anew.
+const ORDER_BYTES_MAX: usize = 2 << 20;
 /// Tasks whose statement and patch are kept.
 const TASKS_MAX: usize = 100_000;
 
@@ -224,13 +224,15 @@ fn history(path: &Path, notes: &mut Vec<String>) -> Result<History, ReadError> {
 fn deeds(folder: &Path, notes: &mut Vec<String>) -> Result<Vec<Deed>, ReadError> {
     let (mut records, mut unread) = (Vec::new(), 0_u64);
     for file in ORDER_FILES {
+        let mut bytes = 0;
         lines(&folder.join(file), |line| {
             match serde_json::from_slice::<OrderRecord>(line) {
                 Ok(record) => records.push(record),
                 Err(_) if !line.ends_with(b"\n") || line.trim_ascii().is_empty() => {}
                 Err(_) => unread += 1,
             }
-            records.len() < ORDER_LINES_MAX
+            bytes += line.len();
+            bytes < ORDER_BYTES_MAX
         })?;
     }
     if unread > 0 {
