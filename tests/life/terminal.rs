@@ -3,22 +3,13 @@
 use crrl_cluster::host;
 
 use crate::tmux::Pane;
-use crate::world::{DEADLINE, World, until_gone};
+use crate::world::{World, until_gone};
 
 const SIZE: (u16, u16) = (130, 40);
 
 fn viewer(world: &World) -> Option<Pane> {
     let command = format!("'{}' inspect --run run", env!("CARGO_BIN_EXE_crrl"));
     Pane::open(SIZE, world.folder.path(), &command)
-}
-
-/// Waits until the run has made more steps.
-fn goes_on(world: &World) {
-    let (reached, late) = (world.steps(), std::time::Instant::now() + DEADLINE);
-    while world.steps() < reached + 2 {
-        assert!(std::time::Instant::now() < late, "the run does not go on");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
 }
 
 /// Orders with a viewer's certificate, which is all there is in the folder then.
@@ -91,7 +82,7 @@ fn a_person_looks_round_orders_a_restart_and_leaves_and_the_run_goes_on() {
     pane.until(&["ENDED 0"]);
     assert_eq!(pane.knows("#{alternate_on}#{cursor_flag}"), "01");
     // The run goes on, in the very processes it had.
-    goes_on(&world);
+    world.reaches(world.steps() + 2);
     assert_eq!(world.pids(), pids);
     let orders = std::fs::read_to_string(world.run.orders()).expect("orders are written down");
     assert!(orders.contains("\"restart\"") && orders.contains("rollout-0/rollout"), "{orders}");
@@ -104,7 +95,7 @@ fn a_person_looks_round_orders_a_restart_and_leaves_and_the_run_goes_on() {
     pane.types("t");
     pane.until(&["rollout-0/rollout", "handled"]);
     drop(pane);
-    goes_on(&world);
+    world.reaches(world.steps() + 2);
     assert_eq!(world.pids(), pids);
     // A cluster that leaves while it is looked at, and one that is not up.
     let Some(pane) = viewer(&world) else { return };

@@ -162,6 +162,15 @@ impl World {
         steps.map_or(0, |steps| steps.len() as u64)
     }
 
+    /// Waits until so many steps are committed.
+    pub(crate) fn reaches(&self, steps: u64) {
+        let late = Instant::now() + DEADLINE;
+        while self.steps() < steps {
+            assert!(Instant::now() < late, "the run does not come to step {steps}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// The process of a node.
     pub(crate) fn pid(&self, node: &str) -> Option<u32> {
         let state = host::state(&self.run).ok()?;
