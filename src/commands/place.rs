@@ -82,6 +82,15 @@ impl Place {
     }
 }
 
+/// That no cluster is up in a run's folder, for a command that changes one; and which are up beside it.
+pub(crate) fn not_up(run: &RunDir) -> String {
+    let mut said = format!("no cluster is up in {}", run.path().display());
+    for other in run.path().parent().map(up_in).unwrap_or_default() {
+        said.push_str(&format!("\n  this one is: --run {}", other.path().display()));
+    }
+    said
+}
+
 /// Runs in a folder, by name.
 fn runs_in(folder: &Path) -> Vec<RunDir> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -127,8 +136,12 @@ mod tests {
         let _held = hold(&second);
         assert_eq!(up_in(folder.path()), std::slice::from_ref(&second));
         let _held = hold(&first);
-        assert_eq!(up_in(folder.path()), [first, second]);
+        assert_eq!(up_in(folder.path()), [first.clone(), second.clone()]);
         assert!(up_in(&folder.path().join("nowhere")).is_empty());
+        let said = not_up(&over);
+        for up in [&first, &second] {
+            assert!(said.contains(&format!("--run {}", up.path().display())), "{said}");
+        }
         let newest = || newest_in(folder.path()).map(|run| run.path().to_owned());
         let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
         let config = std::fs::File::options().append(true).open(over.config_path());

@@ -22,6 +22,7 @@ use super::level::{Level, Pair, judge};
 use super::scenario::sign;
 use super::targets::{Live, fitting, is_awaited, is_up};
 use crate::commands::failure::{Coded, DENIED, INTERRUPTED, UNREACHABLE};
+use crate::commands::place::not_up;
 use crate::interrupt::Interrupt;
 
 /// Name and role of the certificate faults are injected under.
@@ -112,10 +113,7 @@ impl Campaign {
     /// Gets a certificate for the chaos role from the run's own authority.
     pub(super) fn begin(run: RunDir, options: Options) -> anyhow::Result<Self> {
         if host::host_pid(&run)?.is_none() {
-            return Err(unreachable(format!(
-                "no cluster is up in {}; `crrl train` or `crrl quickstart` runs one",
-                run.path().display()
-            )));
+            return Err(unreachable(not_up(&run)));
         }
         Authority::open_or_create(&run.tls())
             .and_then(|authority| authority.issue(&CHAOS.into(), &[CHAOS.to_owned()]))

@@ -10,6 +10,7 @@ use crrl_config::{Node, Role};
 use super::status::{Line, lines};
 use super::{How, LOOK_EVERY};
 use crate::commands::failure::{Coded, UNREACHABLE, describe, host_error, quoted};
+use crate::commands::place::not_up;
 use crate::meter::Meter;
 
 /// A node that reports no episode for this long has none: what it finished was acknowledged.
@@ -46,8 +47,7 @@ pub(super) fn run(
     how: How,
 ) -> anyhow::Result<ExitCode> {
     if host::host_pid(run)?.is_none() {
-        let message = format!("no cluster is up in {}", run.path().display());
-        return Err(Coded { code: UNREACHABLE, message }.into());
+        return Err(Coded { code: UNREACHABLE, message: not_up(run) }.into());
     }
     let order = order(run.config()?.nodes(), names).map_err(Coded::usage)?;
     let meter = Meter::start(how.quiet, "restarting", "nodes", order.len() as u64);

@@ -8,6 +8,7 @@ use crrl_config::{ClusterConfig, Node, Role};
 
 use super::{How, plan, up};
 use crate::commands::failure::{Coded, UNREACHABLE, host_error, quoted};
+use crate::commands::place::not_up;
 
 /// Most rollout nodes on one machine.
 const NODES_MAX: usize = 256;
@@ -27,8 +28,7 @@ pub(super) fn wanted(text: &str) -> Result<usize, String> {
 
 pub(super) fn run(run: &RunDir, wanted: usize, how: How) -> anyhow::Result<ExitCode> {
     let Some(pid) = host::host_pid(run)? else {
-        let message = format!("no cluster is up in {}", run.path().display());
-        return Err(Coded { code: UNREACHABLE, message }.into());
+        return Err(Coded { code: UNREACHABLE, message: not_up(run) }.into());
     };
     let alone = host::alone(run).map_err(host_error)?;
     let held = run.config()?;
