@@ -429,8 +429,7 @@ fn train(
     let episodes = episodes(config, &batch, progress.version);
     let report =
         if episodes.is_empty() { Report::default() } else { learner.reinforce(&episodes)? };
-    let mut metrics = report.named();
-    metrics.push(("tokens_per_s".into(), report.tokens_per_s()));
+    let metrics = report.named();
     progress.step = step.0;
     progress.version = progress.version.next();
     let consumed: Vec<_> = batch.iter().map(|trajectory| trajectory.episode).collect();

@@ -11,6 +11,8 @@ import { standing } from "/map.js";
 const PAGE = 100;
 const TONES = { failed: "bad", slow: "warn", stale: "idle", none: "" };
 const ms = (n) => (n ? duration(n) : "–");
+/** For how long an actor has been at its message. A pool's words have the time in them. */
+const forSo = (actor, before) => (actor.kind === "SandboxPool" ? "" : `${before}${duration(actor.handling[1])}`);
 
 export function mount(root, at) {
   let { as = "tree", sort = "trouble", filter = "" } = at.values;
@@ -40,7 +42,7 @@ export function mount(root, at) {
     { title: "Oldest", sort: "oldest", n: true, hint: "How long the first of them has waited", cell: (row) => row.actor ? ms(row.actor.oldest_ms) : "" },
     { title: "Msg/s", sort: "rate", n: true, low: 1, cell: (row) => row.actor ? rate(row.actor.rate) : "" },
     { title: "Busy", sort: "busy", n: true, low: 1, hint: "Share of its time it is at a message", cell: (row) => row.actor ? percent(row.actor.busy) : "" },
-    { title: "At", sort: "handler", low: 2, clip: true, hint: "The message it is at, and for how long", cell: (row) => row.actor?.handling ? `${short(row.actor.handling[0], 28)} ${duration(row.actor.handling[1])}` : row.node ? short(row.node.activity, 60) : "" },
+    { title: "At", sort: "handler", low: 2, clip: true, hint: "The message it is at, and for how long", cell: (row) => row.actor?.handling ? `${short(row.actor.handling[0], 28)}${forSo(row.actor, " ")}` : row.node ? short(row.node.activity, 60) : "" },
     { title: "Restarts", sort: "restarts", n: true, cell: (row) => restarts(row) },
     { title: "Last cause", low: 2, clip: true, cell: (row) => short(row.actor?.last_failure ?? row.node?.last_exit ?? "", 60) },
     { title: "Up", sort: "up", n: true, low: 2, cell: (row) => row.actor ? duration(row.actor.up_ms) : "" },
@@ -113,7 +115,7 @@ export function mount(root, at) {
       const pairs = [
         ["Node", row.node], ["Type", row.kind], ["Supervisor", row.parent ?? "none"], ["State", row.state],
         ["Waiting", `${count(row.waiting)}, at most ${count(row.waiting_max)} ever; the oldest for ${ms(row.oldest_ms)}`],
-        ["At", row.handling ? `${row.handling[0]}, for ${duration(row.handling[1])}` : "nothing"],
+        ["At", row.handling ? `${row.handling[0]}${forSo(row, ", for ")}` : "nothing"],
         ["Handled", `${count(row.handled)} messages, ${rate(row.rate)} a second, busy ${percent(row.busy)}`],
         ["Restarts", count(row.restarts)], ["Last cause", row.last_failure ?? "never failed"], ["Up", duration(row.up_ms)],
         ["Supervises", told.children.join(", ") || "nobody"],

@@ -268,7 +268,7 @@ fn actors(rows: &[&ActorRow]) -> Vec<String> {
             known(row.busy, |share| format!("{:.0}", 100.0 * share)),
             row.restarts.to_string(),
             age(row.up_ms),
-            known(row.handling.as_ref(), |(kind, ms)| format!("{kind} ({})", age(*ms))),
+            known(row.at(|kind, ms| format!("{kind} ({})", age(ms))), |at| at),
         ]
     };
     let numbers = ["MBOX", "ΔMBOX", "OLDEST", "MSG/s", "BUSY%", "RST", "UP"];

@@ -125,6 +125,13 @@ impl ActorRow {
         row
     }
 
+    /// What it is at and for how long, as `with` puts these together. A pool's words have the time in them.
+    #[must_use]
+    pub fn at(&self, with: impl Fn(&str, u64) -> String) -> Option<String> {
+        let (what, ms) = self.handling.as_ref()?;
+        Some(if self.kind == POOL { what.clone() } else { with(what, *ms) })
+    }
+
     /// What is wrong with it, where what is known of it is old or is not.
     pub(super) fn judge(&mut self, is_stale: bool) {
         let at_it = self.handling.as_ref().map_or(0, |(_, ms)| *ms);

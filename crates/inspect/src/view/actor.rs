@@ -59,8 +59,7 @@ fn facts(actor: &ActorRow, scene: &Scene<'_>, width: usize) -> Vec<Line<'static>
     };
     let mine = scene.world.actors().iter().filter(|row| row.node == actor.node);
     let children = names(mine.filter(|row| row.parent.as_deref() == Some(&actor.name)).collect());
-    let handler =
-        actor.handling.as_ref().map_or_else(dash, |(kind, ms)| format!("{kind}, for {}", age(*ms)));
+    let handler = actor.at(|kind, ms| format!("{kind}, for {}", age(ms))).unwrap_or_else(dash);
     let mut lines = vec![
         Line::from(vec![
             Span::styled(format!(" {}", actor.name), palette.strong),

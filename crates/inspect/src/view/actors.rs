@@ -108,8 +108,7 @@ fn actor_row(row: &ActorRow, counted: Counted, palette: Palette) -> (Vec<Cell>, 
         }
     };
     let slow = |ms: u64| if ms > SLOW_MS { palette.warn } else { palette.text };
-    let handler =
-        row.handling.as_ref().map_or_else(dash, |(kind, ms)| format!("{kind} ({})", age(*ms)));
+    let handler = row.at(|kind, ms| format!("{kind} ({})", age(ms))).unwrap_or_else(dash);
     let at_it = row.handling.as_ref().map_or(0, |(_, ms)| *ms);
     let cells = vec![
         Cell::new(sign(row.trouble), alarm(row.trouble, palette)),
