@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use crrl_control::rights::is_tool;
 use crrl_transport::{
-    Arrival, Connection, Handshake, Purpose, QuicStream, decode, encode_as, random_bytes,
-    read_frame, why, write_frame,
+    Arrival, Connection, Handshake, Purpose, QuicStream, Revocations, decode, encode_as,
+    random_bytes, read_frame, why, write_frame,
 };
 use crrl_types::{HostPort, NodeName};
 use quinn::{RecvStream, SendStream};
@@ -43,7 +43,7 @@ const AWAITED_MAX: usize = 1024;
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is said to a tool, or to whoever fetches, whose certificate counts no more.
-pub(crate) const REVOKED: &str = "the certificate was revoked";
+const REVOKED: &str = "the certificate was revoked";
 /// How a refusal by the peer begins.
 const REFUSED: &str = "refused: ";
 /// Time between two looks at whose certificate was revoked.
@@ -82,6 +82,26 @@ pub(crate) fn start(shared: &Arc<Shared>) {
     for (name, at) in shared.options.dial.clone() {
         tokio::spawn(dial_forever(Arc::clone(shared), name, at));
     }
+}
+
+/// The next stream a peer opens; `None` once it has left, or is cut off because its certificate was
+/// revoked. A tool that only looks on opens no further one: closing ends those that are open.
+pub(crate) async fn next_stream(
+    connection: &Connection,
+    revocations: &Revocations,
+) -> Option<(SendStream, RecvStream)> {
+    let stream = tokio::select! {
+        stream = connection.quic.accept_bi() => stream.ok()?,
+        () = revocations.until_revoked(connection.fingerprint) => {
+            connection.close(REVOKED);
+            return None;
+        }
+    };
+    if revocations.contains(connection.fingerprint) {
+        connection.close(REVOKED);
+        return None;
+    }
+    Some(stream)
 }
 
 /// Lets go of peers whose certificates were revoked after they had been let in.

@@ -24,7 +24,7 @@ use crrl_types::{NodeName, Order, OrderAnswer, Target, TaskId, TraceRequest, Tra
 use quinn::{RecvStream, SendStream};
 use serde::{Deserialize, Serialize};
 
-use crate::join::REVOKED;
+use crate::join::next_stream;
 use crate::mesh::{ROLES, role_text, roles_of};
 use crate::peer::Shared;
 use crate::picture::{Cursor, Form};
@@ -157,18 +157,7 @@ pub(crate) async fn serve(shared: &Arc<Shared>, connection: &Connection) {
     }
     connection.quic.set_send_window(UNREAD_BYTES_MAX);
     let revocations = shared.endpoint.revocations();
-    // Of a tool that only looks no further stream comes. Closing ends the streams that are open.
-    let revoked = revocations.until_revoked(connection.fingerprint);
-    tokio::pin!(revoked);
-    loop {
-        let stream = tokio::select! {
-            stream = connection.quic.accept_bi() => stream,
-            () = &mut revoked => return connection.close(REVOKED),
-        };
-        let Ok((send, recv)) = stream else { return };
-        if revocations.contains(connection.fingerprint) {
-            return connection.close(REVOKED);
-        }
+    while let Some((send, recv)) = next_stream(connection, revocations).await {
         let shared = Arc::clone(shared);
         let who = Who { name: connection.peer.name.clone(), roles: roles.clone() };
         // QUIC bounds the streams a tool may have open.

@@ -9,7 +9,7 @@ use crrl_types::Digest;
 use quinn::{RecvStream, SendStream, VarInt};
 
 use super::{Answer, REQUEST_BYTES_MAX, Request, Weights};
-use crate::join::REVOKED;
+use crate::join::next_stream;
 use crate::mesh::roles_of;
 
 /// A request must have come by then.
@@ -26,18 +26,7 @@ const STALL: Duration = Duration::from_secs(10);
 pub(crate) async fn serve(weights: &Weights, connection: &Connection) {
     let roles = roles_of(&connection.peer.roles);
     let revocations = weights.0.endpoint.revocations();
-    // Of a tool that follows no further stream comes. Closing ends the streams that are open.
-    let revoked = revocations.until_revoked(connection.fingerprint);
-    tokio::pin!(revoked);
-    loop {
-        let stream = tokio::select! {
-            stream = connection.quic.accept_bi() => stream,
-            () = &mut revoked => return connection.close(REVOKED),
-        };
-        let Ok((send, recv)) = stream else { return };
-        if revocations.contains(connection.fingerprint) {
-            return connection.close(REVOKED);
-        }
+    while let Some((send, recv)) = next_stream(connection, revocations).await {
         let (weights, roles, protocol) = (weights.clone(), roles.clone(), connection.protocol);
         let peer = connection.peer.name.clone();
         // QUIC bounds the streams a peer may have open.
